@@ -1,0 +1,115 @@
+# `make help` lists what there is. `make serve` and `make test` need python3 (3.11 or later) and
+# nothing set up before; what they install goes into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadgroup -m "not slow"
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+MODULE_LINES := 550
+EXTRA_CODE = $(wildcard loadtest)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test coverage check bench bench-quick load lock upgrade clean ssh-programs
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  ARGS="…" is handed on to serve, bench and load; PYTEST_ARGS="…" to test.'
+
+serve: $(VENV)/.base ## start the server with its defaults
+	@exec $(BIN)/pipe serve $(ARGS)
+
+test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and branches they miss
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy pipe tests requirements/check.py $(EXTRA_CODE)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry pipe
+	$(BIN)/codespell
+	@if [ -e Dockerfile ] && [ -x $(BIN)/hadolint ]; then echo hadolint && $(BIN)/hadolint Dockerfile; fi
+	@find pipe -name '*.py' -exec awk 'FNR == $(MODULE_LINES) + 1 \
+		{ print FILENAME ": more than $(MODULE_LINES) lines"; long = 1 } END { exit long }' {} +
+	$(BIN)/python requirements/check.py
+
+bench: $(VENV)/.dev ssh-programs ## measure against the baselines
+	$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
+	$(BIN)/python -m loadtest.bench --quick $(ARGS)
+
+load: $(VENV)/.load ## put the server under load with locust
+	$(BIN)/locust -f loadtest/locustfile.py $(ARGS)
+
+lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
+	$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
+	$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group bench \
+		--constraint requirements/base.lock --output-file requirements/dev.lock
+	$(LOCK) $(LOCK_ARGS) --group load \
+		--constraint requirements/dev.lock --output-file requirements/load.lock
+
+upgrade: ## lock the newest versions that pyproject.toml allows
+	@$(MAKE) --no-print-directory lock LOCK_ARGS=--upgrade
+
+clean: ## remove the virtualenv, caches and build products; the data directory stays
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+		.hypothesis .coverage .coverage.* htmlcov
+	find pipe tests $(EXTRA_CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+# Each stamp says that a lock is installed; it is made again when the lock changes.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pipe needs Python 3.11 or later; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt_install,$(notdir $(PYTHON))-venv)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.created requirements/base.lock pyproject.toml
+	@echo "installing requirements/base.lock and pipe"
+	@$(PIP) install --require-hashes -r requirements/base.lock
+	@$(PIP) install --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.lock
+	@echo "installing requirements/dev.lock"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.load: $(VENV)/.base requirements/load.lock
+	@echo "installing requirements/load.lock"
+	@$(PIP) install --require-hashes -r requirements/load.lock
+	@touch $@
+
+$(BIN)/uv: | $(VENV)/.created
+	@$(PIP) install 'uv>=0.9,<1'
+
+# The tests and the benchmark drive real clients, and sshd is one of the benchmark's baselines.
+ssh-programs:
+	@export PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
+	command -v ssh >/dev/null || missing="$$missing openssh-client"; \
+	command -v dbclient >/dev/null || missing="$$missing dropbear-bin"; \
+	command -v sshd >/dev/null || missing="$$missing openssh-server"; \
+	[ -z "$$missing" ] || $(call apt_install,$$missing)
+
+# Installs Debian packages where that is possible without a question, or says which are needed.
+define apt_install
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "installing with apt-get:" $(1); export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq update && apt-get -qq install -y --no-install-recommends $(1) </dev/null; \
+else echo "please install first:" $(1) "(names of the Debian packages)" >&2; exit 1; fi; }
+endef

@@ -1,0 +1,16 @@
+"""Benchmarks: what `make bench` runs, on one machine, over loopback, with real OpenSSH clients.
+
+From the command line down to the kernel:
+
+    bench.py      the command line: which systems, which cases, in which order
+    cases.py      the cases, their metrics and goals
+    transfer.py   CPU per GiB: one random file to 1, 8 and 64 subscribers
+    latency.py    the time until a 64-byte message has reached every subscriber
+    logins.py     the server's CPU per login, and memory at start and per idle subscriber
+    servers.py    the systems under test: ours on both lanes, the plain relay, sshd with a fifo
+    relay.py      the plain asyncssh relay, written to be compared with
+    swarm.py      a process of many light clients
+    workspace.py  the temporary directory, the key, the payload files, the child processes
+    procfs.py     CPU, memory and listening ports as the kernel counts them
+    report.py     medians, ratios and goals as a table and as JSON
+"""

@@ -1,0 +1,362 @@
+"""The systems under test: how each starts, which words it takes, what it has cost so far.
+
+All of them listen on the loopback address with an Ed25519 host key and let one key log in.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import enum
+import getpass
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from loadtest import procfs
+from loadtest.workspace import (
+    AES,
+    HOST,
+    BenchError,
+    Endpoint,
+    Processes,
+    Workspace,
+    last_line,
+    make_key,
+    ssh_command,
+    wait_logged_in,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+START_LIMIT: Final = 30.0
+"""Seconds from starting a server until it listens."""
+_FIRST_LOGIN_LIMIT: Final = 30.0
+_SCRAPE_LIMIT: Final = 10.0
+_LOG_LINES: Final = 10
+_SSHD_JAIL: Final = Path("/run/sshd")
+"""Where sshd locks its children in before the login; it does not start as root without it."""
+_SETTLE: Final = 0.1
+"""Seconds that a server gets to tidy up after its last client, before its CPU time is read."""
+
+
+class Ability(enum.Enum):
+    """What a case may ask of a system."""
+
+    TRANSFER = "one publisher, one subscriber"
+    LOGIN = "a command that does nothing"
+    FAN_OUT = "one publisher, many subscribers"
+    MEMORY = "resident memory of one process stands for the service"
+
+
+class System(abc.ABC):
+    """One server under test; use it in a ``with`` statement, which starts and stops it."""
+
+    abilities: frozenset[Ability] = frozenset(Ability)
+    no_op = "version"
+    """A command that ends at once with status 0."""
+
+    def __init__(self, space: Workspace) -> None:
+        self.space = space
+        self.directory = space.directory / space.new_name("server")
+        self.port = 0
+        self._log = self.directory / "log"
+        self._processes: Processes = space.processes()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abc.abstractmethod
+    def user(self) -> str:
+        """The name that clients log in under."""
+
+    @abc.abstractmethod
+    def command(self) -> list[str]:
+        """Prepares `directory` and returns the command line of the server."""
+
+    def publish(self, topic: str, subscribers: int) -> str:
+        """Returns the command of a publisher that waits for so many subscribers."""
+        return f"pub {topic}" if subscribers == 1 else f"pub -m {subscribers} {topic}"
+
+    def subscribe(self, topic: str) -> str:
+        """Returns the command of a subscriber."""
+        return f"sub {topic}"
+
+    def twin(self) -> System:
+        """Returns another system of the same kind, not started."""
+        return type(self)(self.space)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients find it."""
+        return Endpoint(self.port, self.user, self.space.key)
+
+    @property
+    def pid(self) -> int:
+        """The id of its first process.
+
+        Raises:
+            BenchError: it does not run.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise BenchError(f"the server has ended: {last_line(self._log) or 'no message'}")
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """Returns the CPU time that it has used since its start."""
+        return procfs.tree_cpu_seconds(self.pid)
+
+    def command_seconds(self) -> float:
+        """Returns the CPU time of the commands that it has run, which `cpu_seconds` leaves out."""
+        return 0.0
+
+    def settle(self) -> None:
+        """Waits until what the last clients have caused is done and accounted for."""
+        time.sleep(_SETTLE)
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir()
+        self.port = _free_port()
+        with self._log.open("wb") as log:
+            self._process = self._processes.spawn(self.command(), stdout=log, stderr=log)
+        try:
+            wait_until(self._listens, START_LIMIT, "the start of the server")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the server and what it has started."""
+        self._processes.end()
+
+    def last_words(self) -> str:
+        """Returns the end of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
+    def log_in_once(self) -> None:
+        """Logs in for the first time, which may claim the name, and sees that it works.
+
+        Raises:
+            BenchError: it does not.
+        """
+        run_ssh(self.endpoint, self.no_op, _FIRST_LOGIN_LIMIT)
+
+    def _listens(self) -> bool:
+        return self.pid > 0 and procfs.is_listening(self.port)
+
+
+class Ours(System):
+    """The product itself."""
+
+    lane = "fast"
+    user = "bench"
+
+    def __init__(self, space: Workspace) -> None:
+        super().__init__(space)
+        self._metrics_port = _free_port()
+
+    def command(self) -> list[str]:
+        """Returns the command line of the server."""
+        options = {
+            "host": HOST,
+            "port": self.port,
+            "data-dir": self.directory / "data",
+            "metrics-port": self._metrics_port,
+            "signup": "open",
+            "lane": self.lane,
+            "log-format": "json",
+        }
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "pipe", "serve", *arguments]
+
+    def log_in_once(self) -> None:
+        """Sees as well that connections run on the lane asked for, not on one it fell back to.
+
+        Raises:
+            BenchError: they do not, and its figures would stand under the wrong name.
+        """
+        super().log_in_once()
+        subscribe = self.subscribe(self.space.new_name("lane"))
+        with self.space.processes() as group:
+            wait_logged_in([group.ssh(self.endpoint, subscribe, cipher=AES)])
+            lanes = self._lanes()
+        if lanes != {self.lane}:
+            raise BenchError(f"connections run on lane {', '.join(sorted(lanes)) or 'unknown'}")
+
+    def _lanes(self) -> set[str]:
+        """Returns the lanes that have connections, by the server's own metrics."""
+        connection = http.client.HTTPConnection(HOST, self._metrics_port, timeout=_SCRAPE_LIMIT)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        found = re.findall(r'^pipe_lane_connections\{lane="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        return {lane for lane, count in found if float(count)}
+
+
+class OursOnAsyncssh(Ours):
+    """The product with the data path that asyncssh has."""
+
+    lane = "asyncssh"
+
+
+class Relay(System):
+    """The plain asyncssh relay of `loadtest.relay`."""
+
+    user = "bench"
+
+    def command(self) -> list[str]:
+        """Returns the command line of the server."""
+        host_key = self.directory / "host_key"
+        make_key(host_key)
+        arguments = [HOST, str(self.port), str(host_key), f"{self.space.key}.pub"]
+        return [sys.executable, "-m", "loadtest.relay", *arguments]
+
+
+class Sshd(System):
+    """OpenSSH's own server, with a fifo between two ``cat``s.
+
+    The shells and ``cat``s write down what they used themselves (``times`` of the shell, to a
+    millisecond or a tick), and that is taken off: the figure is that of ``sshd`` alone.
+    """
+
+    abilities = frozenset({Ability.TRANSFER, Ability.LOGIN})
+    no_op = "true"
+    user = getpass.getuser()
+    _made_jail = False
+
+    def command(self) -> list[str]:
+        """Returns the command line of the server."""
+        program = _find_sshd()
+        if os.geteuid() == 0 and not _SSHD_JAIL.exists():
+            _SSHD_JAIL.mkdir(mode=0o755)
+            self._made_jail = True
+        host_key = self.directory / "host_key"
+        make_key(host_key)
+        configuration = {
+            "ListenAddress": f"{HOST}:{self.port}",
+            "HostKey": host_key,
+            "AuthorizedKeysFile": f"{self.space.key}.pub",
+            "PidFile": "none",
+            "UsePAM": "no",
+            "StrictModes": "no",
+            "PasswordAuthentication": "no",
+            "PermitRootLogin": "prohibit-password",
+            "MaxStartups": "1000",
+            "PrintMotd": "no",
+            "PrintLastLog": "no",
+        }
+        file = self.directory / "sshd_config"
+        file.write_text("".join(f"{name} {value}\n" for name, value in configuration.items()))
+        return [program, "-D", "-e", "-f", str(file)]
+
+    def publish(self, topic: str, subscribers: int) -> str:  # noqa: ARG002 (a fifo has one)
+        """Returns the command of the writing cat."""
+        return f"cat > {self._fifo(topic)}; times >> {self._times}"
+
+    def subscribe(self, topic: str) -> str:
+        """Returns the command of the reading cat."""
+        return f"cat {self._fifo(topic)}; times >> {self._times}"
+
+    def cpu_seconds(self) -> float:
+        """Returns what sshd has used since its start, without the commands it ran."""
+        return super().cpu_seconds() - self.command_seconds()
+
+    def settle(self) -> None:
+        """Waits until every session has ended and its time counts as sshd's."""
+        wait_until(lambda: not procfs.children(self.pid), START_LIMIT, "the end of sshd's sessions")
+        super().settle()
+
+    def stop(self) -> None:
+        """Ends the server and the commands that wait for the other end of a fifo."""
+        # Such a cat outlives its session: to open both ends for a moment sets it free.
+        for fifo in self.directory.glob("fifo-*"):
+            os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
+        super().stop()
+        if self._made_jail:
+            _SSHD_JAIL.rmdir()
+            self._made_jail = False
+
+    @property
+    def _times(self) -> Path:
+        return self.directory / "times"
+
+    def _fifo(self, topic: str) -> Path:
+        path = self.directory / f"fifo-{topic}"
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        return path
+
+    def command_seconds(self) -> float:
+        """Returns what the shells and cats have used that have ended."""
+        try:
+            text = self._times.read_text()
+        except FileNotFoundError:
+            return 0.0
+        # Pairs of user and system time, as POSIX has `times` print them: 0m0.004s 0m0.120s
+        return sum(
+            60 * int(minutes) + float(s) for minutes, s in re.findall(r"(\d+)m([\d.]+)s", text)
+        )
+
+
+SYSTEMS: Final[Mapping[str, tuple[str, Callable[[Workspace], System]]]] = {
+    "fast": ("ours, lane fast", Ours),
+    "asyncssh": ("ours, lane asyncssh", OursOnAsyncssh),
+    "relay": ("plain asyncssh", Relay),
+    "sshd": ("sshd + fifo", Sshd),
+}
+"""Name -> title and how to make it, in the order in which they take turns."""
+
+
+def run_ssh(endpoint: Endpoint, remote: str, limit: float) -> None:
+    """Runs one command over an OpenSSH client of its own.
+
+    Raises:
+        BenchError: it did not end with status 0 in `limit` seconds.
+    """
+    command = ssh_command(endpoint, remote, cipher=None)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"a login took more than {limit:.0f} s") from None
+    if done.returncode != 0:
+        words = done.stderr.decode(errors="replace").split("\n")
+        raise BenchError(f"`{remote}` ended with status {done.returncode}: {' '.join(words)[:200]}")
+
+
+def _find_sshd() -> str:
+    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise BenchError("no sshd on this machine")
+    return program
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,32 @@
+"""Networked Unix pipes over SSH: ``ssh host pub topic`` on one end, ``sub topic`` on the others.
+
+Read it in this order and you follow a byte through it:
+
+    __main__, cli     `pipe serve | user | key | version`: the command line
+    settings          every setting once: name, unit, default, why
+    durations         ``90s``, ``1h30m``: spans of time as people write them
+    errors            the tree of errors, and the one reason for which a session ends
+    names             users, topics, patterns: one grammar for every front
+    requests          a command string becomes a frozen Publish, Subscribe, Pipe, …
+    chunks, members   what the router forwards, and those it forwards for
+    router            topics, fan-out, backpressure: no asyncio, no ssh, no clock
+    access            who may read and write what
+    store             users and their keys in a database
+    ssh.server        listening, host keys, hardening
+    ssh.auth          from a key to a user; sign-up and penalties
+    ssh.session       one channel: the protocol's callbacks on one side, the router on the other
+    ssh.lane          the fast data path
+    ssh.limits        connections, attempts and rates, before and after login
+    commands          ls, whoami, keys and the others: one small file each
+    metrics           what the server counts, read when somebody asks
+    app               puts the parts together; start, signals, drain, stop
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+try:
+    __version__ = metadata.version("pipe-server")
+except metadata.PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"

@@ -1,0 +1,175 @@
+"""The whole server: put the parts together, run, and stop in good order.
+
+A stop has three steps.  The listening socket closes and every session is told.  Streams that are
+moving go on until they end, for at most the ``drain`` time; a session whose topic stands still is
+ended at once if it only waits, and after `STILL_SECONDS` without a byte otherwise.  What is left
+is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from pipe import logs
+from pipe.errors import Outcome, StartError
+from pipe.service import Service
+from pipe.settings import LogFormat
+from pipe.ssh.server import SSHServer
+from pipe.store import Store
+
+if TYPE_CHECKING:
+    from pipe.members import Member
+    from pipe.service import LiveSession
+    from pipe.settings import Settings
+
+log = structlog.get_logger()
+
+STILL_SECONDS = 3.0
+"""While draining, a stream that moved no byte for this long has stopped moving."""
+
+DRAIN_LOOK_SECONDS = 0.1
+"""How often a drain looks whether everybody has gone, which is how late a stop may be."""
+
+GOODBYE_SECONDS = 2.0
+"""How long clients may take to read their exit status before their connections are dropped."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal says stop; the process's exit status.
+
+    Raises:
+        PipeError: the server cannot start.
+    """
+    logs.configure(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(App(settings).run())
+
+
+class App:
+    """One server process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start, serve, drain."""
+        settings = self._settings
+        _make_data_dir(settings)
+        store = await Store.open(settings.resolved_database_url)
+        async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.push_async_callback(store.close)
+            service = Service(settings, store)
+            server = SSHServer(service)
+            await server.start()
+            loop = asyncio.get_running_loop()
+            metrics_port = 0
+            if settings.metrics_port:
+                metrics = service.metrics.serve(
+                    settings.metrics_host, settings.metrics_port, loop, service.snapshot
+                )
+                cleanup.push_async_callback(asyncio.to_thread, metrics.close)
+                metrics_port = metrics.port
+            lag = loop.create_task(service.metrics.watch_lag())
+            cleanup.callback(lag.cancel)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._signalled)
+            self._greet(service, metrics_port)
+
+            await self._stop.wait()
+            log.info("stopping", sessions=len(service.sessions), drain_seconds=settings.drain)
+            server.stop_accepting()
+            await self._drain(service)
+            await server.close(GOODBYE_SECONDS)
+            log.info("stopped")
+        return 0
+
+    def _signalled(self) -> None:
+        (self._stop_now if self._stop.is_set() else self._stop).set()
+
+    def _greet(self, service: Service, metrics_port: int) -> None:
+        settings = self._settings
+        log.info(
+            "serving",
+            ssh=f"{settings.host}:{service.port}",
+            metrics=f"http://{settings.metrics_host}:{metrics_port}/metrics"
+            if metrics_port
+            else "none",
+            signup=settings.resolved_signup.value,
+            lane=settings.lane.value,
+        )
+        if settings.log_format is LogFormat.CONSOLE:
+            user = "alice@" + settings.resolved_public_host
+            ssh = f"ssh -p {service.port} {user}"
+            sys.stderr.write(
+                "\nTry it from two other terminals:\n\n"
+                f"    {ssh} sub greetings\n"
+                f"    echo hello | {ssh} pub greetings\n"
+                f"    {ssh} help\n\n"
+                'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519\n\n'
+            )
+
+    async def _drain(self, service: Service) -> None:
+        service.draining = True
+        for session in list(service.sessions):
+            session.announce("the server is shutting down; streams that are moving may finish")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain
+        moved: dict[LiveSession, tuple[int, float]] = {}
+        while service.sessions and loop.time() < deadline and not self._stop_now.is_set():
+            for session in list(service.sessions):
+                if not _may_finish(service, session, moved, loop.time()):
+                    session.cut(Outcome.SHUTDOWN)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
+        for session in list(service.sessions):
+            session.cut(Outcome.SHUTDOWN)
+
+
+def _may_finish(
+    service: Service,
+    session: LiveSession,
+    moved: dict[LiveSession, tuple[int, float]],
+    now: float,
+) -> bool:
+    """Whether a session is part of a stream that still moves."""
+    member = session.member
+    if member is None or not member.joined:
+        return True  # it answers a command, or is on its way out
+    stream: tuple[Member, ...] = (member,)
+    if not (member.finishing or member.ended):
+        topics = [member.topic] if member.topic else member.topics
+        stream = tuple(
+            other for topic in topics if topic for other in service.router.members(topic.name)
+        )
+        writes = any(other.source and other.started and not other.waiting for other in stream)
+        reads = any(other.sink for other in stream)
+        if not (writes and reads):
+            return False
+    count = sum(other.received_bytes + other.written_bytes for other in stream)
+    before, since = moved.get(session, (-1, now))
+    if count != before:
+        moved[session] = (count, now)
+        return True
+    return now - since < STILL_SECONDS
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13))
+    except OSError as error:
+        raise StartError(
+            f"cannot use the data folder {settings.data_dir}: {error.strerror}; "
+            "choose another --data-dir"
+        ) from error

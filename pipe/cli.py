@@ -1,0 +1,307 @@
+"""The command line: ``pipe serve``, ``pipe user``, ``pipe key``, ``pipe version``.
+
+What goes wrong ends as one line on stderr and a status of `pipe.errors`, never as a traceback.
+What a command needs is imported when it runs, so that ``pipe --help`` answers at once; for the same
+reason the options of `Settings` are made when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from pipe import __version__
+from pipe.errors import Outcome, PipeError, UsageError
+from pipe.names import escape, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from pipe.settings import Settings
+    from pipe.store import NewKey, Store
+
+STATUS_INTERRUPTED = 130
+"""128 and the number of SIGINT, as a shell reports it."""
+
+STATUS_BROKEN_PIPE = 141
+"""128 and the number of SIGPIPE: how ``ls`` ends in ``ls | head -1``."""
+
+MAX_KEY_FILE = 64 * 1024
+"""Bytes read of a key file: above what `pipe.store.keys` takes, below what hurts."""
+
+_STORE_SETTINGS = ("data_dir", "database_url")
+
+_Result = TypeVar("_Result")
+
+
+class SettingsCommand(click.Command):
+    """A command that takes settings: its function gets them, loaded, as ``settings``.
+
+    Attributes:
+        setting_names: The settings that it has an option for; empty means all.
+    """
+
+    setting_names: Sequence[str] = ()
+
+    @cached_property
+    def setting_options(self) -> list[click.Parameter]:
+        """An option for each setting, made from its description in `Settings`."""
+        from pipe.settings import CONFIG_VARIABLE, Settings
+
+        names = self.setting_names or tuple(Settings.model_fields)
+        config = click.Option(
+            ["--config"],
+            metavar="FILE",
+            help=f"TOML file of settings, below options and environment.  [env: {CONFIG_VARIABLE}]",
+        )
+        return [*map(_setting_option, names), config]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters of the command itself, then the settings."""
+        *own, last = super().get_params(ctx)
+        if isinstance(last, click.Option) and "--help" in last.opts:
+            return [*own, *self.setting_options, last]
+        return [*own, last, *self.setting_options]
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Load the settings, then run the function."""
+        from pipe.settings import load
+
+        config = ctx.params.pop("config")
+        names = [option.name for option in self.setting_options]
+        options = {name: ctx.params.pop(name) for name in names if name in ctx.params}
+        ctx.params["settings"] = load(options, Path(config) if config else None)
+        return super().invoke(ctx)
+
+
+class StoreCommand(SettingsCommand):
+    """A command on the accounts: it takes the settings that say where they are."""
+
+    setting_names = _STORE_SETTINGS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: Without the program's name; default: those of the process.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        # Not `program.main`: it has ways of its own with Ctrl-C and with stdout that is gone.
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        with program.make_context("pipe", given) as context:
+            result = program.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _fail(f"a command is missing: '{error.ctx.command_path} --help' lists them")
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except PipeError as error:
+        return _fail(error.message, error.outcome)
+    except (KeyboardInterrupt, click.Abort):
+        return STATUS_INTERRUPTED
+    except BrokenPipeError:
+        _discard_stdout()
+        return STATUS_BROKEN_PIPE
+    return result if isinstance(result, int) else 0
+
+
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="pipe %(version)s")
+def program() -> None:
+    """Networked Unix pipes over SSH."""
+
+
+@program.command(cls=SettingsCommand)
+def serve(settings: Settings) -> int:
+    """Run the server.
+
+    Each option is also a variable of the environment (--data-dir is PIPE_DATA_DIR) and a key of the
+    file given with --config.
+    """
+    from pipe.app import run
+
+    return run(settings)
+
+
+@program.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"pipe {__version__}")
+
+
+@program.group()
+def user() -> None:
+    """Register and remove users."""
+
+
+@user.command("add", cls=StoreCommand)
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="May address every topic.")
+@click.option(
+    "--key",
+    "key_files",
+    metavar="FILE",
+    multiple=True,
+    help="Public key that logs the user in, - for stdin; may be given again.",
+)
+def user_add(settings: Settings, name: str, admin: bool, key_files: tuple[str, ...]) -> None:
+    """Register the user NAME."""
+    keys = [_read_key(source) for source in key_files]
+    _with_store(settings, lambda store: store.add_user(name, admin, keys))
+    click.echo(f"added user {escape(name)} with {_count(len(keys), 'key')}")
+
+
+@user.command("ls", cls=StoreCommand)
+def user_ls(settings: Settings) -> None:
+    """List the users."""
+
+    async def collect(store: Store) -> list[tuple[str, ...]]:
+        users, keys = await store.list_users(), await store.list_keys()
+        counts = {user.name: sum(key.user == user.name for key in keys) for user in users}
+        return [
+            (user.name, "yes" if user.admin else "no", str(counts[user.name]), _date(user.created))
+            for user in users
+        ]
+
+    _print_table(("NAME", "ADMIN", "KEYS", "CREATED"), _with_store(settings, collect))
+
+
+@user.command("rm", cls=StoreCommand)
+@click.argument("name")
+def user_rm(settings: Settings, name: str) -> None:
+    """Remove the user NAME with all keys."""
+    removed = _with_store(settings, lambda store: store.remove_user(name))
+    click.echo(f"removed user {escape(name)} and {_count(len(removed), 'key')}")
+
+
+@program.group()
+def key() -> None:
+    """Add and remove users' keys."""
+
+
+@key.command("add", cls=StoreCommand)
+@click.argument("user")
+@click.argument("file", default="-")
+def key_add(settings: Settings, user: str, file: str) -> None:
+    """Let the public key in FILE, default stdin, log USER in."""
+    new = _read_key(file)
+    _with_store(settings, lambda store: store.add_key(user, new))
+    click.echo(f"added key {new.fingerprint} to user {escape(user)}")
+
+
+@key.command("ls", cls=StoreCommand)
+@click.argument("user", required=False)
+def key_ls(settings: Settings, user: str | None) -> None:
+    """List the keys of USER or of all."""
+    keys = _with_store(settings, lambda store: store.list_keys(user))
+    _print_table(
+        ("USER", "FINGERPRINT", "TYPE", "CREATED", "LAST USED", "COMMENT"),
+        [
+            (
+                key.user,
+                key.fingerprint,
+                key.key_type,
+                _date(key.created),
+                _date(key.last_used),
+                key.comment,
+            )
+            for key in keys
+        ],
+    )
+
+
+@key.command("rm", cls=StoreCommand)
+@click.argument("user")
+@click.argument("fingerprint")
+def key_rm(settings: Settings, user: str, fingerprint: str) -> None:
+    """Take the key FINGERPRINT, or the one that starts so, from USER."""
+    removed = _with_store(settings, lambda store: store.remove_key(user, fingerprint))
+    click.echo(f"removed key {removed.fingerprint} from user {escape(user)}")
+
+
+def _setting_option(name: str) -> click.Option:
+    """Make a setting's option; it takes any text, as `pipe.settings.load` checks all sources."""
+    from pipe.settings import Settings, default_text, describe, option_name
+
+    default = default_text(name)
+    shown = f"  [default: {default}]" if default else ""
+    why = str(Settings.model_fields[name].description)
+    return click.Option(
+        [option_name(name)],
+        metavar=describe(name)[0],
+        help=f"{why[0].upper()}{why[1:]}.{shown}",
+    )
+
+
+def _with_store(settings: Settings, work: Callable[[Store], Awaitable[_Result]]) -> _Result:
+    """Open the store for one piece of work."""
+    from pipe.store import Store
+
+    async def session() -> _Result:
+        async with await Store.open(settings.resolved_database_url) as store:
+            return await work(store)
+
+    return asyncio.run(session())
+
+
+def _read_key(source: str) -> NewKey:
+    """Read a public key from a file, or from stdin for ``-``."""
+    from pipe.store import read_public_key
+
+    shown = "stdin" if source == "-" else quoted(source)
+    try:
+        with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
+            data = file.read(MAX_KEY_FILE)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read a public key from {shown}: {reason}") from error
+    try:
+        return read_public_key(data.decode("utf-8", "replace"))
+    except UsageError as error:
+        raise UsageError(f"{shown}: {error.message}") from error
+
+
+def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print columns, each as wide as its widest cell."""
+    lines = [header, *(tuple(map(escape, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _date(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _fail(message: str, outcome: Outcome = Outcome.USAGE) -> int:
+    """Print an error, one line unless several settings are bad, and return its status."""
+    for line in message.splitlines():
+        click.echo(f"pipe: {line}", err=True)
+    return outcome.status
+
+
+def _discard_stdout() -> None:
+    """Let the interpreter flush into nothing when it ends, rather than complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

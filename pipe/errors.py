@@ -1,0 +1,97 @@
+"""What can go wrong, and what each end of a session means.
+
+    PipeError                 knows its Outcome and carries one sentence for the user
+    ├── UsageError            a command, flag or name that cannot be understood      64
+    │   └── BadName           a user name, topic or pattern outside the grammar      64
+    ├── AccessDenied          the caller has no right to the topic                   77
+    ├── SettingsError         a setting that cannot be used: the start stops         64
+    ├── StoreError            an account command that cannot be carried out          64
+    │   └── StoreUnavailable  the database cannot be reached or read                 69
+    └── StartError            a port, folder or file that the server cannot use      69
+
+Every session ends for exactly one `Outcome`: the exit status that its client sees, the
+``outcome`` field of its log line and the ``outcome`` label of its metric all come from that one
+value.  Statuses follow ``sysexits.h`` where it has a fitting one.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Outcome(enum.Enum):
+    """Why a session ended.
+
+    ``label`` is the log field and metric label, ``status`` the exit status that the client gets (a
+    subscriber whose publisher said ``--exit N`` gets N instead of 0), ``text`` the line for stderr,
+    empty where the user knows already.
+    """
+
+    DONE = ("done", 0, "")
+    LEFT = ("left", 0, "")
+    """The client went away by itself; it is not there to see a status."""
+    USAGE = ("usage", 64, "")
+    UNAVAILABLE = ("unavailable", 69, "")
+    SHUTDOWN = ("shutdown", 69, "the server is shutting down")
+    FAILED = ("failed", 70, "something went wrong in the server; its log says what")
+    BROKEN = ("broken", 74, "the stream broke: a publisher vanished before its end of file")
+    STALLED = ("stalled", 74, "cut off: this reader took nothing while others waited for it")
+    SLOW = ("slow", 74, "cut off: this reader fell behind and asked for --on-slow disconnect")
+    TIMEOUT = ("timeout", 75, "")
+    DROPPED = ("dropped", 75, "")
+    DENIED = ("denied", 77, "")
+
+    def __init__(self, label: str, status: int, text: str) -> None:
+        self.label = label
+        self.status = status
+        self.text = text
+
+
+class PipeError(Exception):
+    """The root of the tree: an end of a session or command, with its sentence for the user."""
+
+    outcome = Outcome.FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class UsageError(PipeError):
+    """A command, flag or value that cannot be understood; the message says how to mend it."""
+
+    outcome = Outcome.USAGE
+
+
+class BadName(UsageError):
+    """A user name, topic or pattern outside the grammar of `pipe.names`."""
+
+
+class AccessDenied(PipeError):
+    """The caller has no right to the topic, whether it exists or not."""
+
+    outcome = Outcome.DENIED
+
+
+class SettingsError(PipeError):
+    """A setting that cannot be used: the message names it, its value and what is allowed."""
+
+    outcome = Outcome.USAGE
+
+
+class StoreError(PipeError):
+    """An account command that cannot be carried out: no such user, a key that exists already."""
+
+    outcome = Outcome.USAGE
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, read or migrated."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class StartError(PipeError):
+    """A port, folder or file that the server needs and cannot use."""
+
+    outcome = Outcome.UNAVAILABLE

@@ -1,0 +1,449 @@
+"""Every setting once: its name, unit, default, bounds, and why it is there.
+
+`load` reads the four sources, highest first: command line, environment (``PIPE_NAME``), the TOML
+file given with ``--config``, default.  The result is frozen: settings enter here, and below are
+plain values.  The command line makes its options and their help from the fields of `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
+
+from pipe.durations import format_duration, parse_duration
+from pipe.errors import SettingsError, UsageError
+from pipe.names import escape, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+MINUTE, HOUR = 60.0, 3600.0
+
+ENVIRONMENT_PREFIX = "PIPE_"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+"""Names the TOML file where no ``--config`` does."""
+
+_SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
+
+_DATABASES = ("sqlite", "postgresql")
+
+
+class Signup(StrEnum):
+    """Whether the first key that logs in under a free name may claim it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class LogFormat(StrEnum):
+    """How a log line looks: for people or for machines."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important lines that are still logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Lane(StrEnum):
+    """The data path between packets and router: our own, or asyncssh's for comparison."""
+
+    FAST = "fast"
+    ASYNCSSH = "asyncssh"
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``64KiB``, ``1.5GiB`` or a plain ``1000000``.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        UsageError: The text is no whole number of bytes.
+    """
+    unit = next((unit for unit in _SIZE_UNITS if text.endswith(unit)), "")
+    number = text.removesuffix(unit).strip() if unit else text
+    if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) <= 20:
+        size = Decimal(number) * _SIZE_UNITS.get(unit, 1)
+        if size == int(size):
+            return int(size)
+    raise UsageError("this is not a size: write it like 64KiB, 1MiB, 1GiB or 1000000")
+
+
+def format_size(size: float) -> str:
+    """Write a size in the shortest form that `parse_size` reads back."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _SIZE_UNITS[unit] and size % _SIZE_UNITS[unit] == 0:
+            return f"{size / _SIZE_UNITS[unit]:.0f}{unit}"
+    return f"{size:.0f}"
+
+
+def _parse_count(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 20:
+        return int(text)
+    raise UsageError("this is not a whole number")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What a number may be: how it is written, and its bounds, both allowed.
+
+    Text goes through ``parse``; a number, as TOML and tests give it, is in the base unit already.
+    """
+
+    kind: str
+    parse: Callable[[str], float]
+    show: Callable[[float], str]
+    low: float
+    high: float
+    note: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The rule as an error message and the help state it."""
+        return f"{self.show(self.low)} to {self.show(self.high)}{self.note}"
+
+    def __call__(self, value: object) -> float:
+        """Check a value.
+
+        Raises:
+            ValueError: It cannot be read, or is out of bounds.
+        """
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(self.allowed)
+        try:
+            number = self.parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(self.allowed) from error
+        if not self.low <= number <= self.high:
+            raise ValueError(self.allowed)
+        return number
+
+
+def _duration(low: float, high: float) -> BeforeValidator:
+    return BeforeValidator(
+        Quantity("DURATION", parse_duration, format_duration, low, high, ", such as 90s or 1h30m")
+    )
+
+
+def _size(low: int, high: int) -> BeforeValidator:
+    return BeforeValidator(
+        Quantity("SIZE", parse_size, format_size, low, high, ", such as 512KiB or 2MiB")
+    )
+
+
+def _count(low: int, high: int, note: str = "") -> BeforeValidator:
+    return BeforeValidator(Quantity("N", _parse_count, "{:.0f}".format, low, high, note))
+
+
+def _check_host(host: str) -> str:
+    """Refuse what can be no address; ``""`` would mean all interfaces to the operating system."""
+    if not host or not host.isprintable() or set(host) & set(" /@[]"):
+        raise ValueError
+    return host
+
+
+def _check_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError
+    return path
+
+
+def _check_database(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in _DATABASES:
+        raise ValueError
+    return url
+
+
+HostName = Annotated[str, AfterValidator(_check_host)]
+FilePath = Annotated[Path, AfterValidator(_check_path)]
+DatabaseURL = Annotated[str, AfterValidator(_check_database)]
+ShortDuration = Annotated[float, _duration(0.1, 10 * MINUTE)]
+"""Seconds that somebody or something on the other end may take to answer."""
+
+_ALLOWED_TEXT = {
+    _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
+    _check_path: ("PATH", "a path"),
+    _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+}
+
+
+class Settings(BaseSettings):
+    """All settings, frozen: durations in seconds, sizes in bytes.
+
+    `load` makes it from all sources; made directly it has its arguments and defaults only.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    host: HostName = Field(
+        default="127.0.0.1",
+        description="address to listen on; only this machine unless somebody decides otherwise",
+    )
+    port: Annotated[int, _count(0, 65535, " (0: any free port)")] = Field(
+        default=2222,
+        description="TCP port for SSH; 22 would take root and the machine's own sshd has it",
+    )
+    data_dir: FilePath = Field(
+        default=Path("data"),
+        description="folder of the host key and the SQLite file, for the server alone",
+    )
+    database_url: DatabaseURL | None = Field(
+        default=None,
+        description="accounts database, for one that several servers share; default: SQLite file"
+        " pipe.db in the data folder",
+        repr=False,
+    )
+    metrics_host: HostName = Field(
+        default="127.0.0.1",
+        description="address for Prometheus; metrics need no login, so keep it private",
+    )
+    metrics_port: Annotated[int, _count(0, 65535, " (0: no metrics)")] = Field(
+        default=9222, description="HTTP port for Prometheus"
+    )
+    signup: Signup | None = Field(
+        default=None,
+        description="whether a new key may claim a free name; default: open on a loopback host,"
+        " closed elsewhere, as strangers can reach that",
+    )
+    trusted_ca: FilePath | None = Field(
+        default=None, description="public key of a CA whose certificates log in as their principal"
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="least important lines to log")
+    drain: Annotated[float, _duration(0, HOUR)] = Field(
+        default=30.0,
+        description="how long a stop lets moving streams finish; a service manager waits 90s",
+    )
+    public_host: HostName | None = Field(
+        default=None,
+        description="host name that help and receipts print; default: the host to listen on",
+    )
+    stall_timeout: Annotated[float, _duration(0.1, HOUR)] = Field(
+        default=60.0, description="how long one reader may take nothing while others wait for it"
+    )
+    buffer: Annotated[int, _size(64 * KIB, 64 * MIB)] = Field(
+        default=MIB,
+        description="bytes that wait for one reader before its topic's writers are paused",
+    )
+    window: Annotated[int, _size(64 * KIB, 64 * MIB)] = Field(
+        default=MIB,
+        description="bytes that a writer may send ahead per channel: memory against distance",
+    )
+    lane: Lane = Field(
+        default=Lane.FAST, description="data path: our own, or asyncssh's to compare"
+    )
+    login_timeout: ShortDuration = Field(
+        default=20.0, description="time to log in; connections that never do must not pile up"
+    )
+    keepalive_interval: Annotated[float, _duration(1, HOUR)] = Field(
+        default=30.0, description="silence after which a client is asked whether it still lives"
+    )
+    keepalive_count: Annotated[int, _count(1, 100)] = Field(
+        default=3, description="questions without an answer after which a client counts as dead"
+    )
+    max_sessions_per_connection: Annotated[int, _count(1, 1000)] = Field(
+        default=10, description="channels open at once on one connection, as sshd's MaxSessions"
+    )
+    max_auth_tries: Annotated[int, _count(1, 100)] = Field(
+        default=6, description="keys that a connection may try, as sshd's MaxAuthTries"
+    )
+    claims_per_day: Annotated[int, _count(0, 1_000_000)] = Field(
+        default=3,
+        description="names that one address may claim in a day, so that nobody hoards them",
+    )
+    rekey_bytes: Annotated[int, _size(64 * KIB, 64 * GIB)] = Field(
+        default=GIB, description="bytes under one encryption key; RFC 4253 section 9 asks for 1 GiB"
+    )
+    rekey_timeout: ShortDuration = Field(
+        default=30.0,
+        description="time for a rekey to finish; what is sent meanwhile has to wait in memory",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic names these parameters
+        init_settings: Source,
+        env_settings: Source,  # noqa: ARG003
+        dotenv_settings: Source,  # noqa: ARG003
+        file_secret_settings: Source,  # noqa: ARG003
+    ) -> tuple[Source, ...]:
+        """Leave the sources to `load`, which knows where each value came from."""
+        return (init_settings,)
+
+    @property
+    def resolved_signup(self) -> Signup:
+        """``signup``, or what suits the host that the server listens on."""
+        if self.signup is not None:
+            return self.signup
+        return Signup.OPEN if is_loopback(self.host) else Signup.CLOSED
+
+    @property
+    def resolved_public_host(self) -> str:
+        """The host name to print."""
+        return self.public_host or self.host
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The URL of the accounts database, made from the data folder where none is given."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'pipe.db'}"
+
+    @property
+    def host_key_path(self) -> Path:
+        """The private key by which clients know this server."""
+        return self.data_dir / "host_key"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach a listener on ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def option_name(name: str) -> str:
+    """The command line option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def describe(name: str) -> tuple[str, str]:
+    """Say what a setting takes.
+
+    Returns:
+        A short word for a help page (``PORT``, ``open|closed``) and the rule for an error message.
+    """
+    field = Settings.model_fields[name]
+    parts = [*field.metadata, *_annotation_parts(field.annotation)]
+    for part in parts:
+        check = part.func if isinstance(part, (BeforeValidator, AfterValidator)) else part
+        if isinstance(check, Quantity):
+            return check.kind, check.allowed
+        if isinstance(check, type) and issubclass(check, StrEnum):
+            return "|".join(check), " or ".join(check)
+        for known, texts in _ALLOWED_TEXT.items():
+            if check is known:
+                return texts
+    raise AssertionError(name)
+
+
+def default_text(name: str) -> str:
+    """The default as one would write it, empty where the description states it."""
+    field = Settings.model_fields[name]
+    checks = [part.func for part in field.metadata if isinstance(part, BeforeValidator)]
+    shown = [check.show(field.default) for check in checks if isinstance(check, Quantity)]
+    return shown[0] if shown else str(field.default or "")
+
+
+def load(options: Mapping[str, object], config: Path | None = None) -> Settings:
+    """Read all sources.
+
+    Args:
+        options: Values of the command line by field name; None is an option that was not given.
+        config: The TOML file; without it, the one that ``PIPE_CONFIG`` names, if any.
+
+    Raises:
+        SettingsError: One line per setting that is unknown or has a value that is not allowed.
+    """
+    variable = os.environ.get(CONFIG_VARIABLE)
+    path = config or (Path(variable) if variable else None)
+    _refuse_unknown_variables()
+    layers = [_read_options(options), _read_environment(), _read_file(path) if path else {}]
+    merged: dict[str, tuple[object, str]] = {}
+    for layer in reversed(layers):
+        merged.update(layer)
+    try:
+        return Settings.model_validate({name: value for name, (value, _) in merged.items()})
+    except ValidationError as error:
+        names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
+        lines = [_complaint(name, *merged[name]) for name in names]
+        raise SettingsError("\n".join(lines)) from error
+
+
+def _read_options(options: Mapping[str, object]) -> dict[str, tuple[object, str]]:
+    return {
+        name: (value, option_name(name)) for name, value in options.items() if value is not None
+    }
+
+
+def _read_environment() -> dict[str, tuple[object, str]]:
+    values = EnvSettingsSource(Settings)()
+    return {name: (value, f"{ENVIRONMENT_PREFIX}{name.upper()}") for name, value in values.items()}
+
+
+def _read_file(path: Path) -> dict[str, tuple[object, str]]:
+    place = escape(str(path))
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {place}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{place} is not valid TOML: {escape(str(error))}") from error
+    _refuse_unknown(
+        (key.replace("_", "-") for key in data),
+        {name.replace("_", "-") for name in Settings.model_fields},
+        f"setting in {place}:",
+    )
+    return {key.replace("-", "_"): (value, place) for key, value in data.items()}
+
+
+def _refuse_unknown_variables() -> None:
+    """Stop on ``PIPE_PROT``: a misspelt limit would otherwise be no limit, in silence."""
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    names = (name.upper() for name in sorted(os.environ))
+    ours = (name for name in names if name.startswith(ENVIRONMENT_PREFIX))
+    _refuse_unknown(ours, known | {CONFIG_VARIABLE}, "environment variable")
+
+
+def _refuse_unknown(names: Iterable[str], known: set[str], kind: str) -> None:
+    lines = []
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            lines.append(f"unknown {kind} {quoted(name)}{hint}")
+    if lines:
+        raise SettingsError("\n".join(lines))
+
+
+def _complaint(name: str, value: object, source: str) -> str:
+    shown = "" if name == "database_url" else f" {quoted(str(value))}"  # it may hold a password
+    return f"bad value{shown} for {name.replace('_', '-')} ({source}): use {describe(name)[1]}"
+
+
+def _annotation_parts(annotation: object) -> Iterator[object]:
+    """Walk through unions and ``Annotated`` to the types and validators in them."""
+    yield annotation
+    for part in (*getattr(annotation, "__args__", ()), *getattr(annotation, "__metadata__", ())):
+        yield from _annotation_parts(part)

@@ -1,0 +1,187 @@
+"""One SSH connection: asyncssh's, with what it leaves out.
+
+What is added here, in terms of asyncio's and asyncssh's public methods only:
+
+- TCP backpressure.  asyncssh ignores the transport's ``pause_writing``, so a peer with a large
+  window that
+  stops reading would make the server buffer without end.  Here a connection is *blocked* while its
+  transport is above its high water or while keys are exchanged, and a blocked connection's ports
+  are clogged.
+- An end to key exchanges that never finish.
+- The commitment of an identity: the key whose signature was verified, and no other.
+- A limit of failed authentication attempts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import asyncssh
+from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT
+
+from pipe.settings import Lane
+from pipe.ssh.port import Port
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from asyncssh.packet import SSHPacketLogger
+
+    from pipe.service import Service
+    from pipe.ssh.auth import Peer
+    from pipe.ssh.session import Session
+
+TRANSPORT_HIGH_WATER_BYTES = 1 << 20
+"""Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:
+two such buffers and a packet stay well below the 4 MiB that one stalled subscriber may hold."""
+
+TRANSPORT_LOW_WATER_BYTES = 1 << 18
+"""Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
+
+
+class Connection(asyncssh.SSHServerConnection):
+    """A connection on asyncssh's own data path.
+
+    Args:
+        loop: the event loop that it lives on.
+        options: asyncssh's options, see `pipe.ssh.server`.
+        service: what all connections share.
+    """
+
+    lane = Lane.ASYNCSSH.value
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: asyncssh.SSHServerConnectionOptions,
+        service: Service,
+    ) -> None:
+        super().__init__(loop, options)
+        self.ports: dict[Port, None] = {}
+        self.blocked = False
+        self.peer: Peer | None = None
+        self.transport: asyncio.Transport | None = None
+        self.peer_address = ""  # the client's IP address
+        self.address = ""  # the same with the port, for people
+        self._service = service
+        self._clock = loop
+        self._rekey_timeout = service.settings.rekey_timeout
+        self._rekey_timer: asyncio.TimerHandle | None = None
+        self._auth_tries_left = (
+            service.settings.max_auth_tries + 1
+        )  # the first is the client's "none", which asks
+        self._transport_full = False
+        self._authenticated = False
+
+    def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
+        """Give a new session its data path."""
+        return Port(session, channel, self, self._service.router, self._service.settings.buffer)
+
+    def session_closed(self) -> None:
+        """One of the sessions is gone."""
+        if self.peer:
+            self.peer.session_closed()
+
+    # -- the transport ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with the transport's water marks set."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(
+            high=TRANSPORT_HIGH_WATER_BYTES, low=TRANSPORT_LOW_WATER_BYTES
+        )
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        self.peer_address, self.address = str(host), f"{host}:{port}"
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """End, with the timer stopped."""
+        self._stop_rekey_timer()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport is above its high water."""
+        self._transport_full = True
+        self._update_blocked()
+
+    def resume_writing(self) -> None:
+        """The transport is below its low water."""
+        self._transport_full = False
+        self._update_blocked()
+
+    def _update_blocked(self) -> None:
+        blocked = self._transport_full or self._rekey_timer is not None
+        if blocked != self.blocked:
+            self.blocked = blocked
+            for port in list(self.ports):
+                port.connection_changed()
+
+    # -- key exchange -----------------------------------------------------------------------------
+
+    def send_packet(
+        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
+    ) -> None:
+        """Send a packet; none of asyncssh's own empty IGNOREs, which guard only CBC ciphers.
+
+        A KEXINIT blocks the connection: until new keys are there, asyncssh puts data packets aside
+        without a bound.
+        """
+        if pkttype == MSG_IGNORE:
+            return
+        if pkttype == MSG_KEXINIT and self._authenticated and self._rekey_timer is None:
+            self._rekey_timer = self._clock.call_later(self._rekey_timeout, self._rekey_too_slow)
+            self._update_blocked()
+        super().send_packet(pkttype, *args, handler=handler)
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        """Finish a key exchange."""
+        super().send_newkeys(k, h)
+        self._stop_rekey_timer()
+        self._update_blocked()
+
+    def _stop_rekey_timer(self) -> None:
+        if self._rekey_timer:
+            self._rekey_timer.cancel()
+            self._rekey_timer = None
+
+    def _rekey_too_slow(self) -> None:
+        self.connection_lost(
+            asyncssh.ConnectionLost(f"no new keys within {self._rekey_timeout:g} seconds")
+        )
+
+    # -- authentication ---------------------------------------------------------------------------
+
+    async def reload_config(self) -> None:
+        """Do nothing: there are no configuration files that depend on the user."""
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """Refuse an attempt; after too many, the connection.
+
+        Raises:
+            DisconnectError: the last try is used up.
+        """
+        self._auth_tries_left -= 1
+        if self._auth_tries_left < 0:
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+            )
+        super().send_userauth_failure(partial_success)
+
+    async def validate_public_key(
+        self, username: str, key_data: bytes, msg: bytes, signature: bytes
+    ) -> bool:
+        """Judge a key, and where it signed the session's identifier, commit the identity.
+
+        A client may query one key and sign with another (the trap of CVE-2024-45337), so only the
+        key of the very request whose signature was verified becomes the identity.
+        """
+        if not await super().validate_public_key(username, key_data, msg, signature):
+            return False
+        if not msg:
+            return True
+        return self.peer is not None and await self.peer.commit(username, key_data)
+
+    async def send_userauth_success(self) -> None:
+        """Tell the client that it is in."""
+        self._authenticated = True
+        await super().send_userauth_success()

@@ -1,0 +1,170 @@
+"""What a client sends, on its way to the router: a `pipe.members.Source`.
+
+While the router has the source paused nothing is published.  What the client's window still lets
+in waits here or in the channel, so the window is its bound.  An end of file waits behind the
+bytes before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from pipe.chunks import Chunk, Framer
+from pipe.errors import PipeError
+from pipe.requests import Framing
+
+if TYPE_CHECKING:
+    from pipe.members import Member, Receipt
+    from pipe.router import Router
+    from pipe.ssh.port import Port
+
+SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
+
+
+class Publisher(Protocol):
+    """What an intake tells the session that it belongs to."""
+
+    def waits(self, missing: int) -> None:
+        """The router waits for ``missing`` more subscribers."""
+
+    def end_of_stream(self) -> None:
+        """All that the client sent has been published."""
+
+    def finish(self, receipt: Receipt) -> None:
+        """All that was published has arrived."""
+
+    def fail(self, error: PipeError) -> None:
+        """The stream cannot go on."""
+
+
+class Intake:
+    """One client's bytes, from the channel to the router.
+
+    Args:
+        publisher: the session.
+        port: its data path, for the valve.
+        router: where the bytes go.
+    """
+
+    def __init__(self, publisher: Publisher, port: Port, router: Router) -> None:
+        self._publisher = publisher
+        self._port = port
+        self._router = router
+        self._loop = asyncio.get_running_loop()
+        self._member: Member | None = None
+        self._framer: Framer | None = None
+        self._pending: deque[Chunk] = deque()
+        self._paused = True
+        self._missing = 0
+        self._eof = False
+        self._done = False
+        self._held_since: float | None = None  # paused by a clogged reader, not by a missing one
+        self._held_seconds = 0.0
+
+    def bind(self, member: Member, framing: Framing, *, empty: bool) -> None:
+        """Publish as ``member`` from the first `resume` on.
+
+        Args:
+            member: whose source this is.
+            framing: whether the stream is cut into records.
+            empty: publish nothing and end at once, as ``pub --empty`` does.
+        """
+        self._member = member
+        separator = SEPARATORS.get(framing)
+        self._framer = Framer(separator) if separator else None
+        if empty:
+            self._pending.clear()
+            self._eof = True
+
+    def discard(self) -> None:
+        """Nothing that the client sends is wanted (any more)."""
+        self._done = True
+        self._pending.clear()
+        self._settle_hold()
+
+    @property
+    def held_seconds(self) -> float:
+        """How long clogged readers have held this publisher back."""
+        now = self._loop.time() - self._held_since if self._held_since is not None else 0.0
+        return self._held_seconds + now
+
+    # -- from the channel -------------------------------------------------------------------------
+
+    def feed(self, chunk: Chunk) -> None:
+        """A chunk came: publish it, or keep it until the source may go on."""
+        if self._done or (self._eof and self._member):
+            return
+        if self._paused or self._pending:
+            self._pending.append(chunk)
+        else:
+            self._publish(chunk)
+
+    def feed_eof(self) -> None:
+        """The client has sent everything."""
+        self._eof = True
+        if not self._paused and not self._pending:
+            self._end()
+
+    def _publish(self, chunk: Chunk) -> None:
+        if self._member is None:
+            return
+        if self._framer is None:
+            self._router.publish(self._member, chunk)
+            return
+        try:
+            records = self._framer.feed(chunk.data)
+        except PipeError as error:
+            self._publisher.fail(error)
+        else:
+            self._router.deal(self._member, records, Chunk)
+
+    def _end(self) -> None:
+        if self._done or self._member is None:
+            return
+        self._done = True
+        if self._framer and (last := self._framer.close()):
+            self._router.publish(self._member, Chunk(last))
+        self._publisher.end_of_stream()
+        self._router.end(self._member)
+
+    # -- from the router --------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Publish nothing more, and stop reading the client."""
+        self._paused = True
+        if not self._missing:
+            self._held_since = self._loop.time()
+        self._port.pause_reading()
+
+    def resume(self) -> None:
+        """Publish what came in the meantime, then read on."""
+        self._paused = False
+        self._settle_hold()
+        while self._pending:
+            self._publish(self._pending.popleft())
+            if self._paused:
+                return
+        if self._eof:
+            self._loop.call_soon(self._end_unless_paused)
+        else:
+            self._port.resume_reading()
+
+    def waits(self, missing: int) -> None:
+        """Pass it on: the session knows what to tell the user."""
+        self._missing = missing
+        self._publisher.waits(missing)
+
+    def finish(self, receipt: Receipt) -> None:
+        """Pass it on."""
+        self._publisher.finish(receipt)
+
+    def _end_unless_paused(self) -> None:
+        if not self._paused:
+            self._end()
+
+    def _settle_hold(self) -> None:
+        if self._held_since is not None:
+            self._held_seconds += self._loop.time() - self._held_since
+            self._held_since = None

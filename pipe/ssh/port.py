@@ -1,0 +1,150 @@
+"""One channel's data path: the router's sink, and the tap on what the client sends.
+
+This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` has the fast one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from pipe.chunks import Chunk
+    from pipe.errors import Outcome
+    from pipe.members import Member
+    from pipe.router import Router
+    from pipe.ssh.connection import Connection
+
+
+class Owner(Protocol):
+    """What a port asks of the session that it belongs to."""
+
+    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
+        """The stream is over for this reader; the last byte may still be pending."""
+
+    def cut(self, outcome: Outcome) -> None:
+        """End now, whatever is pending."""
+
+    def waited_for(self, others: bool) -> None:
+        """While clogged: whether other readers wait for this one."""
+
+    def emptied(self) -> None:
+        """Nothing is pending any more."""
+
+
+class Port:
+    """The sending half of a channel as a `pipe.members.Sink`, and the valve of its receiving half.
+
+    It is clogged from when ``buffer`` bytes are pending until none is, and while its connection
+    is blocked. The most that it holds is ``buffer`` and one chunk.
+
+    Args:
+        owner: the session.
+        channel: asyncssh's channel, open.
+        connection: the connection that carries it.
+        router: told of changes, once a member has been given to `bind`.
+        buffer: bytes that it may hold before it is clogged.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        channel: asyncssh.SSHServerChannel[bytes],
+        connection: Connection,
+        router: Router,
+        buffer: int,
+    ) -> None:
+        self._owner = owner
+        self._channel = channel
+        self._connection = connection
+        self._router = router
+        self._buffer = buffer
+        self._member: Member | None = None
+        self._full = False
+        self._clogged = connection.blocked
+        self._flushing = False
+        connection.ports[self] = None
+        # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
+        channel.set_write_buffer_limits(high=0, low=0)
+
+    def bind(self, member: Member) -> None:
+        """From now on, tell the router what happens to this member's sink."""
+        self._member = member
+
+    def close(self) -> None:
+        """The channel is gone."""
+        self._connection.ports.pop(self, None)
+
+    # -- the sink ---------------------------------------------------------------------------------
+
+    @property
+    def clogged(self) -> bool:
+        """Whether it wants no more for now."""
+        return self._clogged
+
+    @property
+    def pending(self) -> int:
+        """Bytes taken and not yet written to the connection."""
+        return self._channel.get_write_buffer_size()
+
+    def write(self, chunk: Chunk) -> None:
+        """Take a chunk; a channel that is closing swallows it."""
+        if self._channel.is_closing():
+            return
+        self._channel.write(chunk.data)
+        if not self._full and self._channel.get_write_buffer_size() >= self._buffer:
+            self._full = True
+            self._update()
+
+    def flush(self) -> None:
+        """Tell the router once nothing is pending."""
+        if self.pending:
+            self._flushing = True
+        elif self._member:
+            self._router.flushed(self._member)
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:
+        """Hand the end to the session."""
+        self._owner.end_reading(outcome, exit_status)
+
+    def cut(self, outcome: Outcome) -> None:
+        """Hand the cut to the session."""
+        self._owner.cut(outcome)
+
+    def waited_for(self, others: bool) -> None:
+        """Hand the news to the session."""
+        self._owner.waited_for(others)
+
+    # -- events from below ------------------------------------------------------------------------
+
+    def connection_changed(self) -> None:
+        """The connection is blocked now, or no more."""
+        self._update()
+
+    def emptied(self) -> None:
+        """The channel's buffer has become empty."""
+        self._full = False
+        if self._flushing:
+            self._flushing = False
+            if self._member:
+                self._router.flushed(self._member)
+        self._owner.emptied()
+        self._update()
+
+    def _update(self) -> None:
+        clogged = self._full or self._connection.blocked
+        if clogged != self._clogged:
+            self._clogged = clogged
+            if self._member:
+                self._router.update(self._member)
+
+    # -- the valve --------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client than its window allows already."""
+        self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on; may deliver at once."""
+        self._channel.resume_reading()

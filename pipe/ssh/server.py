@@ -1,0 +1,182 @@
+"""Listening for SSH, with every option of asyncssh set on purpose.
+
+asyncssh's defaults are those of a general library: they include GSSAPI, agent forwarding,
+compression, a line editor and large Diffie-Hellman groups.  What is left on here is what `pipe`
+needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import asyncssh
+
+from pipe.errors import StartError
+from pipe.settings import Lane
+from pipe.ssh.auth import Peer
+from pipe.ssh.connection import Connection
+from pipe.ssh.limits import ClaimLimit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipe.service import Service
+
+KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")
+"""In this order, as dropbear 2022.83 fails when mlkem comes first; clients that can do it pick
+it anyway. Left out: RSA key exchange and large groups, which cost the server 58 ms each before
+any login."""
+
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+)
+
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+"""For aes256-ctr only; encrypt-then-MAC, as nothing is to be decrypted before it is verified."""
+
+SERVER_VERSION = "pipe"
+"""What the version string says of the software: a name, no version to match exploits against."""
+
+MAX_PACKET_BYTES = 32_768
+"""The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
+chooses for itself."""
+
+PLAIN_WINDOW_BYTES = 1 << 18
+"""The most that asyncssh's own path lets a paused publisher send ahead: it keeps each packet
+in a list whose head it removes one by one, so that a megabyte of one-byte packets would cost
+seconds."""
+
+BACKLOG = 512
+"""Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
+
+
+def load_host_key(path: Path) -> asyncssh.SSHKey:
+    """Read the server's key, or make it on the first start; only the server's user may read it.
+
+    Raises:
+        StartError: the file cannot be read, written or understood.
+    """
+    try:
+        if not path.exists():
+            key = asyncssh.generate_private_key("ssh-ed25519", comment="pipe")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key.export_private_key())
+        return asyncssh.read_private_key(path)
+    except OSError as error:
+        raise StartError(f"cannot use the host key {path}: {error.strerror or error}") from error
+    except asyncssh.KeyImportError as error:
+        raise StartError(
+            f"the host key {path} is damaged ({error}); restore it from a backup, or remove it "
+            "and all clients will have to accept a new one"
+        ) from error
+
+
+class SSHServer:
+    """The listening socket and the connections that come in through it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._server: asyncio.Server | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
+
+    async def start(self) -> None:
+        """Begin to accept; sets ``service.port``.
+
+        Raises:
+            StartError: the address or the host key cannot be used.
+        """
+        settings = self._service.settings
+        loop = asyncio.get_running_loop()
+        claims = ClaimLimit(settings.claims_per_day)
+        options = make_options(
+            self._service,
+            load_host_key(settings.host_key_path),
+            partial(Peer, self._service, claims),
+        )
+        try:
+            self._server = await loop.create_server(
+                partial(self._connect, loop, options), settings.host, settings.port, backlog=BACKLOG
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StartError(
+                f"cannot listen on {settings.host}:{settings.port}: {reason}; "
+                "choose another --host or --port"
+            ) from error
+        self._service.port = self._server.sockets[0].getsockname()[1]
+
+    def _connect(
+        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
+    ) -> Connection:
+        connection = Connection(loop, options, self._service)
+        self._connections.add(connection)
+        return connection
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; connections go on."""
+        if self._server:
+            self._server.close()
+
+    async def close(self, patience: float) -> None:
+        """Let clients close their connections for ``patience`` seconds, then close what is left."""
+        closing = [asyncio.ensure_future(conn.wait_closed()) for conn in self._connections]
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=patience)
+            for connection in list(self._connections):
+                connection.abort()
+            if late:
+                await asyncio.wait(late, timeout=patience)
+
+
+def make_options(
+    service: Service, host_key: asyncssh.SSHKey, peer_factory: partial[Peer]
+) -> asyncssh.SSHServerConnectionOptions:
+    """Spell out every option that asyncssh has for a server."""
+    settings = service.settings
+    window = settings.window
+    if settings.lane is Lane.ASYNCSSH:
+        window = min(window, PLAIN_WINDOW_BYTES)
+    return asyncssh.SSHServerConnectionOptions(
+        server_factory=peer_factory,
+        server_host_keys=[host_key],
+        send_server_host_keys=False,
+        server_version=SERVER_VERSION,
+        kex_algs=KEX_ALGORITHMS,
+        encryption_algs=CIPHERS,
+        mac_algs=MACS,
+        compression_algs=None,
+        public_key_auth=True,
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        gss_host=None,
+        gss_kex=False,
+        gss_auth=False,
+        authorized_client_keys=None,
+        x509_trusted_certs=None,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        allow_pty=True,
+        line_editor=False,
+        allow_scp=False,
+        sftp_factory=None,
+        process_factory=None,
+        session_factory=None,
+        encoding=None,
+        rdns_lookup=False,
+        tcp_keepalive=True,
+        login_timeout=settings.login_timeout,
+        keepalive_interval=settings.keepalive_interval,
+        keepalive_count_max=settings.keepalive_count,
+        rekey_bytes=settings.rekey_bytes,
+        window=window,
+        max_pktsize=MAX_PACKET_BYTES,
+    )

@@ -1,0 +1,434 @@
+"""One channel, from its request to its exit status.
+
+What its client sends goes through its `Intake`, a `pipe.members.Source`; what its client reads
+comes out of its `Port`, a `pipe.members.Sink`.  It ends for one `Outcome`, once.
+
+    OPENING ── request ──> ANSWERING   a command that only answers
+        └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
+    any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING
+
+import asyncssh
+import structlog
+from asyncssh.constants import MSG_CHANNEL_REQUEST
+from asyncssh.packet import Boolean, String, UInt32
+
+from pipe.chunks import Chunk
+from pipe.commands import Asker, answer
+from pipe.durations import format_duration
+from pipe.errors import Outcome, PipeError
+from pipe.members import Member, Mode
+from pipe.names import TopicName, parse_pattern, parse_topic, random_path
+from pipe.requests import Help, Pipe, Publish, Subscribe, parse
+from pipe.ssh.intake import Intake
+from pipe.ssh.stall import StallClock
+
+if TYPE_CHECKING:
+    from pipe.access import Caller, Share
+    from pipe.commands import Answerable
+    from pipe.members import Receipt
+    from pipe.requests import Request
+    from pipe.service import Service
+    from pipe.ssh.connection import Connection
+    from pipe.ssh.port import Port
+
+log = structlog.get_logger()
+
+MAX_TERM_LENGTH = 64
+"""Bytes of a terminal's type, which nobody here needs; terminfo's longest names have about 40."""
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long a session that was cut may take to go, before its channel is taken away."""
+
+MAX_BURST = 256
+"""Chunks that one session may publish per turn of the event loop, so that a flood of tiny packets
+starves nobody; more wait for the next turn."""
+
+
+class State(enum.Enum):
+    """Where a session is in its life; see the module's docstring."""
+
+    OPENING = enum.auto()
+    ANSWERING = enum.auto()
+    STREAMING = enum.auto()
+    DRAINING = enum.auto()
+    ENDING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """A channel's session.
+
+    Args:
+        service: what all sessions share.
+        connection: the connection that carries it.
+        caller: who has logged in.
+    """
+
+    port: Port
+    _intake: Intake
+    _stall_clock: StallClock
+    _channel: asyncssh.SSHServerChannel[bytes]
+
+    def __init__(self, service: Service, connection: Connection, caller: Caller) -> None:
+        self.member: Member | None = None
+        self._service = service
+        self._connection = connection
+        self._caller = caller
+        self._loop = asyncio.get_running_loop()
+        self._state = State.OPENING
+        self._command = ""
+        self._request: Request = Help(None)
+        self._opened_at = self._loop.time()
+        self._share: Share | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._burst = 0
+        self._missing = 0
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._outcome: Outcome | None = None
+        self._exit_status = 0
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # -- asyncssh: the channel opens --------------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """The channel is open."""
+        self._channel = chan
+        self.port = self._connection.make_port(self, chan)
+        self._intake = Intake(self, self.port, self._service.router)
+        self._stall_clock = StallClock(
+            self._service.settings.stall_timeout,
+            progress=lambda: self.member.written_bytes if self.member else 0,
+            stalled=lambda: self.cut(Outcome.STALLED),
+        )
+
+    def pty_requested(
+        self,
+        term_type: str,
+        term_size: tuple[int, int, int, int],  # noqa: ARG002
+        term_modes: object,  # noqa: ARG002
+    ) -> bool:
+        """Say yes, as ``ssh -t`` insists; bytes pass as they are all the same."""
+        return len(term_type) <= MAX_TERM_LENGTH
+
+    def shell_requested(self) -> bool:
+        """``ssh HOST`` with no command gets help."""
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        """Keep the command; it is read once the client knows that it was accepted."""
+        self._command = command
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:  # noqa: ARG002
+        """There are none."""
+        return False
+
+    def session_started(self) -> None:
+        """The request was accepted."""
+        self._service.sessions[self] = None
+        # asyncssh starts reading right after this call, so a pause must come after it.
+        self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if self._state is not State.OPENING:
+            return
+        self.port.pause_reading()
+        try:
+            self._request = parse(self._command)
+            self._serve(self._request)
+        except PipeError as error:
+            self.fail(error)
+
+    def _serve(self, request: Request) -> None:
+        if isinstance(request, (Publish, Subscribe, Pipe)):
+            self._state = State.STREAMING
+            self._join(request)
+        else:
+            self._state = State.ANSWERING
+            self._discard_input()
+            self._task = self._loop.create_task(self._answer(request))
+
+    async def _answer(self, request: Answerable) -> None:
+        try:
+            asker = Asker(self._caller, self._connection.address)
+            text = await answer(request, self._service, asker)
+            if not self._channel.is_closing():
+                self._channel.write(text.encode())
+            self.end(Outcome.DONE)
+        except PipeError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("command failed", user=self._caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
+
+    def _discard_input(self) -> None:
+        """Let the client send what it likes: a paused channel would not tell when it closes."""
+        self._intake.discard()
+        self.port.resume_reading()
+
+    # -- joining a topic --------------------------------------------------------------------------
+
+    def _join(self, request: Publish | Subscribe | Pipe) -> None:
+        router, access = self._service.router, self._service.access
+        raw = request.topic or random_path()
+        if isinstance(request, Subscribe):
+            name = parse_pattern(raw, caller=self._caller.user, public=request.public)
+        else:
+            name = parse_topic(raw, caller=self._caller.user, public=request.public)
+        self.member = self._make_member(request)
+        if not isinstance(name, TopicName):
+            self.port.bind(self.member)
+            self._discard_input()
+            router.join_pattern(
+                self.member, name, lambda topic: access.decide(self._caller, topic).allowed
+            )
+            return
+        self._share = access.enter(self._caller, name, request.access, exists=name in router)
+        self.port.bind(self.member)
+        if isinstance(request, Subscribe):
+            self._discard_input()
+        else:
+            empty = isinstance(request, Publish) and request.empty
+            self._intake.bind(self.member, request.framing, empty=empty)
+            self._say_how_to_reach(request, name)
+        router.join(self.member, name)
+
+    def _make_member(self, request: Publish | Subscribe | Pipe) -> Member:
+        match request:
+            case Publish():
+                return Member(
+                    Mode.PUBLISH,
+                    source=self._intake,
+                    wants=request.min_subscribers if request.block else 0,
+                    dispatch=request.dispatch,
+                    exit_status=request.exit_status,
+                )
+            case Subscribe():
+                return Member(
+                    Mode.SUBSCRIBE,
+                    sink=self.port,
+                    keep_alive=request.keep_alive,
+                    on_slow=request.on_slow,
+                )
+            case Pipe():
+                return Member(
+                    Mode.PIPE,
+                    source=self._intake,
+                    sink=self.port,
+                    dispatch=request.dispatch,
+                    replay=request.replay,
+                    on_slow=request.on_slow,
+                )
+
+    def _say_how_to_reach(self, request: Publish | Pipe, name: TopicName) -> None:
+        if isinstance(request, Publish):
+            self.announce(f"subscribe with: {self._service.ssh_command} sub {name}")
+        else:
+            self.announce(f"join with: {self._service.ssh_command} pipe {name}")
+
+    # -- asyncssh: bytes come ---------------------------------------------------------------------
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
+        """A chunk from the client, on asyncssh's data path."""
+        self._burst += 1
+        if self._burst == 1:
+            self._loop.call_soon(self._end_burst)
+        elif self._burst == MAX_BURST:
+            self.port.pause_reading()
+        self._intake.feed(Chunk(data))
+
+    def _end_burst(self) -> None:
+        burst, self._burst = self._burst, 0
+        if burst >= MAX_BURST and self._state is not State.CLOSED:
+            self.port.resume_reading()
+
+    def eof_received(self) -> bool:
+        """The client has sent everything; keep the channel open for what it has yet to read."""
+        self._intake.feed_eof()
+        return True
+
+    # -- the intake -------------------------------------------------------------------------------
+
+    def end_of_stream(self) -> None:
+        """All that the client sent is published; what follows is the wait for its readers."""
+        if self.member and self.member.mode is Mode.PUBLISH:
+            self._state = State.DRAINING
+
+    def waits(self, missing: int) -> None:
+        """Say that it waits, and for how long; or that it waits no more."""
+        if self._wait_timer:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        was_missing, self._missing = self._missing, missing
+        request = self._request
+        if not isinstance(request, Publish):
+            return
+        if missing:
+            patience = format_duration(request.timeout)
+            if not was_missing:
+                self.announce(f"waiting for {_count(missing, 'subscriber')}, up to {patience}")
+            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
+        elif was_missing:
+            self.announce("a subscriber is here, sending")
+
+    def _give_up(self, patience: str) -> None:
+        missing = _count(self._missing, "subscriber")
+        self.end(Outcome.TIMEOUT, f"gave up: {missing} still missing after {patience}")
+
+    def finish(self, receipt: Receipt) -> None:
+        """All that was published has arrived: give the receipt."""
+        early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
+        self.announce(
+            f"sent {_count(receipt.sent_bytes, 'byte')} "
+            f"to {_count(receipt.subscribers, 'subscriber')}{early}"
+        )
+        self.end(Outcome.DONE)
+
+    def fail(self, error: PipeError) -> None:
+        """End with an error's own outcome and sentence."""
+        self.end(error.outcome, error.message)
+
+    # -- the port: the sink -----------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The channel's buffer is not empty; the port judges by itself when it is full."""
+
+    def resume_writing(self) -> None:
+        """The channel's buffer has become empty."""
+        self.port.emptied()
+
+    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
+        """The stream is over for this reader."""
+        text = outcome.text
+        if outcome is Outcome.DROPPED and self.member:
+            text = f"dropped {_count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
+        self.end(outcome, text, exit_status=exit_status or outcome.status)
+
+    def waited_for(self, others: bool) -> None:
+        """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
+        if others:
+            self._stall_clock.start()
+        else:
+            self._stall_clock.stop()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def announce(self, text: str) -> None:
+        """Say something on stderr, unless the client wants it clean."""
+        if not getattr(self._request, "clean", False):
+            self._write_stderr(text)
+
+    def _write_stderr(self, text: str) -> None:
+        if self._state is not State.CLOSED and not self._channel.is_closing():
+            self._channel.write_stderr(f"pipe: {text}\n".encode())
+
+    def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
+        """End in good order: the last bytes, the line, end of file, the exit status."""
+        if not self._begin_end(outcome, exit_status):
+            return
+        if text:
+            self._write_stderr(text)
+        self._leave_unless_read()
+        self.emptied()
+
+    def cut(self, outcome: Outcome) -> None:
+        """End now: what is pending is lost, and the client gets its status at once."""
+        ending = self._state is State.ENDING
+        if not self._begin_end(outcome, None) and not ending:
+            return
+        if outcome.text and not self.port.pending:
+            self._write_stderr(outcome.text)
+        self._leave()
+        self._channel.send_packet(
+            MSG_CHANNEL_REQUEST, String("exit-status"), Boolean(False), UInt32(outcome.status)
+        )
+        self._channel.abort()
+        self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
+
+    def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
+        if self._state in {State.ENDING, State.CLOSED}:
+            return False
+        self._state = State.ENDING
+        self._outcome = outcome
+        self._exit_status = outcome.status if exit_status is None else exit_status
+        self._intake.discard()
+        return True
+
+    def _leave_unless_read(self) -> None:
+        """Leave the topic now, unless publishers are to know when this reader has everything."""
+        if self.member and not (self.member.finishing and self.member.joined):
+            self._leave()
+
+    def emptied(self) -> None:
+        """Nothing is pending any more: if this is the end, say so to the client."""
+        if self._state is not State.ENDING or self.port.pending:
+            return
+        if self._channel.get_write_buffer_size() or self._channel.is_closing():
+            return
+        self._channel.write_eof()
+        self._channel.exit(self._exit_status)
+
+    def _leave(self) -> None:
+        self._stall_clock.stop()
+        if self._wait_timer:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        if self.member:
+            self._service.router.leave(self.member)
+        if self._share:
+            self._service.access.release(self._share)
+            self._share = None
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long clogged readers have held this publisher back."""
+        return self._intake.held_seconds
+
+    # -- asyncssh: the channel is gone ------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client closed the channel or the connection: confirmation, or an end without one."""
+        if self._state is State.CLOSED:
+            return
+        outcome = self._outcome or Outcome.LEFT
+        self._state = State.CLOSED
+        if self._close_timer:
+            self._close_timer.cancel()
+        if self._task:
+            self._task.cancel()
+        self._leave()
+        self.port.close()
+        if self in self._service.sessions:
+            del self._service.sessions[self]
+            self._service.paused_seconds += self.paused_seconds
+        self._connection.session_closed()
+        self._report(outcome, exc)
+
+    def _report(self, outcome: Outcome, exc: Exception | None) -> None:
+        seconds = self._loop.time() - self._opened_at
+        member = self.member
+        if member:
+            self._service.metrics.sessions_ended.labels(member.mode.value, outcome.label).inc()
+            self._service.metrics.session_duration.labels(member.mode.value).observe(seconds)
+        log.info(
+            "session ended",
+            user=self._caller.user,
+            address=self._connection.address,
+            command=type(self._request).__name__.lower(),
+            outcome=outcome.label,
+            received=member.received_bytes if member else 0,
+            delivered=member.accepted_bytes if member else 0,
+            seconds=round(seconds, 3),
+            **({"error": str(exc)} if exc else {}),
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

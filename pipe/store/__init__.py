@@ -1,0 +1,18 @@
+"""Accounts: users and their public keys, in SQLite by default.
+
+    records     what the store hands out: `User`, `Key`, `NewKey`
+    keys        which public keys may log in, and how one is read from text
+    tables      the tables and their constraints
+    schema      creating and migrating them; ``migrations`` has the steps
+    accounts    `Store`: what can be asked and changed
+
+Names, keys and errors come from here; who may do what is `pipe.access`' business.
+"""
+
+from __future__ import annotations
+
+from pipe.store.accounts import Store
+from pipe.store.keys import check_key_type, read_public_key
+from pipe.store.records import Key, NewKey, User
+
+__all__ = ["Key", "NewKey", "Store", "User", "check_key_type", "read_public_key"]

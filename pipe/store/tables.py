@@ -1,0 +1,39 @@
+"""The tables of the accounts database, in SQL that SQLite and PostgreSQL both take.
+
+Times are seconds since 1970 in UTC, as numbers: SQLite has no type for time zones.  Constraints
+have names, since a migration can only change what it can name.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, MetaData, String, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("admin", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    # The primary key makes a key one user's only: it says who logs in.
+    Column("fingerprint", String(64), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    Column("key_type", String(64), nullable=False),
+    Column("public", Text, nullable=False),
+    Column("comment", String(256), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("last_used", Double, nullable=True),
+    Index(None, "user"),
+)

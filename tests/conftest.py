@@ -1,0 +1,43 @@
+"""What all tests share: hypothesis' profiles, the event loops, and a guard against leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+DRIVES_A_SERVER = frozenset({"e2e", "hostile"})
+"""Packages of tests whose server runs in its own process: the test's loop makes no difference."""
+
+# No deadline anywhere: a machine that is busy with other tests would decide what fails.
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=10_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config,  # noqa: ARG001 - pytest passes arguments by name
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every async test runs on uvloop and on asyncio, unless its server is a process of its own."""
+    if DRIVES_A_SERVER.intersection(item.path.parts):
+        return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_thread_is_left_behind() -> Iterator[None]:
+    """The tests end all threads that they start and that would keep a process from ending."""
+    before = set(threading.enumerate())
+    yield
+    left = [t.name for t in threading.enumerate() if t not in before and not t.daemon]
+    assert not left, f"threads still running: {left}"

@@ -1,0 +1,125 @@
+"""Fixtures: the people's keys, a server that a test file shares, and servers of a test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from .clients import KeyRing
+from .payloads import MIB, Blob, write_blob
+from .server import LANES, Server, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class StartServer(Protocol):
+    """Starts a server with these settings beside the usual ones."""
+
+    def __call__(self, **settings: str | int) -> Server:
+        """Start one more."""
+
+
+def pytest_configure() -> None:
+    """Let clients be interrupted however the tests were started."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in the background of a shell starts with SIGINT ignored, and would hand that on to
+        # the clients that tests interrupt.  A handler here is none in a program that is executed.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
+    """Everybody's keys."""
+    return KeyRing(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def blob(tmp_path_factory: pytest.TempPathFactory) -> Blob:
+    """A file of 32 MiB: far more than all buffers on the way, the clients' own among them."""
+    return write_blob(tmp_path_factory.mktemp("blob") / "noise", 32 * MIB)
+
+
+@pytest.fixture(scope="session")
+def big() -> bool:
+    """Whether the machine has been given to tests that move gigabytes."""
+    return os.environ.get("PIPE_TEST_BIG") == "1"
+
+
+@pytest.fixture(scope="module", params=LANES)
+def lane(request: pytest.FixtureRequest) -> str:
+    """The server's data path."""
+    value: str = request.param
+    return value
+
+
+class SharedServer:
+    """A server that lasts for a test file, and is replaced after a test that spoilt it."""
+
+    def __init__(self, directory: Path, keys: KeyRing, lane: str) -> None:
+        self._directory = directory
+        self._keys = keys
+        self._lane = lane
+        self._started = 0
+        self._server: Server | None = None
+
+    def get(self) -> Server:
+        """The server that runs, or a new one."""
+        if self._server is None:
+            self._started += 1
+            self._server = Server(self._directory / f"data{self._started}", self._keys, self._lane)
+        return self._server
+
+    def check(self) -> None:
+        """Fail if the test before left anything behind, and then start afresh."""
+        server = self.get()
+        try:
+            server.drop_clients()
+            assert server.running, server.log
+            server.wait_empty()
+            server.check_log()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> int:
+        """End it, if there is one, and return its exit status."""
+        server, self._server = self._server, None
+        return server.stop() if server else Status.OK
+
+
+@pytest.fixture(scope="module")
+def shared_server(
+    lane: str, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedServer]:
+    """What `server` takes its server from."""
+    shared = SharedServer(tmp_path_factory.mktemp("server"), keys, lane)
+    yield shared
+    assert shared.stop() == Status.OK
+
+
+@pytest.fixture
+def server(shared_server: SharedServer) -> Iterator[Server]:
+    """A running server on which nobody is; that it is so again afterwards is part of every test."""
+    yield shared_server.get()
+    shared_server.check()
+
+
+@pytest.fixture
+def start_server(lane: str, keys: KeyRing, tmp_path: Path) -> Iterator[StartServer]:
+    """Servers for one test alone, which may end them itself."""
+    started: list[Server] = []
+
+    def start(**settings: str | int) -> Server:
+        started.append(Server(tmp_path / f"data{len(started)}", keys, lane, **settings))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+    for server in started:
+        server.check_log()

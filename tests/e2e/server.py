@@ -1,0 +1,289 @@
+"""The server as a process: started as an operator would, watched by its metrics and its log."""
+
+from __future__ import annotations
+
+import enum
+import http.client
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from . import clients
+from .processes import DEADLINE, Input, Pace, Process, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client.samples import Sample
+
+    from .clients import KeyRing
+
+ROOT: Final = Path(__file__).parents[2]
+
+LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "asyncssh").split(","))
+"""The data paths on which the whole suite runs, one after the other."""
+
+START_TIMEOUT: Final = 30.0
+STOP_TIMEOUT: Final = 40.0
+
+SIGNS_OF_A_BUG: Final = ("Traceback (most recent call last)", "was never", "never retrieved")
+
+
+class Status(enum.IntEnum):
+    """The exit statuses that the product promises."""
+
+    OK = 0
+    USAGE = 64
+    SHUTDOWN = 69
+    BROKEN = 74
+    TIMEOUT = 75
+    DENIED = 77
+    NO_CONNECTION = 255
+    """Not the product's: what `ssh` says when it was not let in, or lost its connection."""
+
+
+class Metrics(NamedTuple):
+    """One scrape."""
+
+    text: str
+    names: frozenset[str]
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Metrics:
+        """Read Prometheus' text format."""
+        families = list(text_string_to_metric_families(text))
+        samples = tuple(sample for family in families for sample in family.samples)
+        names = {family.name + end for family in families for end in _suffixes(family.type)}
+        return cls(text, frozenset(names | {sample.name for sample in samples}), samples)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of all samples `name` with these labels; 0 where there is none yet."""
+        assert name in self.names, f"no metric {name}"
+        return sum(
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def _suffixes(kind: str) -> tuple[str, ...]:
+    """What the parser took off a family's name, or left on it."""
+    return ("", "_total") if kind == "counter" else ("",)
+
+
+def free_port() -> int:
+    """A port that nobody gets but who binds it by its number.
+
+    A connection that its server's side closed first stays in TIME_WAIT there.  The kernel deals a
+    port in that state to nobody, while a listener with SO_REUSEADDR, as servers set it, may bind.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((clients.HOST, 0))
+        listener.listen(1)
+        address: tuple[str, int] = listener.getsockname()
+        with socket.create_connection(address) as caller:
+            accepted, _ = listener.accept()
+            accepted.close()
+            caller.recv(1)
+    return address[1]
+
+
+def serve_command(**settings: str | int | Path) -> list[str]:
+    """`pipe serve` with these settings, underscores being dashes."""
+    words = [sys.executable, "-m", "pipe", "serve"]
+    for name, value in settings.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    return words
+
+
+class Server:
+    """A server with a data directory of its own, and the clients that were started against it."""
+
+    def __init__(self, data_dir: Path, keys: KeyRing, lane: str, **settings: str | int) -> None:
+        self.data_dir = data_dir
+        self.keys = keys
+        self.lane = lane
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self._settings: dict[str, str | int | Path] = {
+            "host": clients.HOST,
+            "port": self.port,
+            "data_dir": data_dir,
+            "metrics_port": self.metrics_port,
+            "signup": "open",
+            "log_format": "json",
+            "lane": lane,
+            "drain": "10s",
+            **settings,
+        }
+        self._clients: list[Process] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it, for the first time or again, on its ports and its data."""
+        self.process = Process(
+            serve_command(**self._settings),
+            environment=clients.bare_environment(),
+            directory=ROOT,
+        )
+        # The line that tells both addresses comes once it accepts.
+        self.process.wait_stderr(rf"\b{self.port}\b.*\b{self.metrics_port}\b.*\n", START_TIMEOUT)
+
+    # What it is and does
+
+    @property
+    def pid(self) -> int:
+        """Of the one process that it is."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.running
+
+    @property
+    def log(self) -> str:
+        """All that it has logged since its last start."""
+        return self.process.text
+
+    def rss_bytes(self) -> int:
+        """Its resident memory now."""
+        return self._memory("VmRSS")
+
+    def peak_rss_bytes(self) -> int:
+        """The most resident memory it has had since its start, by the kernel's own account."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found
+        return int(found[1]) * 1024
+
+    def metrics(self) -> Metrics:
+        """Scrape it now."""
+        connection = http.client.HTTPConnection(clients.HOST, self.metrics_port, timeout=DEADLINE)
+        try:
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            assert answer.status == http.client.OK
+            return Metrics.parse(answer.read().decode())
+        finally:
+            connection.close()
+
+    def wait_metric(
+        self, name: str, wanted: float, timeout: float = DEADLINE, **labels: str
+    ) -> None:
+        """Return once the metric has exactly the value `wanted`."""
+        what = f"{name}{labels or ''} == {wanted:g}"
+        wait_until(lambda: self.metrics().value(name, **labels) == wanted, what, timeout)
+
+    def wait_sessions(self, **counts: int) -> None:
+        """Return once there are so many sessions of each mode: `wait_sessions(subscribe=3)`."""
+        for mode, count in counts.items():
+            self.wait_metric("pipe_sessions", count, mode=mode)
+
+    def wait_waiting(self, count: int = 1) -> None:
+        """Return once so many publishers wait for a subscriber."""
+        self.wait_metric("pipe_waiting_publishers", count)
+
+    # Its clients
+
+    def adopt(self, client: Process) -> Process:
+        """Let this client end with the test, whatever becomes of it."""
+        self._clients.append(client)
+        return client
+
+    def ssh(
+        self,
+        user: str,
+        command: str,
+        *,
+        stdin: Input = None,
+        options: Sequence[str] = (),
+        key_of: str = "",
+        kind: Sequence[str] = ("ed25519",),
+        keep: bool = True,
+        pace: Pace | None = None,
+        reading: bool = True,
+        new_session: bool = False,
+    ) -> Process:
+        """Start the real `ssh` as `user`, with that person's key or another's.
+
+        `options` and `kind` are as in `clients`, the rest as for `Process`.
+        """
+        key = self.keys.openssh(key_of or user, kind)
+        return self.adopt(
+            Process(
+                clients.openssh(self.port, key, user, command, options),
+                stdin=stdin,
+                keep=keep,
+                pace=pace,
+                reading=reading,
+                environment=clients.bare_environment(),
+                new_session=new_session,
+            )
+        )
+
+    def run(self, user: str, command: str, stdin: Input = None) -> Process:
+        """Run the real `ssh` to its end."""
+        client = self.ssh(user, command, stdin=stdin)
+        client.wait()
+        return client
+
+    def subscribe(self, user: str, command: str, count: int = 1) -> list[Process]:
+        """Start `count` subscribers and return once the server has them."""
+        before = self.metrics().value("pipe_sessions", mode="subscribe")
+        started = [self.ssh(user, command) for _ in range(count)]
+        self.wait_sessions(subscribe=int(before) + count)
+        return started
+
+    def introduce(self, *users: str) -> None:
+        """Let each of them log in once, so that the server knows who they are."""
+        for user in users:
+            assert self.run(user, "whoami").wait() == Status.OK
+
+    def drop_clients(self) -> None:
+        """End every client that is still there."""
+        while self._clients:
+            self._clients.pop().kill()
+
+    # Its end
+
+    def wait_empty(self) -> None:
+        """Return once nobody is there and nothing is left of what was."""
+        self.wait_sessions(publish=0, subscribe=0, pipe=0)
+        for name in ("pipe_topics", "pipe_waiting_publishers", "pipe_clogged_subscribers"):
+            self.wait_metric(name, 0)
+
+    def terminate(self) -> None:
+        """Ask it to end, and do not wait."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Ask it to end, as an operator does, and return its exit status."""
+        self.drop_clients()
+        if self.running:
+            self.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT)
+        finally:
+            self.process.kill()
+
+    def check_log(self) -> None:
+        """Fail if the server has complained about itself."""
+        for sign in SIGNS_OF_A_BUG:
+            assert sign not in self.log, self.log
+
+
+def missing(names: Iterable[str], metrics: Metrics) -> set[str]:
+    """Those of `names` that the scrape does not have."""
+    return set(names) - metrics.names

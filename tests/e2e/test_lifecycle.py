@@ -1,0 +1,228 @@
+"""How sessions come and go: interrupts, terminals, shared connections, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import tty
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import asyncssh
+import pytest
+
+from .clients import HOST
+from .payloads import EVERY_BYTE, MIB, noise, sha256
+from .processes import HELD, statuses, wait_until
+from .server import Server, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import StartServer
+
+pytestmark = pytest.mark.e2e
+
+TERMINAL = ("-tt", "-e", "none")
+"""Asks for a terminal even where there is none, and leaves `~.` to the stream."""
+
+
+def test_interrupted_waiting_publisher_is_gone(server: Server) -> None:
+    """Ctrl-C at a writer that waits ends it, and its topic with it."""
+    writer = server.ssh("alice", "pub quiet", stdin=HELD)
+    server.wait_waiting()
+    writer.interrupt()
+
+    assert writer.wait() != Status.OK
+    server.wait_sessions(publish=0)
+    server.wait_metric("pipe_topics", 0)
+
+
+def test_interrupted_publisher_breaks_the_stream(server: Server) -> None:
+    """Ctrl-C in mid-stream is no end of file: the readers exit 74."""
+    readers = server.subscribe("alice", "sub cut", count=2)
+    writer = server.ssh("alice", "pub cut", stdin=HELD)
+    writer.write(b"half a sen")
+    for reader in readers:
+        reader.wait_stdout(10)
+    writer.interrupt()
+
+    assert statuses(*readers) == [Status.BROKEN] * 2
+    assert [reader.stdout.data for reader in readers] == [b"half a sen"] * 2
+
+
+def test_interrupted_subscriber_leaves_the_others_reading(server: Server) -> None:
+    """Ctrl-C at one reader is nothing to the writer and the other reader."""
+    leaver, stayer = server.subscribe("alice", "sub pair", count=2)
+    writer = server.ssh("alice", "pub pair", stdin=HELD)
+    writer.write(b"one ")
+    leaver.wait_stdout(4)
+    leaver.interrupt()
+    leaver.wait()
+    server.wait_sessions(subscribe=1)
+    writer.write(b"two")
+    writer.close_stdin()
+
+    assert statuses(writer, stayer) == [Status.OK] * 2
+    assert stayer.stdout.data == b"one two"
+    assert leaver.stdout.data == b"one "
+
+
+def test_publisher_waits_when_its_last_reader_is_interrupted(server: Server) -> None:
+    """A writer that has lost its last reader waits for the next, which gets the rest."""
+    [first] = server.subscribe("alice", "sub relay")
+    writer = server.ssh("alice", "pub relay", stdin=HELD)
+    writer.write(b"for the first")
+    first.wait_stdout(13)
+    first.interrupt()
+    server.wait_sessions(subscribe=0)
+    server.wait_waiting()
+    writer.write(b"for the second")
+    writer.close_stdin()
+    second = server.ssh("alice", "sub relay")
+
+    assert statuses(writer, second) == [Status.OK] * 2
+    assert second.stdout.data == b"for the second"
+
+
+def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
+    """`ssh -tt sub` writes every byte value as it came, and stderr has plain line ends."""
+    data = EVERY_BYTE * 64
+    reader = server.ssh("alice", "sub raw", options=TERMINAL)
+    server.wait_sessions(subscribe=1)
+    writer = server.ssh("alice", "pub raw", stdin=data)
+
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert reader.stdout.data == data
+    assert "\r" not in reader.text
+
+
+def test_terminal_of_a_publisher_changes_nothing(server: Server) -> None:
+    """`ssh -tt pub` takes every byte value as it is, `^C` and `^D` included; only EOF ends it."""
+    data = EVERY_BYTE * 64
+    [reader] = server.subscribe("alice", "sub raw")
+    writer = server.ssh("alice", "pub raw", stdin=data, options=TERMINAL)
+
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert reader.stdout.data == data
+    assert writer.output == ""
+    assert "\r" not in writer.text
+
+
+@contextlib.contextmanager
+def raw_terminal() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """The two ends of a terminal that passes all bytes on: the person's and the program's."""
+    with contextlib.ExitStack() as ends:
+        person, program = (
+            ends.enter_context(os.fdopen(end, "r+b", buffering=0)) for end in os.openpty()
+        )
+        tty.setraw(program.fileno())
+        yield person, program
+
+
+def test_publisher_at_a_real_terminal(server: Server) -> None:
+    """What is typed at a terminal in raw mode arrives byte by byte; hanging up is the end."""
+    data = EVERY_BYTE * 8
+    [reader] = server.subscribe("alice", "sub typed")
+    with raw_terminal() as (person, program):
+        writer = server.ssh(
+            "alice", "pub typed", stdin=program.fileno(), options=TERMINAL, new_session=True
+        )
+        program.close()
+        for start in range(0, len(data), 128):
+            person.write(data[start : start + 128])
+            reader.wait_stdout(start + 128)
+        person.close()
+        assert statuses(writer, reader) == [Status.OK] * 2
+
+    assert reader.stdout.data == data
+
+
+def test_sessions_of_one_connection_are_independent(server: Server) -> None:
+    """Writers and readers over one shared OpenSSH connection work, end and fail each by itself."""
+    data = noise(3 * MIB)
+    with tempfile.TemporaryDirectory() as directory:
+        shared = ("-o", f"ControlPath={directory}/socket")
+        master = server.ssh("alice", "", options=(*shared, "-M", "-N"))
+        wait_until(Path(directory, "socket").exists, "the master's socket")
+        readers = [server.ssh("alice", "sub one", options=shared) for _ in range(2)]
+        server.wait_sessions(subscribe=2)
+        bad = server.ssh("alice", "sub //", options=shared)
+        writer = server.ssh("alice", "pub one", stdin=data, options=shared)
+
+        assert statuses(writer, *readers) == [Status.OK] * 3
+        assert bad.wait() == Status.USAGE
+        assert server.metrics().value("pipe_connections") == 1
+        assert [sha256(reader.stdout.data) for reader in readers] == [sha256(data)] * 2
+
+        [survivor] = [server.ssh("alice", "sub two", options=shared)]
+        server.wait_sessions(subscribe=1)
+        doomed = server.ssh("alice", "pub three", stdin=HELD, options=shared)
+        server.wait_waiting()
+        doomed.kill()
+        server.wait_waiting(0)
+        assert survivor.running
+        assert master.running
+
+
+def test_stalled_session_does_not_hold_its_neighbours(server: Server) -> None:
+    """A reader that stalls on a shared connection stops its own stream and no other."""
+    flood, data = noise(16 * MIB, seed=1), noise(MIB, seed=2)
+    with tempfile.TemporaryDirectory() as directory:
+        shared = ("-o", f"ControlPath={directory}/socket")
+        server.ssh("alice", "", options=(*shared, "-M", "-N"))
+        wait_until(Path(directory, "socket").exists, "the master's socket")
+        stalled = server.ssh("alice", "sub flood", options=shared, reading=False)
+        reader = server.ssh("alice", "sub calm", options=shared)
+        server.wait_sessions(subscribe=2)
+        flooder = server.ssh("alice", "pub flood", stdin=flood)
+        server.wait_metric("pipe_clogged_subscribers", 1)
+        writer = server.ssh("alice", "pub calm", stdin=data)
+
+        assert statuses(writer, reader) == [Status.OK] * 2
+        assert reader.stdout.data == data
+        assert flooder.running
+        stalled.stdout.start_reading()
+        assert statuses(flooder, stalled) == [Status.OK] * 2
+        assert sha256(stalled.stdout.data) == sha256(flood)
+
+
+TOPICS_AT_ONCE = 5
+"""Sessions that one connection has open together: half of what it may."""
+
+
+async def visit_topics(server: Server, first: int, last: int) -> None:
+    """Create and leave the topics with these numbers, over one connection."""
+    numbers = iter(range(first, last))
+    async with asyncssh.connect(
+        HOST,
+        server.port,
+        username="alice",
+        client_keys=[str(server.keys.openssh("alice"))],
+        agent_path=None,
+        known_hosts=None,
+        config=None,
+    ) as connection:
+
+        async def visit() -> None:
+            for number in numbers:
+                done = await connection.run(
+                    f"pub -b=false -c topic{number}", stdin=asyncssh.DEVNULL
+                )
+                assert done.exit_status == Status.OK, done.stderr
+
+        await asyncio.gather(*(visit() for _ in range(TOPICS_AT_ONCE)))
+
+
+def test_topics_leave_no_memory_behind(start_server: StartServer) -> None:
+    """Ten thousand topics that were created and left cost no more memory than two thousand."""
+    server = start_server()
+    asyncio.run(visit_topics(server, 0, 2_000))
+    warm = server.rss_bytes()
+    asyncio.run(visit_topics(server, 2_000, 10_000))
+
+    assert server.rss_bytes() - warm < 8 * MIB
+    server.wait_empty()
+    assert server.metrics().value("pipe_sessions_ended_total", mode="publish") == 10_000

@@ -1,0 +1,147 @@
+"""The end of the server: everybody is told, moving streams may finish, and its status is 0."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .payloads import MIB, noise, sha256
+from .processes import HELD, Pace, Process, statuses
+from .server import Server, Status
+
+if TYPE_CHECKING:
+    from .conftest import StartServer
+
+pytestmark = pytest.mark.e2e
+
+MODERATE = Pace(piece=4096, pause=0.001)
+"""Keeps a stream of some MiB moving while a test does what it must during it."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_sessions_are_told_and_ended(
+    start_server: StartServer, number: signal.Signals
+) -> None:
+    """Who only waits gets a line and status 69; the server ends with 0."""
+    server = start_server(drain="30s")
+    writer = server.ssh("alice", "pub nobody-there", stdin=HELD)
+    reader = server.ssh("alice", "sub nothing-yet")
+    member = server.ssh("alice", "pipe alone", stdin=HELD)
+    server.wait_sessions(publish=1, subscribe=1, pipe=1)
+    server.process.send_signal(number)
+
+    assert statuses(writer, reader, member) == [Status.SHUTDOWN] * 3
+    for client in (writer, reader, member):
+        assert "shut" in client.lines[-1]
+    assert server.process.wait() == Status.OK
+
+
+def moving_stream(server: Server, data: bytes) -> tuple[Process, Process]:
+    """A writer and a slow reader of it, in the middle of `data`."""
+    reader = server.ssh("alice", "sub moving", pace=MODERATE)
+    server.wait_sessions(subscribe=1)
+    writer = server.ssh("alice", "pub moving", stdin=data)
+    reader.wait_stdout(64 * 1024)
+    return writer, reader
+
+
+def test_moving_stream_finishes(start_server: StartServer) -> None:
+    """A stream in full swing is told, and goes on to its last byte before the server ends."""
+    server = start_server(drain="60s")
+    data = noise(8 * MIB)
+    writer, reader = moving_stream(server, data)
+    server.terminate()
+    reader.wait_stderr("shut")
+    assert reader.stdout.size < len(data)
+
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert sha256(reader.stdout.data) == sha256(data)
+    assert f"sent {len(data)} bytes" in writer.text
+    assert server.process.wait() == Status.OK
+
+
+def test_nobody_new_comes_in_while_streams_finish(start_server: StartServer) -> None:
+    """A server that is shutting down accepts no connection."""
+    server = start_server(drain="60s")
+    data = noise(8 * MIB)
+    writer, reader = moving_stream(server, data)
+    server.terminate()
+    reader.wait_stderr("shut")
+    late = server.ssh("alice", "whoami")
+
+    assert late.wait() == Status.NO_CONNECTION
+    assert late.output == ""
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert server.process.wait() == Status.OK
+
+
+def test_stream_without_end_is_cut_when_time_is_up(start_server: StartServer) -> None:
+    """What still moves after `--drain` ends with 69, and the server with 0."""
+    server = start_server(drain="1s")
+    writer, reader = moving_stream(server, noise(64 * MIB))
+    server.terminate()
+
+    assert statuses(writer, reader) == [Status.SHUTDOWN] * 2
+    assert server.process.wait() == Status.OK
+
+
+def test_second_signal_ends_at_once(start_server: StartServer) -> None:
+    """Who cannot wait for the drain sends the signal again."""
+    server = start_server(drain="10m")
+    _, reader = moving_stream(server, noise(64 * MIB))
+    server.terminate()
+    reader.wait_stderr("shut")
+    assert server.running
+    server.terminate()
+
+    server.process.wait()
+    assert reader.wait() != Status.OK
+
+
+def test_restart_keeps_keys_and_accounts(start_server: StartServer) -> None:
+    """Host key, users and grants outlive the process; the files are the owner's alone."""
+    server = start_server()
+    server.introduce("alice", "bob")
+    assert server.run("alice", "grant kept bob --read").wait() == Status.OK
+    memory = ("-o", f"UserKnownHostsFile={server.data_dir.parent}/known")
+    assert server.ssh("alice", "whoami", options=memory).wait() == Status.OK
+    assert server.stop() == Status.OK
+    server.restart()
+
+    strict = ("-o", "StrictHostKeyChecking=yes", *memory)
+    assert server.ssh("alice", "whoami", options=strict).wait() == Status.OK
+    assert server.ssh("alice", "whoami", key_of="carol").wait() == Status.NO_CONNECTION
+    assert "kept" in server.run("alice", "grants").output
+    assert server.data_dir.stat().st_mode & 0o777 == 0o700
+    with sqlite3.connect(server.data_dir / "pipe.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_killed_server_starts_again(start_server: StartServer) -> None:
+    """A server that was killed in mid-stream starts on the same data as if nothing had been."""
+    server = start_server()
+    _, reader = moving_stream(server, noise(16 * MIB))
+    server.process.kill()
+    assert reader.wait() == Status.NO_CONNECTION
+    server.restart()
+
+    [reader] = server.subscribe("alice", "sub again")
+    writer = server.ssh("alice", "pub again", stdin=b"back")
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert reader.stdout.data == b"back"
+
+
+def test_server_that_ends_cuts_even_who_does_not_read(start_server: StartServer) -> None:
+    """A reader that has stopped reading cannot keep the server from ending after the drain."""
+    server = start_server(drain="1s")
+    reader = server.ssh("alice", "sub stuck", reading=False, keep=False)
+    server.wait_sessions(subscribe=1)
+    server.ssh("alice", "pub stuck", stdin=noise(16 * MIB))
+    server.wait_metric("pipe_clogged_subscribers", 1)
+    server.terminate()
+
+    assert server.process.wait() == Status.OK
+    assert reader.wait() in (Status.SHUTDOWN, Status.NO_CONNECTION)

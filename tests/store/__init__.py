@@ -1,0 +1,1 @@
+"""Tests of `pipe.store`: users, keys and grants in a database."""

@@ -1,0 +1,254 @@
+"""The command line: what it prints, what it says when something is wrong, and its statuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import asyncssh
+import pytest
+
+from pipe import __version__
+from pipe.cli import STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
+from pipe.settings import Settings, option_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Run = tuple[int, str, str]
+"""Exit status, stdout, stderr."""
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the accounts of each test in a folder of its own."""
+    for name in list(os.environ):
+        if name.upper().startswith("PIPE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIPE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run a command line in this process."""
+
+    def run(*arguments: str) -> Run:
+        status = main(arguments)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Put a server in place that ends at once with status 3; returns the settings that it got."""
+    started: list[Settings] = []
+
+    def start(settings: Settings) -> int:
+        started.append(settings)
+        return 3
+
+    module = ModuleType("pipe.app")
+    monkeypatch.setattr(module, "run", start, raising=False)
+    monkeypatch.setitem(sys.modules, "pipe.app", module)
+    return started
+
+
+def public_key(comment: str = "me@here") -> str:
+    """Make a new key's public line."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    return f"{key.export_public_key().decode().strip()} {comment}\n"
+
+
+def test_help(run: Callable[..., Run]) -> None:
+    """Help goes to stdout, with status 0."""
+    for arguments in (["--help"], ["-h"], ["serve", "-h"], ["user", "--help"], ["key", "rm", "-h"]):
+        status, out, err = run(*arguments)
+        assert (status, err) == (0, "")
+        assert out.startswith("Usage: pipe")
+
+
+def test_help_of_serve_has_every_setting(run: Callable[..., Run]) -> None:
+    """Each setting is an option of serve, with its description and its default."""
+    _, out, _ = run("serve", "--help")
+    text = " ".join(out.split())
+    for name, field in Settings.model_fields.items():
+        assert f" {option_name(name)} " in text
+        assert str(field.description)[1:] in text
+    assert "[default: 2222]" in text
+    assert "[default: 1MiB]" in text
+
+
+def test_version(run: Callable[..., Run]) -> None:
+    """The command and the option print the same line."""
+    assert run("version") == run("--version") == (0, f"pipe {__version__}\n", "")
+
+
+def test_serve(run: Callable[..., Run], serve: list[Settings], tmp_path: Path) -> None:
+    """The server gets the settings of all sources, and its status is the program's."""
+    config = tmp_path / "pipe.toml"
+    config.write_text('drain = "5s"\n')
+    status, _, err = run("serve", "--port", "0", "--signup=open", "--config", str(config))
+    assert (status, err) == (3, "")
+    (settings,) = serve
+    assert (settings.port, settings.drain, settings.data_dir.name) == (0, 5, "data")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "a command is missing: 'pipe --help' lists them"),
+        (["user"], "a command is missing: 'pipe user --help' lists them"),
+        (["sreve"], "No such command 'sreve'."),
+        (["serve", "--prot", "1"], "No such option '--prot'."),
+        (["serve", "--port"], "requires an argument"),
+        (["serve", "--port", "x"], "bad value 'x' for port (--port): use 0 to 65535"),
+        (["serve", "extra"], "unexpected extra argument"),
+        (["user", "add"], "Missing argument 'NAME'"),
+        (["user", "add", "root"], "'root' is reserved"),
+        (["user", "rm", "bob"], "no user 'bob'; 'pipe user ls' lists them"),
+        (["key", "ls", "b\x1bb"], r"no user 'b\x1bb'"),
+        (["key", "add", "bob", "nowhere.pub"], "from 'nowhere.pub': No such file or directory"),
+        (["user", "ls", "--config", "nowhere.toml"], "nowhere.toml: No such file"),
+    ],
+)
+def test_usage_errors(
+    run: Callable[..., Run], serve: list[Settings], arguments: list[str], expected: str
+) -> None:
+    """What cannot be understood is one line on stderr and status 64."""
+    status, out, err = run(*arguments)
+    assert (status, out) == (64, "")
+    assert err.startswith("pipe: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert not serve
+
+
+def test_broken_database(run: Callable[..., Run], data: Path) -> None:
+    """A database that cannot be read is one line and status 69."""
+    data.mkdir()
+    (data / "pipe.db").write_bytes(b"no database" * 100)
+    assert run("user", "ls") == (
+        69,
+        "",
+        f"pipe: cannot use the accounts database {data}/pipe.db: file is not a database\n",
+    )
+
+
+def test_unwritable_data_folder(run: Callable[..., Run], tmp_path: Path) -> None:
+    """A data folder that cannot be made is one line and status 69."""
+    (tmp_path / "file").touch()
+    status, _, err = run("user", "ls", "--data-dir", str(tmp_path / "file" / "data"))
+    assert status == 69
+    assert err.endswith("Not a directory\n")
+    assert err.count("\n") == 1
+
+
+def test_users(run: Callable[..., Run], tmp_path: Path) -> None:
+    """Users are added with their keys, listed in columns, and removed."""
+    files = [tmp_path / "one.pub", tmp_path / "two.pub"]
+    for file in files:
+        file.write_text(public_key())
+    keys = [argument for file in files for argument in ("--key", str(file))]
+    assert run("user", "add", "bob", "--admin", *keys)[1] == "added user bob with 2 keys\n"
+    assert run("user", "add", "alexandra")[1] == "added user alexandra with 0 keys\n"
+    status, out, _ = run("user", "ls")
+    assert status == 0
+    header, first, second = out.splitlines()
+    assert header == "NAME       ADMIN  KEYS  CREATED"
+    assert first.startswith("alexandra  no     0     20")
+    assert second.startswith("bob        yes    2     20")
+    assert run("user", "rm", "bob")[1] == "removed user bob and 2 keys\n"
+    assert run("user", "ls")[1].count("\n") == 2
+
+
+def test_keys(run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are added from a file or stdin, listed, and removed by the start of the fingerprint."""
+    run("user", "add", "bob")
+    (tmp_path / "one.pub").write_text(public_key())
+    status, out, _ = run("key", "add", "bob", str(tmp_path / "one.pub"))
+    fingerprint = out.split()[2]
+    assert (status, out) == (0, f"added key {fingerprint} to user bob\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(public_key("é").encode())))
+    assert run("key", "add", "bob")[0] == 0
+    _, out, _ = run("key", "ls", "bob")
+    assert out.splitlines()[0].split() == [
+        "USER",
+        "FINGERPRINT",
+        "TYPE",
+        "CREATED",
+        "LAST",
+        "USED",
+        "COMMENT",
+    ]
+    assert fingerprint in out
+    assert "never" in out
+    assert " é\n" in out
+    assert run("key", "ls")[1] == out
+    assert run("key", "rm", "bob", fingerprint[:20])[1] == (
+        f"removed key {fingerprint} from user bob\n"
+    )
+    assert fingerprint not in run("key", "ls")[1]
+
+
+def test_comments_are_escaped(run: Callable[..., Run], tmp_path: Path) -> None:
+    """A comment with terminal sequences is printed so that a terminal does nothing."""
+    (tmp_path / "evil.pub").write_text(public_key("\x1b]52;c;AAAA\x07\u202e"))
+    run("user", "add", "bob", "--key", str(tmp_path / "evil.pub"))
+    _, out, _ = run("key", "ls")
+    assert r"\x1b]52;c;AAAA\x07\u202e" in out
+    assert out.replace("\n", "").isprintable()
+
+
+def test_bad_key_adds_no_user(run: Callable[..., Run], tmp_path: Path) -> None:
+    """A key that is refused leaves no half-made user behind, and the line names the file."""
+    (tmp_path / "bad.pub").write_text("hello\n")
+    status, _, err = run("user", "add", "bob", "--key", str(tmp_path / "bad.pub"))
+    assert status == 64
+    assert err.startswith(f"pipe: '{tmp_path}/bad.pub': ")
+    assert "bob" not in run("user", "ls")[1]
+
+
+def test_interrupt(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is status 130, without a traceback."""
+
+    def interrupted(_settings: Settings) -> int:
+        raise KeyboardInterrupt
+
+    module = ModuleType("pipe.app")
+    monkeypatch.setattr(module, "run", interrupted, raising=False)
+    monkeypatch.setitem(sys.modules, "pipe.app", module)
+    assert run("serve") == (STATUS_INTERRUPTED, "", "")
+
+
+def test_broken_pipe() -> None:
+    """A reader of stdout that has gone is no reason for words on stderr."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as stdout:
+        result = subprocess.run(
+            [sys.executable, "-m", "pipe", "user", "ls"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (result.returncode, result.stderr) == (STATUS_BROKEN_PIPE, b"")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """The overview of the commands loads neither ssh nor database nor the settings."""
+    program = (
+        "import sys\n"
+        "from pipe.cli import main\n"
+        "main(['--help'])\n"
+        "sys.exit(bool({'asyncssh', 'sqlalchemy', 'pydantic'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, b"")

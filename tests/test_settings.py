@@ -1,0 +1,238 @@
+"""Settings: where values come from, what is allowed, and what an error says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipe.errors import SettingsError, UsageError
+from pipe.settings import (
+    GIB,
+    KIB,
+    MIB,
+    Lane,
+    LogFormat,
+    LogLevel,
+    Settings,
+    Signup,
+    default_text,
+    describe,
+    format_size,
+    load,
+    option_name,
+    parse_size,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("PIPE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The place of a settings file."""
+    return tmp_path / "pipe.toml"
+
+
+def complaint(options: dict[str, object], config: Path | None = None) -> str:
+    """Load settings that cannot be used, and return what the error says."""
+    with pytest.raises(SettingsError) as caught:
+        load(options, config)
+    return caught.value.message
+
+
+def test_defaults() -> None:
+    """Without any source the settings are those of the design."""
+    settings = load({})
+    assert (settings.host, settings.port) == ("127.0.0.1", 2222)
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 9222)
+    assert settings.data_dir == Path("data")
+    assert (settings.log_format, settings.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
+    assert (settings.drain, settings.stall_timeout) == (30, 60)
+    assert (settings.buffer, settings.window, settings.rekey_bytes) == (MIB, MIB, GIB)
+    assert (settings.lane, settings.trusted_ca) == (Lane.FAST, None)
+    assert (settings.login_timeout, settings.keepalive_interval) == (20, 30)
+    assert (settings.keepalive_count, settings.max_auth_tries) == (3, 6)
+    assert (settings.max_sessions_per_connection, settings.claims_per_day) == (10, 3)
+
+
+def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option beats the environment, that beats the file, and that beats the default."""
+    config.write_text('port = 1\nmetrics-port = 1\ndrain = "1s"\n')
+    monkeypatch.setenv("PIPE_PORT", "2")
+    monkeypatch.setenv("PIPE_METRICS_PORT", "2")
+    settings = load({"port": "3", "metrics_port": None}, config)
+    assert (settings.port, settings.metrics_port, settings.drain, settings.buffer) == (3, 2, 1, MIB)
+
+
+def test_config_variable(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIPE_CONFIG names the file where no option does."""
+    config.write_text("port = 7\n")
+    monkeypatch.setenv("PIPE_CONFIG", str(config))
+    assert load({}).port == 7
+
+
+def test_direct_construction_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings made directly have their arguments and defaults, whatever the environment says."""
+    monkeypatch.setenv("PIPE_PORT", "7")
+    assert Settings(drain=1.5).model_dump(include={"port", "drain"}) == {"port": 2222, "drain": 1.5}
+
+
+def test_frozen() -> None:
+    """A setting cannot change after the start."""
+    settings = load({})
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+def test_file_spells_names_with_dash_or_underscore(config: Path) -> None:
+    """A TOML key may be spelt as the option or as the field, and numbers are in base units."""
+    config.write_text('stall-timeout = 5\nlogin_timeout = "1m30s"\nbuffer = 65536\n')
+    settings = load({}, config)
+    assert (settings.stall_timeout, settings.login_timeout, settings.buffer) == (5, 90, 64 * KIB)
+
+
+def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable leaves the default, as container files need it."""
+    monkeypatch.setenv("PIPE_SIGNUP", "")
+    assert load({}).signup is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("port", "70000", "bad value '70000' for port (--port): use 0 to 65535 (0: any free port)"),
+        ("port", "-1", "bad value '-1' for port"),
+        ("port", "2222.0", "bad value '2222.0' for port"),
+        ("port", True, "bad value 'True' for port"),
+        ("drain", "7", "use 0s to 1h, such as 90s or 1h30m"),
+        ("drain", float("nan"), "bad value 'nan' for drain"),
+        ("drain", "2h", "bad value '2h' for drain"),
+        ("stall_timeout", "0s", "bad value '0s' for stall-timeout (--stall-timeout): use 100ms"),
+        ("buffer", "63KiB", "use 64KiB to 64MiB"),
+        ("buffer", "1GiB", "use 64KiB to 64MiB"),
+        ("buffer", "1 meg", "bad value '1 meg' for buffer"),
+        ("signup", "maybe", "use open or closed"),
+        ("lane", "slow", "use fast or asyncssh"),
+        ("log_level", "loud", "use debug or info or warning or error"),
+        ("host", "", "bad value '' for host"),
+        ("host", "a b", "bad value 'a b' for host"),
+        ("data_dir", "a\0b", r"bad value 'a\x00b' for data-dir"),
+    ],
+)
+def test_bad_value(name: str, value: object, expected: str) -> None:
+    """A bad value is one line that names setting, source, value and what is allowed."""
+    message = complaint({name: value})
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_one_line_per_bad_value(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several bad values are told at once, each with the source that it came from."""
+    config.write_text('lane = "x"\n')
+    monkeypatch.setenv("PIPE_DRAIN", "x")
+    lines = complaint({"port": "x"}, config).splitlines()
+    assert [line.split("(")[1].split(")")[0] for line in lines] == [
+        "--port",
+        "PIPE_DRAIN",
+        str(config),
+    ]
+
+
+def test_password_is_not_repeated() -> None:
+    """Neither an error nor the settings' text shows a database URL, which may have a password."""
+    assert "secret" not in complaint({"database_url": "mysql://me:secret@host/db"})
+    assert "secret" not in repr(load({"database_url": "postgresql://me:secret@host/db"}))
+
+
+def test_unknown_key(config: Path) -> None:
+    """An unknown key in the file is an error that guesses what was meant."""
+    config.write_text("prot = 1\nzzzz = 2\n")
+    first, second = complaint({}, config).splitlines()
+    assert first == f"unknown setting in {config}: 'prot'; did you mean port?"
+    assert second == f"unknown setting in {config}: 'zzzz'"
+
+
+def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown PIPE_ variable is an error that guesses what was meant."""
+    monkeypatch.setenv("PIPE_PROT", "1")
+    assert complaint({}) == "unknown environment variable 'PIPE_PROT'; did you mean PIPE_PORT?"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "No such file"), (b"port = ", "not valid TOML"), (b"port = '\xff'", "not valid TOML")],
+)
+def test_unusable_file(config: Path, content: bytes | None, expected: str) -> None:
+    """A file that is missing or is no TOML stops the start with one line that names it."""
+    if content is not None:
+        config.write_bytes(content)
+    message = complaint({}, config)
+    assert expected in message
+    assert str(config) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("host", "signup"),
+    [
+        ("127.0.0.1", Signup.OPEN),
+        ("127.8.8.8", Signup.OPEN),
+        ("::1", Signup.OPEN),
+        ("localhost", Signup.OPEN),
+        ("0.0.0.0", Signup.CLOSED),  # noqa: S104 - nothing is bound
+        ("::", Signup.CLOSED),
+        ("localhost.example.org", Signup.CLOSED),
+    ],
+)
+def test_signup_follows_the_host(host: str, signup: Signup) -> None:
+    """Sign-up is open on a loopback host only, unless a setting says otherwise."""
+    assert load({"host": host}).resolved_signup is signup
+    assert load({"host": host, "signup": "closed"}).resolved_signup is Signup.CLOSED
+    assert load({"host": host, "signup": "open"}).resolved_signup is Signup.OPEN
+
+
+def test_derived_values(tmp_path: Path) -> None:
+    """The database and the host key are in the data folder; the public host is the host."""
+    settings = load({"data_dir": str(tmp_path), "host": "::1"})
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path}/pipe.db"
+    assert settings.host_key_path == tmp_path / "host_key"
+    assert settings.resolved_public_host == "::1"
+    given = load({"database_url": "postgresql://host/db", "public_host": "pipe.example.org"})
+    assert given.resolved_database_url == "postgresql://host/db"
+    assert given.resolved_public_host == "pipe.example.org"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1000000", 10**6), ("64KiB", 65536), ("1.5GiB", 3 * GIB // 2), ("2MB", 2 * 10**6)],
+)
+def test_sizes(text: str, size: int) -> None:
+    """A size is a number with a binary, a decimal or no unit."""
+    assert parse_size(text) == size
+    assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "KiB", "1kib", "-1", "1.5", "1e6", "٣", "1..5KiB", "9" * 21])
+def test_bad_sizes(text: str) -> None:
+    """What is no whole number of bytes is refused."""
+    with pytest.raises(UsageError):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented(name: str) -> None:
+    """Each setting has a description, a word for its value, and a default that it accepts."""
+    kind, allowed = describe(name)
+    assert kind
+    assert allowed
+    assert Settings.model_fields[name].description
+    assert option_name(name) == "--" + name.replace("_", "-")
+    if default := default_text(name):
+        assert getattr(load({name: default}), name) == Settings.model_fields[name].default
