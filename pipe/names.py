@@ -17,6 +17,7 @@ compares prefixes of strings.  Whether the caller may use a name is the business
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import string
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from pipe.errors import BadName
 
 PUBLIC = "public"
 """The owner of the topics that every user may use."""
+
+EVERYONE = "@users"
+"""In a list of grantees: everyone with an account.  No user's name has an ``@``."""
 
 RESERVED_USERS = frozenset({PUBLIC, "admin", "root", "anonymous"})
 """Names that nobody can register: they would claim a role that a plain user does not have."""
@@ -44,6 +48,9 @@ MAX_NAME_LENGTH = 255
 
 _RANDOM_BYTES = 16
 """128 bits, so that a random path cannot be guessed."""
+
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+"""A key's fingerprint as ``ssh-keygen -l`` prints it."""
 
 _SHOWN_LENGTH = 64
 """Characters of somebody's input that an error message repeats."""
@@ -115,6 +122,27 @@ def parse_user(raw: str | bytes) -> str:
     if user in RESERVED_USERS:
         raise BadName(f"user name {quoted(user)} is reserved: choose another one")
     return user
+
+
+def parse_grantee(text: str) -> str:
+    """Check what says with whom a topic is shared: a user, a key's fingerprint, or `EVERYONE`.
+
+    Raises:
+        BadName: With one sentence that says what is wrong and what is allowed.
+    """
+    if text == EVERYONE or is_fingerprint(text):
+        return text
+    try:
+        return parse_user(text)
+    except BadName as error:
+        raise BadName(
+            f"{error.message}; a key is SHA256: and 43 base64 characters, {EVERYONE} is everyone"
+        ) from None
+
+
+def is_fingerprint(grantee: str) -> bool:
+    """Say whether a grantee is a key."""
+    return _FINGERPRINT.fullmatch(grantee) is not None
 
 
 def parse_topic(raw: str | bytes, *, caller: str, public: bool = False) -> TopicName:

@@ -76,7 +76,7 @@ class Peer(asyncssh.SSHServer):
         self._service.connections -= 1
         self._stop_idle_timer()
         if self._caller:
-            self._service.lanes[self._connection.lane] -= 1
+            self._service.lanes[self._connection.lane.value] -= 1
             log.debug("connection ended", user=self._caller.user, error=str(exc or ""))
             return
         result = "refused" if self._tried else "failed"
@@ -182,7 +182,7 @@ class Peer(asyncssh.SSHServer):
         metrics = self._service.metrics
         metrics.logins.labels("claimed" if self._claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
-        self._service.lanes[self._connection.lane] += 1
+        self._service.lanes[self._connection.lane.value] += 1
         self._start_idle_timer()
         if time.time() - self._key_used_at > TOUCH_INTERVAL_SECONDS:
             self._connection.create_task(self._touch_key(self._caller.fingerprint))

@@ -48,8 +48,6 @@ class Connection(asyncssh.SSHServerConnection):
         service: what all connections share.
     """
 
-    lane = Lane.ASYNCSSH.value
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -72,6 +70,11 @@ class Connection(asyncssh.SSHServerConnection):
         )  # the first is the client's "none", which asks
         self._transport_full = False
         self._authenticated = False
+
+    @property
+    def lane(self) -> Lane:
+        """Which data path this connection is on."""
+        return Lane.ASYNCSSH
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""

@@ -5,16 +5,24 @@ This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` h
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from pipe.chunks import Chunk
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import asyncssh
 
-    from pipe.chunks import Chunk
     from pipe.errors import Outcome
     from pipe.members import Member
     from pipe.router import Router
     from pipe.ssh.connection import Connection
+
+MAX_BURST = 256
+"""Chunks that one channel may deliver per turn of the event loop, so that a flood of tiny packets
+starves nobody; more wait for the next turn."""
 
 
 class Owner(Protocol):
@@ -64,9 +72,17 @@ class Port:
         self._full = False
         self._clogged = connection.blocked
         self._flushing = False
+        self._loop = asyncio.get_running_loop()
+        self._feed: Callable[[Chunk], None] = _drop
+        self._reading = True
+        self._burst = 0
         connection.ports[self] = None
         # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
         channel.set_write_buffer_limits(high=0, low=0)
+
+    def connect(self, feed: Callable[[Chunk], None]) -> None:
+        """Give what the client sends to ``feed``, chunk by chunk."""
+        self._feed = feed
 
     def bind(self, member: Member) -> None:
         """From now on, tell the router what happens to this member's sink."""
@@ -139,12 +155,32 @@ class Port:
             if self._member:
                 self._router.update(self._member)
 
-    # -- the valve --------------------------------------------------------------------------------
+    # -- receiving --------------------------------------------------------------------------------
+
+    def deliver(self, data: bytes) -> None:
+        """Take what asyncssh has received on the channel."""
+        self._burst += 1
+        if self._burst == 1:
+            self._loop.call_soon(self._end_burst)
+        elif self._burst == MAX_BURST:
+            self._channel.pause_reading()
+        self._feed(Chunk(data))
+
+    def _end_burst(self) -> None:
+        burst, self._burst = self._burst, 0
+        if burst >= MAX_BURST and self._reading:
+            self._channel.resume_reading()
 
     def pause_reading(self) -> None:
         """Take nothing more from the client than its window allows already."""
+        self._reading = False
         self._channel.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on; may deliver at once."""
+        self._reading = True
         self._channel.resume_reading()
+
+
+def _drop(_chunk: Chunk) -> None:
+    """Where chunks go until somebody wants them."""

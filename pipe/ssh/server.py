@@ -19,6 +19,7 @@ from pipe.errors import StartError
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import Connection
+from pipe.ssh.lane import LaneConnection, check_internals
 from pipe.ssh.limits import ClaimLimit
 
 if TYPE_CHECKING:
@@ -85,16 +86,21 @@ class SSHServer:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._server: asyncio.Server | None = None
+        fast = service.settings.lane is Lane.FAST
+        self._make_connection = LaneConnection if fast else Connection
         self._connections: WeakSet[Connection] = WeakSet()
 
     async def start(self) -> None:
         """Begin to accept; sets ``service.port``.
 
         Raises:
-            StartError: the address or the host key cannot be used.
+            StartError: the address or the host key cannot be used, or asyncssh does not fit the
+            lane.
         """
         settings = self._service.settings
         loop = asyncio.get_running_loop()
+        if settings.lane is Lane.FAST:
+            check_internals()
         claims = ClaimLimit(settings.claims_per_day)
         options = make_options(
             self._service,
@@ -116,7 +122,7 @@ class SSHServer:
     def _connect(
         self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
     ) -> Connection:
-        connection = Connection(loop, options, self._service)
+        connection = self._make_connection(loop, options, self._service)
         self._connections.add(connection)
         return connection
 

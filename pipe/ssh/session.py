@@ -19,7 +19,6 @@ import structlog
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
 
-from pipe.chunks import Chunk
 from pipe.commands import Asker, answer
 from pipe.durations import format_duration
 from pipe.errors import Outcome, PipeError
@@ -45,10 +44,6 @@ MAX_TERM_LENGTH = 64
 
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a session that was cut may take to go, before its channel is taken away."""
-
-MAX_BURST = 256
-"""Chunks that one session may publish per turn of the event loop, so that a flood of tiny packets
-starves nobody; more wait for the next turn."""
 
 
 class State(enum.Enum):
@@ -88,7 +83,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._opened_at = self._loop.time()
         self._share: Share | None = None
         self._task: asyncio.Task[None] | None = None
-        self._burst = 0
         self._missing = 0
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
@@ -102,6 +96,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._channel = chan
         self.port = self._connection.make_port(self, chan)
         self._intake = Intake(self, self.port, self._service.router)
+        self.port.connect(self._intake.feed)
         self._stall_clock = StallClock(
             self._service.settings.stall_timeout,
             progress=lambda: self.member.written_bytes if self.member else 0,
@@ -236,18 +231,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- asyncssh: bytes come ---------------------------------------------------------------------
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
-        """A chunk from the client, on asyncssh's data path."""
-        self._burst += 1
-        if self._burst == 1:
-            self._loop.call_soon(self._end_burst)
-        elif self._burst == MAX_BURST:
-            self.port.pause_reading()
-        self._intake.feed(Chunk(data))
-
-    def _end_burst(self) -> None:
-        burst, self._burst = self._burst, 0
-        if burst >= MAX_BURST and self._state is not State.CLOSED:
-            self.port.resume_reading()
+        """Bytes from the client, on asyncssh's data path."""
+        self.port.deliver(data)
 
     def eof_received(self) -> bool:
         """The client has sent everything; keep the channel open for what it has yet to read."""

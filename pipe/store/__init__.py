@@ -4,6 +4,8 @@
     keys        which public keys may log in, and how one is read from text
     tables      the tables and their constraints
     schema      creating and migrating them; ``migrations`` has the steps
+    database    connections, transactions, and the sign that something has changed
+    cache       what recent look-ups found
     accounts    `Store`: what can be asked and changed
 
 Names, keys and errors come from here; who may do what is `pipe.access`' business.
@@ -13,6 +15,6 @@ from __future__ import annotations
 
 from pipe.store.accounts import Store
 from pipe.store.keys import check_key_type, read_public_key
-from pipe.store.records import Key, NewKey, User
+from pipe.store.records import Key, Login, NewKey, User
 
-__all__ = ["Key", "NewKey", "Store", "User", "check_key_type", "read_public_key"]
+__all__ = ["Key", "Login", "NewKey", "Store", "User", "check_key_type", "read_public_key"]

@@ -43,3 +43,12 @@ class Key:
     """When it was added: seconds since 1970, UTC."""
     last_used: float | None
     """When it last logged in; None if it never has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What the store knows of somebody who wants to log in: a registered user."""
+
+    user: User
+    key: Key | None
+    """The key that was shown, where it is one of the user's."""

@@ -1,0 +1,116 @@
+"""AES-GCM as SSH uses it (RFC 5647, section 7), with its state kept from packet to packet.
+
+The nonce is 4 fixed bytes and an invocation counter of 8 bytes, both derived at the key exchange;
+the counter goes up by one with each packet.  The packet's length is authenticated but not
+encrypted.  asyncssh makes a new key schedule for every packet; here it is made once for each key.
+
+A `Sealer` and an `Opener` are asyncssh encryption objects as well, so that packets of the lane
+and of asyncssh share one counter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncssh.encryption import Encryption, GCMEncryption
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+if TYPE_CHECKING:
+    from typing import Self
+
+TAG_BYTES = 16
+LENGTH_BYTES = 4
+_FIXED_BYTES = 4
+_COUNTER_MODULUS = 1 << 64
+
+
+class _State(Encryption):
+    """The key, and the nonce of the next packet."""
+
+    def __init__(self, key: bytes, nonce: bytes) -> None:
+        self._aead = AESGCM(key)
+        self._fixed = nonce[:_FIXED_BYTES]
+        self._counter = int.from_bytes(nonce[_FIXED_BYTES:], "big")
+
+    @classmethod
+    def adopt(cls, encryption: GCMEncryption) -> Self:
+        """Go on where one of asyncssh's own objects stands."""
+        cipher = encryption._cipher
+        return cls(cipher._key, cipher._iv)
+
+    def _next_nonce(self) -> bytes:
+        counter = self._counter
+        self._counter = (counter + 1) % _COUNTER_MODULUS
+        return self._fixed + counter.to_bytes(8, "big")
+
+
+class Sealer(_State):
+    """Encrypts what is sent."""
+
+    def seal(self, packet: bytes) -> bytearray:
+        """Return the frame of a packet: its length, ciphertext and tag.
+
+        Args:
+            packet: padding length, payload and padding (RFC 4253, section 6, without
+            packet_length).
+        """
+        size = len(packet)
+        frame = bytearray(LENGTH_BYTES + size + TAG_BYTES)
+        frame[:LENGTH_BYTES] = length = size.to_bytes(LENGTH_BYTES, "big")
+        self._aead.encrypt_into(
+            self._next_nonce(), packet, length, memoryview(frame)[LENGTH_BYTES:]
+        )
+        return frame
+
+    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:  # noqa: ARG002
+        """Seal for asyncssh: the frame without its tag, and the tag."""
+        sealed = self._aead.encrypt(self._next_nonce(), packet, header)
+        return header + sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
+
+
+class Opener(_State):
+    """Decrypts what is received."""
+
+    def __init__(self, key: bytes, nonce: bytes) -> None:
+        super().__init__(key, nonce)
+        self._opened: bytes | None = None
+
+    def open(self, length: bytes | memoryview, sealed: bytes | memoryview) -> bytes | None:
+        """Return the packet: padding length, payload and padding; None if the tag is wrong.
+
+        Args:
+            length: the 4 bytes of packet_length.
+            sealed: ciphertext and tag.
+        """
+        try:
+            return self._aead.decrypt(self._next_nonce(), sealed, length)
+        except InvalidTag:
+            return None
+
+    def hand_over(self, packet: bytes) -> None:
+        """Let asyncssh, which parses this packet next, have it without opening it again."""
+        self._opened = packet
+
+    def decrypt_header(
+        self,
+        seq: int,  # noqa: ARG002
+        first_block: bytes,
+        header_len: int,
+    ) -> tuple[bytes, bytes]:
+        """The length is not encrypted."""
+        return first_block, first_block[:header_len]
+
+    def decrypt_packet(
+        self,
+        seq: int,  # noqa: ARG002
+        first: bytes,
+        rest: bytes,
+        header_len: int,
+        mac: bytes,
+    ) -> bytes | None:
+        """Give asyncssh the packet that was handed over, or open one for it."""
+        packet, self._opened = self._opened, None
+        if packet is None:
+            packet = self.open(first[:header_len], first[header_len:] + rest + mac)
+        return packet

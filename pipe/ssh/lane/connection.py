@@ -1,0 +1,343 @@
+"""One connection on the lane: packets in and out, with asyncssh behind it for all but the stream.
+
+Receiving.  The transport's bytes are searched for packets; each is opened once.  CHANNEL_DATA and
+CHANNEL_WINDOW_ADJUST of an open channel go straight to its port.  Every other packet goes to
+asyncssh's own parser with its plaintext handed over, so that asyncssh judges it as ever; so does
+every packet that is wrong in any way, and asyncssh ends the connection as it always would.  While
+one of asyncssh's handlers is waiting for something, the lane waits too, with the transport
+paused.
+
+Work per turn of the event loop is bounded by `TURN_PACKETS` and `TURN_SECONDS`, so no peer
+starves another.
+
+Sending.  Packets are sealed and written at once; uvloop gathers a turn's writes into one system
+call.
+
+Cipher steering.  OpenSSH prefers chacha20-poly1305, which costs more than twice as much as
+AES-GCM here.  So the server's KEXINIT waits for the client's, and offers a client that can do
+AES-GCM nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, cast
+
+import asyncssh
+from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_KEXINIT,
+)
+from asyncssh.encryption import GCMEncryption
+from asyncssh.packet import SSHPacket
+
+from pipe.settings import Lane
+from pipe.ssh.connection import Connection
+from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
+from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, LanePort
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable
+
+    from asyncssh.packet import SSHPacketLogger
+
+    from pipe.service import Service
+    from pipe.ssh.port import Port
+    from pipe.ssh.session import Session
+
+TURN_PACKETS = 128
+"""Packets that one connection may have handled per turn of the loop: a flood of one-byte
+packets takes about 2 ms of each turn, and four reads of full packets fit in."""
+
+TURN_SECONDS = 0.004
+"""The same for packets that go to asyncssh, whose cost varies more."""
+
+SLICE_BYTES = 8192
+"""asyncssh copies its whole buffer for each packet, so it gets the input in slices of this size."""
+
+HAND_OVER_COST = 8
+"""A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
+
+KEXINIT_PATIENCE_SECONDS = 0.25
+"""How long the server's KEXINIT waits for the client's.  RFC 4253, section 7.1, has each side send
+its own at once, and some clients wait for ours."""
+
+MAX_SEQUENCE = 0xFFFFFFFF
+
+KEXINIT_COOKIE_BYTES = 16
+
+_STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
+_GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
+
+
+class _NoEnvironment(dict[bytes, bytes]):
+    """Where asyncssh may put what clients ask it to set: nobody needs it, so nothing is kept."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        """Forget it."""
+
+
+class LaneConnection(Connection):
+    """A connection whose streams bypass asyncssh."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: asyncssh.SSHServerConnectionOptions,
+        service: Service,
+    ) -> None:
+        super().__init__(loop, options, service)
+        self.lane_ports: dict[int, LanePort] = {}
+        self._opener: Opener | None = None
+        self._input = b""
+        self._start = 0  # where in the input the next packet begins
+        self._turn_scheduled = False
+        self._reading_paused = False
+        self._alive = False
+        self._kexinit_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """Which data path this connection is on."""
+        return Lane.FAST if self._uses_gcm() else Lane.ASYNCSSH
+
+    def _uses_gcm(self) -> bool:
+        gcm = (GCMEncryption, Opener, Sealer)
+        return isinstance(self._recv_encryption, gcm) and isinstance(self._send_encryption, gcm)
+
+    def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
+        """Give a new session its data path: the lane's where this connection is on it."""
+        channel._env = _NoEnvironment()
+        if self._opener is None:
+            return super().make_port(session, channel)
+        return LanePort(session, channel, self, self._service.router, self._service.settings.buffer)
+
+    # -- receiving --------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
+        """Bytes from the transport."""
+        rest = self._input[self._start :]
+        self._input = rest + data if rest else data
+        self._start = 0
+        if not self._turn_scheduled:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Handle as much of the input as one turn may, and leave the rest to another."""
+        self._turn_scheduled = False
+        more = False
+        try:
+            more = self._handle_stream() if self._on_lane() else self._feed_asyncssh()
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        except Exception:  # noqa: BLE001 - as in asyncssh, it ends this connection and no other
+            self.internal_error()
+        if self._transport is None:
+            self._input = b""
+            return
+        if more:
+            self._turn_scheduled = True
+            self._clock.call_soon(self._take_turn)
+        hold = more or self._waits()
+        if hold != self._reading_paused:
+            self._reading_paused = hold
+            if hold:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _finish_recv_packet(
+        self,
+        pkttype: int,
+        seq: int,
+        _task: asyncio.Task[None] | None = None,
+        is_async: bool = False,
+    ) -> None:
+        """A packet has been handled; if that took a while, go on with what came meanwhile."""
+        super()._finish_recv_packet(pkttype, seq, _task, is_async)
+        if is_async and not self._turn_scheduled and self._transport is not None:
+            self._turn_scheduled = True
+            self._clock.call_soon(self._take_turn)
+
+    def _waits(self) -> bool:
+        """Whether one of asyncssh's handlers is waiting, so that no packet may be handled."""
+        parsers = (self._recv_pkthdr, self._recv_packet, self._recv_version)
+        return self._recv_handler not in parsers
+
+    def _on_lane(self) -> bool:
+        """Whether the next packet can be opened here; adopts asyncssh's key where it is new."""
+        encryption = self._recv_encryption
+        if encryption is not None and encryption is self._opener:
+            return True
+        if (
+            type(encryption) is GCMEncryption
+            and self._auth_complete
+            and not self._decompressor
+            and self._recv_handler == self._recv_pkthdr
+        ):
+            self._opener = self._recv_encryption = Opener.adopt(encryption)
+            self._input, self._inpbuf = self._inpbuf + self._input[self._start :], b""
+            self._start = 0
+            return True
+        return False
+
+    def _feed_asyncssh(self) -> bool:
+        """Give asyncssh's own parser slice after slice; whether there is more to do now."""
+        self._alive = True
+        deadline = time.monotonic() + TURN_SECONDS
+        while self._start < len(self._input) and not self._waits():
+            if self._on_lane():
+                return True
+            stop = self._start + SLICE_BYTES
+            piece = self._input[self._start : stop]
+            self._start = stop
+            super().data_received(piece)
+            if self._transport is None:
+                return False
+            if time.monotonic() > deadline:
+                break
+        return self._start < len(self._input) and not self._waits()
+
+    def _handle_stream(self) -> bool:
+        """Handle the packets of the input; whether there is more to do now."""
+        data, start = self._input, self._start
+        view, end = memoryview(data), len(data)
+        opener, ports, longest = self._opener, self.lane_ports, self._max_recv_pktlen
+        if opener is None:
+            return False
+        budget = TURN_PACKETS
+        while budget > 0 and end - start >= LENGTH_BYTES and not self._waits():
+            body = start + LENGTH_BYTES
+            length = int.from_bytes(data[start:body], "big")
+            if not BLOCK_BYTES <= length <= longest or length % BLOCK_BYTES:
+                raise asyncssh.ProtocolError("Bad packet length")
+            stop = body + length + TAG_BYTES
+            if stop > end:
+                break
+            packet = opener.open(data[start:body], view[body:stop])
+            if packet is None:
+                raise asyncssh.MACError("MAC verification failed")
+            self._start = stop
+            if self._take(packet, length, ports):
+                self._recv_seq = (self._recv_seq + 1) & MAX_SEQUENCE
+                budget -= 1
+            else:
+                opener.hand_over(packet)
+                self._inpbuf = data[start:stop]
+                self._recv_data()
+                if not self._on_lane() or self._opener is not opener:
+                    return True  # there is another key now
+                longest = self._max_recv_pktlen
+                budget -= HAND_OVER_COST
+            start = stop
+            if self._transport is None:
+                return False
+        return budget <= 0
+
+    def _take(self, packet: bytes, length: int, ports: dict[int, LanePort]) -> bool:
+        """Handle a packet of a stream; False where it is something else, or out of order."""
+        kind = packet[1]
+        if kind not in _STREAM_MESSAGES:
+            return False
+        port = ports.get(int.from_bytes(packet[2:6], "big"))
+        if port is None:
+            return False
+        number = int.from_bytes(packet[6:10], "big")
+        self._alive = True
+        if kind == MSG_CHANNEL_DATA:
+            return DATA_OFFSET + number + packet[0] == length and port.receive(packet, number)
+        self._start_rekey_if_due()
+        return DATA_OFFSET + packet[0] == length and port.adjust(number)
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send_packet(
+        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
+    ) -> None:
+        """Send one of asyncssh's packets, with the counter that the lane uses too."""
+        if type(self._send_encryption) is GCMEncryption:
+            self._send_encryption = Sealer.adopt(self._send_encryption)
+        super().send_packet(pkttype, *args, handler=handler)
+
+    def send_sealed(self, packet: bytes) -> None:
+        """Seal and send a packet of a stream; not to be called while the connection is blocked."""
+        sealer = self._send_encryption
+        if type(sealer) is not Sealer:
+            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
+        if self._transport is None:
+            return
+        self._transport.write(sealer.seal(packet))
+        self._send_seq = (self._send_seq + 1) & MAX_SEQUENCE
+        self._rekey_bytes_sent += len(packet)
+        if self._rekey_bytes_sent >= self._rekey_bytes:
+            self._start_rekey_if_due()
+
+    def _start_rekey_if_due(self) -> None:
+        """Begin a key exchange when asyncssh's own sending would: after bytes or seconds."""
+        due = self._rekey_bytes_sent >= self._rekey_bytes or (
+            self._rekey_seconds and time.monotonic() >= self._rekey_time
+        )
+        if due and self._kex_complete:
+            self._send_kexinit()
+            self._kexinit_sent = True
+
+    # -- cipher steering --------------------------------------------------------------------------
+
+    def _send_kexinit(self) -> None:
+        """Send our KEXINIT; the first one waits until the client's has shown its ciphers."""
+        if self._session_id or self._kexinit_timer:
+            super()._send_kexinit()
+        else:
+            self._kexinit_timer = self._clock.call_later(
+                KEXINIT_PATIENCE_SECONDS, self._wait_no_longer
+            )
+
+    def _wait_no_longer(self) -> None:
+        if self._transport is not None:
+            super()._send_kexinit()
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""
+        timer = self._kexinit_timer
+        if pkttype == MSG_KEXINIT and not self._session_id and timer and not self._server_kexinit:
+            timer.cancel()
+            if _offers_gcm(packet):
+                self._enc_algs = [name for name in self._enc_algs if name in _GCM_CIPHERS]
+            super()._send_kexinit()
+        return super().process_packet(pkttype, pktid, packet)
+
+    # -- keepalive --------------------------------------------------------------------------------
+
+    def _reset_keepalive_timer(self) -> None:
+        """Do nothing: what asyncssh counts as life is any byte, an endless row of IGNOREs too."""
+
+    def _keepalive_timer_callback(self) -> None:
+        """Ask whether the client lives, unless its streams have moved since the last time."""
+        if self._alive:
+            self._alive = False
+            self._keepalive_count = 0
+            self._set_keepalive_timer()
+        else:
+            super()._keepalive_timer_callback()
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """End, with the timer stopped."""
+        if self._kexinit_timer:
+            self._kexinit_timer.cancel()
+        super().connection_lost(exc)
+
+
+def _offers_gcm(kexinit: SSHPacket) -> bool:
+    """Whether the client's KEXINIT (RFC 4253, section 7.1) lists AES-GCM in both directions."""
+    try:
+        lists = SSHPacket(kexinit.get_full_payload())
+        lists.get_bytes(1 + KEXINIT_COOKIE_BYTES)
+        lists.get_namelist()  # key exchange
+        lists.get_namelist()  # host keys
+        to_server, to_client = lists.get_namelist(), lists.get_namelist()
+    except ValueError:
+        return False  # asyncssh says what is wrong with it
+    return any(name in to_server and name in to_client for name in _GCM_CIPHERS)

@@ -1,0 +1,110 @@
+"""The private names of asyncssh that the lane relies on, and the check that they are there.
+
+A name that is gone or renamed would show as a stream that stands still; so it is looked for
+before the server starts.  ``pyproject.toml`` pins the range of versions that the tests have run.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import asyncssh
+from asyncssh.channel import SSHServerChannel
+from asyncssh.crypto.cipher import GCMCipher
+from asyncssh.encryption import GCMEncryption
+
+from pipe.errors import StartError
+
+METHODS = {
+    asyncssh.SSHServerConnection: (
+        "_finish_recv_packet",
+        "_force_close",
+        "_keepalive_timer_callback",
+        "_recv_data",
+        "_recv_packet",
+        "_recv_pkthdr",
+        "_recv_version",
+        "_reset_keepalive_timer",
+        "_send_disconnect",
+        "_send_kexinit",
+        "_set_keepalive_timer",
+        "process_packet",
+        "send_packet",
+    ),
+    SSHServerChannel: ("send_packet",),
+    GCMEncryption: ("decrypt_header", "decrypt_packet", "encrypt_packet"),
+}
+
+ATTRIBUTES = {
+    asyncssh.SSHServerConnection: (
+        "_auth_complete",
+        "_decompressor",
+        "_enc_algs",
+        "_inpbuf",
+        "_keepalive_count",
+        "_kex_complete",
+        "_kexinit_sent",
+        "_max_recv_pktlen",
+        "_recv_encryption",
+        "_recv_handler",
+        "_recv_seq",
+        "_rekey_bytes",
+        "_rekey_bytes_sent",
+        "_rekey_seconds",
+        "_rekey_time",
+        "_send_encryption",
+        "_send_seq",
+        "_server_kexinit",
+        "_session_id",
+        "_transport",
+    ),
+    SSHServerChannel: (
+        "_env",
+        "_init_recv_window",
+        "_recv_chan",
+        "_recv_state",
+        "_recv_window",
+        "_send_buf",
+        "_send_chan",
+        "_send_pktsize",
+        "_send_state",
+        "_send_window",
+    ),
+    GCMEncryption: ("_cipher",),
+    GCMCipher: ("_iv", "_key"),
+}
+"""Set on instances, so they are looked for in the code of the classes' constructors."""
+
+
+def check_internals() -> None:
+    """Look for every name.
+
+    Raises:
+        StartError: one is missing; the message names it and the way out.
+    """
+    for owner, names in METHODS.items():
+        for name in names:
+            if not callable(getattr(owner, name, None)):
+                _refuse(owner, name)
+    for owner, names in ATTRIBUTES.items():
+        known = _assigned_names(owner)
+        for name in names:
+            if name not in known:
+                _refuse(owner, name)
+
+
+def _assigned_names(owner: type) -> set[str]:
+    """The names that the constructors of a class and of its bases mention."""
+    names: set[str] = set()
+    for base in inspect.getmro(owner):
+        code = getattr(base.__dict__.get("__init__"), "__code__", None)
+        if code:
+            names.update(code.co_names)
+    return names
+
+
+def _refuse(owner: type, name: str) -> None:
+    raise StartError(
+        f"the fast lane does not fit asyncssh {asyncssh.__version__}: {owner.__name__}.{name} is "
+        "missing; install a version that pyproject.toml allows, or start with --lane asyncssh"
+    )

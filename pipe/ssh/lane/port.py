@@ -1,0 +1,213 @@
+"""One channel on the lane: its receive window, its queue, and the packets that it sends.
+
+The windows themselves stay in asyncssh's channel object, as both the lane and asyncssh count them
+(asyncssh sends what goes to stderr).  RFC 4254, section 5.2, is what both keep: never more than
+the peer's window, never more than its maximum packet size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncssh
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import UInt32
+
+from pipe.chunks import Chunk
+from pipe.ssh.port import Port
+
+if TYPE_CHECKING:
+    from pipe.router import Router
+    from pipe.ssh.lane.connection import LaneConnection
+    from pipe.ssh.session import Session
+
+DATA_OFFSET = 10
+"""Where the data begins in an opened CHANNEL_DATA packet: after the padding length (1 byte),
+the type (1), the recipient channel (4) and the data's length (4)."""
+
+BLOCK_BYTES = 16
+"""AES's block: the length of an encrypted packet is a multiple of it (RFC 5647, section 7.2)."""
+
+MIN_PADDING_BYTES = 4
+"""RFC 4253, section 6."""
+
+MAX_WINDOW = 2**32 - 1
+"""RFC 4254, section 5.2: a window must not grow beyond it."""
+
+_PADDING = os.urandom(BLOCK_BYTES + MIN_PADDING_BYTES)
+"""Padding need not be fresh under an AEAD cipher, which gives each packet another key stream."""
+
+
+def data_packet(channel: int, data: bytes | memoryview) -> bytes:
+    """Build a CHANNEL_DATA packet as it is before sealing: padding length, payload and padding."""
+    size = DATA_OFFSET + len(data)
+    padding = -size % BLOCK_BYTES
+    if padding < MIN_PADDING_BYTES:
+        padding += BLOCK_BYTES
+    head = bytes((padding, MSG_CHANNEL_DATA)) + channel.to_bytes(4, "big")
+    return b"".join((head, len(data).to_bytes(4, "big"), data, _PADDING[:padding]))
+
+
+class LanePort(Port):
+    """The lane's form of a port.
+
+    What the peer's window has no room for waits in a queue of chunks, which all readers of a
+    topic share.  The port is clogged from when ``buffer`` bytes wait until a quarter of that
+    does, and while its connection is blocked.
+    """
+
+    _connection: LaneConnection
+
+    def __init__(
+        self,
+        owner: Session,
+        channel: asyncssh.SSHServerChannel[bytes],
+        connection: LaneConnection,
+        router: Router,
+        buffer: int,
+    ) -> None:
+        super().__init__(owner, channel, connection, router, buffer)
+        self._queue: deque[Chunk] = deque()
+        self._queued = 0
+        self._reading = True
+        self._number = channel._recv_chan
+        if self._number is not None:
+            connection.lane_ports[self._number] = self
+
+    def close(self) -> None:
+        """The channel is gone."""
+        super().close()
+        if self._number is not None:
+            self._connection.lane_ports.pop(self._number, None)
+
+    # -- receiving --------------------------------------------------------------------------------
+
+    def receive(self, packet: bytes, size: int) -> bool:
+        """Take an opened CHANNEL_DATA packet with ``size`` bytes of data.
+
+        Returns:
+            False where asyncssh has to judge it: the channel is not open, or its window is overrun.
+        """
+        channel = self._channel
+        if channel._recv_state != "open" or channel._send_state != "open":
+            return False
+        if not 0 < size <= channel._recv_window:
+            return False
+        channel._recv_window -= size
+        data = memoryview(packet)[DATA_OFFSET : DATA_OFFSET + size]
+        self._feed(Chunk(data, packet))
+        if self._reading and channel._recv_window * 2 < channel._init_recv_window:
+            self._open_window()
+        return True
+
+    def pause_reading(self) -> None:
+        """Open the window no further."""
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        """Everything received so far has been taken: open the window again."""
+        self._reading = True
+        if self._channel._recv_window * 2 < self._channel._init_recv_window:
+            self._open_window()
+
+    def _open_window(self) -> None:
+        channel = self._channel
+        if channel._recv_state == "open":
+            grown = channel._init_recv_window - channel._recv_window
+            channel._recv_window = channel._init_recv_window
+            channel.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(grown))
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Bytes taken and not yet written to the connection."""
+        return self._queued
+
+    def write(self, chunk: Chunk) -> None:
+        """Seal a chunk and send it, or queue it until the window and the connection allow."""
+        channel = self._channel
+        size = chunk.size
+        if (
+            self._queued
+            or size > channel._send_window
+            or size > channel._send_pktsize
+            or self._connection.blocked
+            or channel._send_state != "open"
+        ):
+            self._enqueue(chunk)
+            return
+        channel._send_window -= size
+        number = channel._send_chan
+        packet = chunk.frame
+        if number or packet is None:
+            packet = data_packet(number or 0, chunk.data)
+            if not number:
+                chunk.frame = packet
+        self._connection.send_sealed(packet)
+
+    def _enqueue(self, chunk: Chunk) -> None:
+        if self._channel._send_state != "open":
+            return
+        self._queue.append(chunk)
+        self._queued += chunk.size
+        if self._queued >= self._buffer:
+            self._full = True
+            self._update()
+        else:
+            self.pump()
+
+    def pump(self) -> None:
+        """Send from the queue what the window and the connection allow now."""
+        channel = self._channel
+        queue = self._queue
+        while queue and channel._send_window and not self._connection.blocked:
+            chunk = queue[0]
+            most = min(channel._send_window, channel._send_pktsize)
+            if chunk.size > most:
+                queue[0] = Chunk(memoryview(chunk.data)[most:])
+                chunk = Chunk(memoryview(chunk.data)[:most])
+            else:
+                queue.popleft()
+            self._queued -= chunk.size
+            channel._send_window -= chunk.size
+            number = channel._send_chan or 0
+            packet = None if number else chunk.frame
+            self._connection.send_sealed(packet or data_packet(number, chunk.data))
+        if self._full and self._queued * 4 <= self._buffer:
+            self._full = False
+            self._update()
+        if not queue:
+            self.emptied()
+
+    def adjust(self, grown: int) -> bool:
+        """The peer has opened its window by ``grown`` bytes.
+
+        Returns:
+            False where asyncssh has to do it, as something of its own waits for the window.
+
+        Raises:
+            ProtocolError: the window would pass `MAX_WINDOW`.
+        """
+        channel = self._channel
+        if channel._send_window + grown > MAX_WINDOW:
+            raise asyncssh.ProtocolError("Window adjust overflow")
+        if channel._send_buf or channel._recv_state not in {"open", "eof_pending", "eof"}:
+            return False
+        channel._send_window += grown
+        if self._queue:
+            self.pump()
+        return True
+
+    def emptied(self) -> None:
+        """The channel's buffer or the queue has become empty; it counts when both are."""
+        if not self._queue:
+            super().emptied()
+
+    def connection_changed(self) -> None:
+        """The connection is blocked now, or no more."""
+        if self._queue and not self._connection.blocked:
+            self.pump()
+        self._update()
