@@ -7,6 +7,8 @@ subscriber.  It is never split into lines and never joined, unless the publisher
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from itertools import takewhile
 
 from pipe.errors import UsageError
@@ -85,3 +87,78 @@ class Framer:
 
 def _is_allowed(record: bytes | bytearray) -> bool:
     return len(record) <= MAX_RECORD_BYTES
+
+
+SMALL_BYTES = 256
+"""A chunk up to this size is packed while it waits: as an object of its own it would take some
+300 bytes beside its data, so that a window full of one-byte packets would hold hundreds of
+times its size."""
+
+
+class Backlog:
+    """Chunks that wait, first in, first out, in about the memory of their bytes.
+
+    Runs of small chunks are packed into one buffer with a list of their sizes (2 bytes each), and
+    come out as the same chunks again.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Chunk | _Pack] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def append(self, chunk: Chunk) -> None:
+        """Add a chunk at the end."""
+        if chunk.size > SMALL_BYTES:
+            self._items.append(chunk)
+            return
+        last = self._items[-1] if self._items else None
+        if not isinstance(last, _Pack):
+            last = _Pack()
+            self._items.append(last)
+        last.append(chunk)
+
+    def popleft(self) -> Chunk:
+        """Take the first chunk.
+
+        Raises:
+            IndexError: there is none.
+        """
+        first = self._items[0]
+        if isinstance(first, Chunk):
+            self._items.popleft()
+            return first
+        chunk = first.popleft()
+        if not first:
+            self._items.popleft()
+        return chunk
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._items.clear()
+
+
+class _Pack:
+    """A run of small chunks: their bytes, their sizes, and how far it has been read."""
+
+    __slots__ = ("_data", "_index", "_offset", "_sizes")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._sizes = array("H")
+        self._offset = 0
+        self._index = 0
+
+    def __bool__(self) -> bool:
+        return self._index < len(self._sizes)
+
+    def append(self, chunk: Chunk) -> None:
+        self._data += chunk.data
+        self._sizes.append(chunk.size)
+
+    def popleft(self) -> Chunk:
+        start, stop = self._offset, self._offset + self._sizes[self._index]
+        self._offset = stop
+        self._index += 1
+        return Chunk(bytes(self._data[start:stop]))

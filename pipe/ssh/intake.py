@@ -8,17 +8,22 @@ bytes before it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.chunks import Chunk, Framer
-from pipe.errors import PipeError
+from pipe.chunks import Backlog, Chunk, Framer, RecordTooLong
 from pipe.requests import Framing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.errors import PipeError
     from pipe.members import Member, Receipt
     from pipe.router import Router
     from pipe.ssh.port import Port
+
+TURN_CHUNKS = 256
+"""Waiting chunks that are published per turn of the event loop, so that a window full of tiny
+packets starves nobody when its publisher may go on."""
 
 SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
 
@@ -55,11 +60,12 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._member: Member | None = None
         self._framer: Framer | None = None
-        self._pending: deque[Chunk] = deque()
+        self._pending = Backlog()
         self._paused = True
         self._missing = 0
         self._eof = False
         self._done = False
+        self._step: asyncio.Handle | None = None
         self._held_since: float | None = None  # paused by a clogged reader, not by a missing one
         self._held_seconds = 0.0
 
@@ -115,7 +121,8 @@ class Intake:
             return
         try:
             records = self._framer.feed(chunk.data)
-        except PipeError as error:
+        except RecordTooLong as error:
+            self._router.deal(self._member, error.records, Chunk)
             self._publisher.fail(error)
         else:
             self._router.deal(self._member, records, Chunk)
@@ -142,14 +149,31 @@ class Intake:
         """Publish what came in the meantime, then read on."""
         self._paused = False
         self._settle_hold()
-        while self._pending:
+        self._publish_pending()
+
+    def _publish_pending(self) -> None:
+        for _ in range(TURN_CHUNKS):
+            if self._paused or not self._pending:
+                break
             self._publish(self._pending.popleft())
-            if self._paused:
-                return
-        if self._eof:
-            self._loop.call_soon(self._end_unless_paused)
+        if self._paused:
+            return
+        if self._pending:
+            self._later(self._publish_pending)
+        elif self._eof:
+            self._later(self._end)
         else:
             self._port.resume_reading()
+
+    def _later(self, step: Callable[[], None]) -> None:
+        """Run the next step in another turn; a pause and another resume may come before it."""
+        if self._step is None:
+            self._step = self._loop.call_soon(self._run, step)
+
+    def _run(self, step: Callable[[], None]) -> None:
+        self._step = None
+        if not self._paused:
+            step()
 
     def waits(self, missing: int) -> None:
         """Pass it on: the session knows what to tell the user."""
@@ -159,10 +183,6 @@ class Intake:
     def finish(self, receipt: Receipt) -> None:
         """Pass it on."""
         self._publisher.finish(receipt)
-
-    def _end_unless_paused(self) -> None:
-        if not self._paused:
-            self._end()
 
     def _settle_hold(self) -> None:
         if self._held_since is not None:
