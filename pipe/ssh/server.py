@@ -19,7 +19,7 @@ from pipe.errors import StartError
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import Connection
-from pipe.ssh.lane import LaneConnection, check_internals
+from pipe.ssh.lane import LaneConnection, Outbox, check_internals
 from pipe.ssh.limits import ClaimLimit
 
 if TYPE_CHECKING:
@@ -86,8 +86,6 @@ class SSHServer:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._server: asyncio.Server | None = None
-        fast = service.settings.lane is Lane.FAST
-        self._make_connection = LaneConnection if fast else Connection
         self._connections: WeakSet[Connection] = WeakSet()
 
     async def start(self) -> None:
@@ -99,6 +97,7 @@ class SSHServer:
         """
         settings = self._service.settings
         loop = asyncio.get_running_loop()
+        self._outbox = Outbox(loop)
         if settings.lane is Lane.FAST:
             check_internals()
         claims = ClaimLimit(settings.claims_per_day)
@@ -122,7 +121,11 @@ class SSHServer:
     def _connect(
         self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
     ) -> Connection:
-        connection = self._make_connection(loop, options, self._service)
+        connection: Connection
+        if self._service.settings.lane is Lane.FAST:
+            connection = LaneConnection(loop, options, self._service, self._outbox)
+        else:
+            connection = Connection(loop, options, self._service)
         self._connections.add(connection)
         return connection
 

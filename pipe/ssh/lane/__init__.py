@@ -7,7 +7,8 @@ directions, on connections that are logged in and run AES-GCM.  Follow a byte:
     `cipher`      AES-GCM with its key schedule and counters kept from packet to packet
     `connection`  finds packets in what the transport delivers, opens them, and takes what it can;
                   everything else it hands to asyncssh's own parser
-    `port`        one channel: the receive window, the sink's queue, sealing for the peer
+    `port`        one channel: the receive window, the sink's queue, packets for the peer
+    `outbox`      what a turn of the event loop has to write, sealed and written when it ends
 
 These modules are the only ones that touch private names of asyncssh; `internals` lists them, and
 the server refuses to start this lane on an asyncssh that lacks one.
@@ -15,5 +16,6 @@ the server refuses to start this lane on an asyncssh that lacks one.
 
 from pipe.ssh.lane.connection import LaneConnection
 from pipe.ssh.lane.internals import check_internals
+from pipe.ssh.lane.outbox import Outbox
 
-__all__ = ["LaneConnection", "check_internals"]
+__all__ = ["LaneConnection", "Outbox", "check_internals"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TAG_BYTES = 16
 LENGTH_BYTES = 4
+FRAME_BYTES = LENGTH_BYTES + TAG_BYTES
 _FIXED_BYTES = 4
 _COUNTER_MODULUS = 1 << 64
 
@@ -48,20 +49,23 @@ class _State(Encryption):
 class Sealer(_State):
     """Encrypts what is sent."""
 
-    def seal(self, packet: bytes) -> bytearray:
-        """Return the frame of a packet: its length, ciphertext and tag.
+    def seal_into(self, packet: bytes, target: memoryview, start: int) -> int:
+        """Write the frame of a packet: its length, ciphertext and tag.
 
         Args:
-            packet: padding length, payload and padding (RFC 4253, section 6, without
-            packet_length).
+            packet: padding length, payload and padding (RFC 4253, section 6, without its length).
+            target: where to, with room for `FRAME_BYTES` more than the packet.
+            start: the frame's first byte there.
+
+        Returns:
+            Where the frame ends.
         """
         size = len(packet)
-        frame = bytearray(LENGTH_BYTES + size + TAG_BYTES)
-        frame[:LENGTH_BYTES] = length = size.to_bytes(LENGTH_BYTES, "big")
-        self._aead.encrypt_into(
-            self._next_nonce(), packet, length, memoryview(frame)[LENGTH_BYTES:]
-        )
-        return frame
+        body = start + LENGTH_BYTES
+        stop = body + size + TAG_BYTES
+        target[start:body] = length = size.to_bytes(LENGTH_BYTES, "big")
+        self._aead.encrypt_into(self._next_nonce(), packet, length, target[body:stop])
+        return stop
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:  # noqa: ARG002
         """Seal for asyncssh: the frame without its tag, and the tag."""

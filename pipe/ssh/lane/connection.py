@@ -34,7 +34,7 @@ from asyncssh.packet import SSHPacket
 
 from pipe.settings import Lane
 from pipe.ssh.connection import Connection
-from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
+from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, LanePort
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacketLogger
 
     from pipe.service import Service
+    from pipe.ssh.lane.outbox import Outbox
     from pipe.ssh.port import Port
     from pipe.ssh.session import Session
 
@@ -87,8 +88,13 @@ class LaneConnection(Connection):
         loop: asyncio.AbstractEventLoop,
         options: asyncssh.SSHServerConnectionOptions,
         service: Service,
+        outbox: Outbox,
     ) -> None:
         super().__init__(loop, options, service)
+        self._outbox = outbox
+        self._frames: list[bytes | bytearray] = []  # sealed, to be written before the packets
+        self._packets: list[bytes] = []  # of streams, to be sealed when the turn is over
+        self._flush_due = False
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
         self._input = b""
@@ -128,6 +134,7 @@ class LaneConnection(Connection):
         """Handle as much of the input as one turn may, and leave the rest to another."""
         self._turn_scheduled = False
         more = False
+        self._outbox.begin_turn()
         try:
             more = self._handle_stream() if self._on_lane() else self._feed_asyncssh()
         except asyncssh.DisconnectError as error:
@@ -135,6 +142,8 @@ class LaneConnection(Connection):
             self._force_close(error)
         except Exception:  # noqa: BLE001 - as in asyncssh, it ends this connection and no other
             self.internal_error()
+        finally:
+            self._outbox.end_turn()
         if self._transport is None:
             self._input = b""
             return
@@ -257,23 +266,73 @@ class LaneConnection(Connection):
     def send_packet(
         self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
     ) -> None:
-        """Send one of asyncssh's packets, with the counter that the lane uses too."""
+        """Send one of asyncssh's packets, behind those of the lane, with the same counter."""
         if type(self._send_encryption) is GCMEncryption:
             self._send_encryption = Sealer.adopt(self._send_encryption)
+        self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
 
-    def send_sealed(self, packet: bytes) -> None:
-        """Seal and send a packet of a stream; not to be called while the connection is blocked."""
-        sealer = self._send_encryption
-        if type(sealer) is not Sealer:
-            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
-        if self._transport is None:
-            return
-        self._transport.write(sealer.seal(packet))
+    def send_stream(self, packet: bytes) -> None:
+        """Send a packet of a stream; not to be called while the connection is blocked."""
+        self._packets.append(packet)
+        self._wait_for_flush()
         self._send_seq = (self._send_seq + 1) & MAX_SEQUENCE
         self._rekey_bytes_sent += len(packet)
         if self._rekey_bytes_sent >= self._rekey_bytes:
             self._start_rekey_if_due()
+
+    def _send(self, data: bytes) -> None:
+        """Send what asyncssh has made of a packet."""
+        self._frames.append(data)
+        self._wait_for_flush()
+
+    def _wait_for_flush(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._outbox.add(self)
+
+    def _seal_packets(self) -> None:
+        """Seal the stream's packets of this turn, as one comes that is sealed at once."""
+        if self._packets:
+            target = bytearray(_sealed_size(self._packets))
+            self._seal_into(memoryview(target))
+            self._frames.append(target)
+
+    def _seal_into(self, target: memoryview) -> int:
+        sealer = self._send_encryption
+        if type(sealer) is not Sealer:
+            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
+        seal_into, stop = sealer.seal_into, 0
+        for packet in self._packets:
+            stop = seal_into(packet, target, stop)
+        self._packets.clear()
+        return stop
+
+    def flush(self) -> None:
+        """Write this turn's packets to the transport."""
+        self._flush_due = False
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._frames.clear()
+            self._packets.clear()
+            return
+        if self._frames:
+            self._seal_packets()
+            frames, self._frames = self._frames, []
+            transport.writelines(frames)
+        elif self._packets:
+            arena = self._outbox.arena
+            if _sealed_size(self._packets) > len(arena):
+                arena = bytearray(_sealed_size(self._packets))
+            view = memoryview(arena)
+            transport.write(view[: self._seal_into(view)])
+            if transport.get_write_buffer_size():
+                self._outbox.renew_arena()
+
+    def _force_close(self, exc: Exception | None) -> None:
+        """Close, after what has been sent so far."""
+        self.flush()
+        super()._force_close(exc)
 
     def _start_rekey_if_due(self) -> None:
         """Begin a key exchange when asyncssh's own sending would: after bytes or seconds."""
@@ -328,6 +387,10 @@ class LaneConnection(Connection):
         if self._kexinit_timer:
             self._kexinit_timer.cancel()
         super().connection_lost(exc)
+
+
+def _sealed_size(packets: list[bytes]) -> int:
+    return sum(map(len, packets)) + FRAME_BYTES * len(packets)
 
 
 def _offers_gcm(kexinit: SSHPacket) -> bool:

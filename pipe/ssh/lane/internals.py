@@ -25,6 +25,7 @@ METHODS = {
         "_recv_pkthdr",
         "_recv_version",
         "_reset_keepalive_timer",
+        "_send",
         "_send_disconnect",
         "_send_kexinit",
         "_set_keepalive_timer",

@@ -33,6 +33,9 @@ BLOCK_BYTES = 16
 MIN_PADDING_BYTES = 4
 """RFC 4253, section 6."""
 
+MAX_DATA_BYTES = 32_768
+"""Data in one packet, whatever more a peer would take: RFC 4253, section 6.1, asks for as much."""
+
 MAX_WINDOW = 2**32 - 1
 """RFC 4254, section 5.2: a window must not grow beyond it."""
 
@@ -72,6 +75,7 @@ class LanePort(Port):
         self._queue: deque[Chunk] = deque()
         self._queued = 0
         self._reading = True
+        self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
         if self._number is not None:
             connection.lane_ports[self._number] = self
@@ -133,7 +137,7 @@ class LanePort(Port):
         if (
             self._queued
             or size > channel._send_window
-            or size > channel._send_pktsize
+            or size > self._most
             or self._connection.blocked
             or channel._send_state != "open"
         ):
@@ -146,7 +150,7 @@ class LanePort(Port):
             packet = data_packet(number or 0, chunk.data)
             if not number:
                 chunk.frame = packet
-        self._connection.send_sealed(packet)
+        self._connection.send_stream(packet)
 
     def _enqueue(self, chunk: Chunk) -> None:
         if self._channel._send_state != "open":
@@ -165,7 +169,7 @@ class LanePort(Port):
         queue = self._queue
         while queue and channel._send_window and not self._connection.blocked:
             chunk = queue[0]
-            most = min(channel._send_window, channel._send_pktsize)
+            most = min(channel._send_window, self._most)
             if chunk.size > most:
                 queue[0] = Chunk(memoryview(chunk.data)[most:])
                 chunk = Chunk(memoryview(chunk.data)[:most])
@@ -175,7 +179,7 @@ class LanePort(Port):
             channel._send_window -= chunk.size
             number = channel._send_chan or 0
             packet = None if number else chunk.frame
-            self._connection.send_sealed(packet or data_packet(number, chunk.data))
+            self._connection.send_stream(packet or data_packet(number, chunk.data))
         if self._full and self._queued * 4 <= self._buffer:
             self._full = False
             self._update()

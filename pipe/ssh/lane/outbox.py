@@ -1,0 +1,71 @@
+"""What has been written in this turn of the event loop, so that a turn costs each reader one
+system call.
+
+uvloop writes to the socket within ``transport.write``.  A turn that forwards eight packets to a
+reader would be eight system calls; gathered they are one, and all readers are sealed into the
+same piece of memory, one after the other, while it is warm in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+ARENA_BYTES = 1 << 19
+"""Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""
+
+
+class Flushable(Protocol):
+    """A connection that has something to write."""
+
+    def flush(self) -> None:
+        """Write it."""
+
+
+class Outbox:
+    """The connections of one server that have something to write.
+
+    `flush` is due at the end of each turn in which a lane handled input; what is written outside
+    such a turn is flushed by a callback of its own.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Flushable] = []
+        self._scheduled = False
+        self._turns = 0
+        self.arena = bytearray(ARENA_BYTES)
+
+    def add(self, connection: Flushable) -> None:
+        """Flush this connection soon; it adds itself once and then waits for the flush."""
+        self._waiting.append(connection)
+        if not self._turns and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_later)
+
+    def begin_turn(self) -> None:
+        """A connection begins to handle input."""
+        self._turns += 1
+
+    def end_turn(self) -> None:
+        """It has done so: write what came of it."""
+        self._turns -= 1
+        if not self._turns:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything that waits; what comes up meanwhile, too."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for connection in waiting:
+                connection.flush()
+
+    def renew_arena(self) -> None:
+        """The socket did not take all, so the transport still holds the arena: leave it that one."""
+        self.arena = bytearray(ARENA_BYTES)
+
+    def _flush_later(self) -> None:
+        self._scheduled = False
+        self.flush()
