@@ -20,7 +20,9 @@ AES-GCM nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from struct import Struct
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -35,10 +37,10 @@ from asyncssh.packet import SSHPacket
 from pipe.settings import Lane
 from pipe.ssh.connection import Connection
 from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
+from pipe.ssh.lane.outbox import READ_BYTES
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, LanePort
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable
 
     from asyncssh.packet import SSHPacketLogger
@@ -69,6 +71,8 @@ MAX_SEQUENCE = 0xFFFFFFFF
 
 KEXINIT_COOKIE_BYTES = 16
 
+_UINT32 = Struct(">I")
+_CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
 _GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
 
@@ -78,6 +82,41 @@ class _NoEnvironment(dict[bytes, bytes]):
 
     def __setitem__(self, name: bytes, value: bytes) -> None:
         """Forget it."""
+
+
+class BufferReader(asyncio.BufferedProtocol):
+    """Lets the transport read into a buffer of ours, which spares a copy of all that comes in.
+
+    A transport asks for a buffer only where the protocol is no `asyncio.Protocol`, as asyncssh's
+    connection is one; so this stands in for it once the connection is on the lane.
+    """
+
+    def __init__(self, connection: LaneConnection) -> None:
+        self._connection = connection
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where to put what comes next."""
+        return self._connection.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """It is there."""
+        self._connection.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        """The peer has closed its side."""
+        self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport is above its high water."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport is below its low water."""
+        self._connection.resume_writing()
 
 
 class LaneConnection(Connection):
@@ -97,8 +136,10 @@ class LaneConnection(Connection):
         self._flush_due = False
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
-        self._input = b""
+        self._input: bytes | memoryview = b""
         self._start = 0  # where in the input the next packet begins
+        self._buffer = outbox.input
+        self._reads_into_buffer = False
         self._turn_scheduled = False
         self._reading_paused = False
         self._alive = False
@@ -124,11 +165,32 @@ class LaneConnection(Connection):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
         """Bytes from the transport."""
-        rest = self._input[self._start :]
+        rest = self._rest()
         self._input = rest + data if rest else data
-        self._start = 0
         if not self._turn_scheduled:
             self._take_turn()
+
+    def get_buffer(self) -> memoryview:
+        """Where the transport may put what comes next: in the shared buffer, behind the rest."""
+        rest = self._rest()
+        buffer = self._outbox.input
+        if len(rest) > len(buffer) - READ_BYTES:
+            buffer = memoryview(bytearray(len(rest) + READ_BYTES))
+        buffer[: len(rest)] = rest
+        self._buffer = buffer
+        return buffer[len(rest) :]
+
+    def buffer_updated(self, size: int) -> None:
+        """The transport has put ``size`` bytes there; the buffer is another's when this returns."""
+        self._input = self._buffer[: len(self._input) + size]
+        self._take_turn()
+        self._rest()
+
+    def _rest(self) -> bytes:
+        """Keep what is left of the input, and nothing else."""
+        rest = self._input = bytes(self._input[self._start :])
+        self._start = 0
+        return rest
 
     def _take_turn(self) -> None:
         """Handle as much of the input as one turn may, and leave the rest to another."""
@@ -144,9 +206,12 @@ class LaneConnection(Connection):
             self.internal_error()
         finally:
             self._outbox.end_turn()
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             self._input = b""
             return
+        if self._opener is not None and not self._reads_into_buffer:
+            self._reads_into_buffer = True
+            self._transport.set_protocol(BufferReader(self))
         if more:
             self._turn_scheduled = True
             self._clock.call_soon(self._take_turn)
@@ -188,8 +253,7 @@ class LaneConnection(Connection):
             and self._recv_handler == self._recv_pkthdr
         ):
             self._opener = self._recv_encryption = Opener.adopt(encryption)
-            self._input, self._inpbuf = self._inpbuf + self._input[self._start :], b""
-            self._start = 0
+            self._input, self._inpbuf = self._inpbuf + self._rest(), b""
             return True
         return False
 
@@ -201,7 +265,7 @@ class LaneConnection(Connection):
             if self._on_lane():
                 return True
             stop = self._start + SLICE_BYTES
-            piece = self._input[self._start : stop]
+            piece = bytes(self._input[self._start : stop])
             self._start = stop
             super().data_received(piece)
             if self._transport is None:
@@ -215,18 +279,18 @@ class LaneConnection(Connection):
         data, start = self._input, self._start
         view, end = memoryview(data), len(data)
         opener, ports, longest = self._opener, self.lane_ports, self._max_recv_pktlen
-        if opener is None:
+        if opener is None or self._waits():
             return False
         budget = TURN_PACKETS
-        while budget > 0 and end - start >= LENGTH_BYTES and not self._waits():
+        while budget > 0 and end - start >= LENGTH_BYTES:
             body = start + LENGTH_BYTES
-            length = int.from_bytes(data[start:body], "big")
+            (length,) = _UINT32.unpack_from(data, start)
             if not BLOCK_BYTES <= length <= longest or length % BLOCK_BYTES:
                 raise asyncssh.ProtocolError("Bad packet length")
             stop = body + length + TAG_BYTES
             if stop > end:
                 break
-            packet = opener.open(data[start:body], view[body:stop])
+            packet = opener.open(view[start:body], view[body:stop])
             if packet is None:
                 raise asyncssh.MACError("MAC verification failed")
             self._start = stop
@@ -235,8 +299,10 @@ class LaneConnection(Connection):
                 budget -= 1
             else:
                 opener.hand_over(packet)
-                self._inpbuf = data[start:stop]
+                self._inpbuf = bytes(view[start:stop])
                 self._recv_data()
+                if self._transport is None or self._waits():
+                    return False
                 if not self._on_lane() or self._opener is not opener:
                     return True  # there is another key now
                 longest = self._max_recv_pktlen
@@ -251,10 +317,10 @@ class LaneConnection(Connection):
         kind = packet[1]
         if kind not in _STREAM_MESSAGES:
             return False
-        port = ports.get(int.from_bytes(packet[2:6], "big"))
+        channel, number = _CHANNEL_AND_NUMBER.unpack_from(packet, 2)
+        port = ports.get(channel)
         if port is None:
             return False
-        number = int.from_bytes(packet[6:10], "big")
         self._alive = True
         if kind == MSG_CHANNEL_DATA:
             return DATA_OFFSET + number + packet[0] == length and port.receive(packet, number)

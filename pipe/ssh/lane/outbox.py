@@ -1,5 +1,4 @@
-"""What has been written in this turn of the event loop, so that a turn costs each reader one
-system call.
+"""What a turn of the event loop has to write, so that it costs each reader one system call.
 
 uvloop writes to the socket within ``transport.write``.  A turn that forwards eight packets to a
 reader would be eight system calls; gathered they are one, and all readers are sealed into the
@@ -15,6 +14,12 @@ if TYPE_CHECKING:
 
 ARENA_BYTES = 1 << 19
 """Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""
+
+READ_BYTES = 1 << 18
+"""What a lane reads at once; uvloop, where it reads into a buffer of its own, takes as much."""
+
+LEFT_OVER_BYTES = 1 << 16
+"""Room in the input buffer for the beginning of a packet, which came with the read before."""
 
 
 class Flushable(Protocol):
@@ -37,6 +42,7 @@ class Outbox:
         self._scheduled = False
         self._turns = 0
         self.arena = bytearray(ARENA_BYTES)
+        self.input = memoryview(bytearray(LEFT_OVER_BYTES + READ_BYTES))
 
     def add(self, connection: Flushable) -> None:
         """Flush this connection soon; it adds itself once and then waits for the flush."""
@@ -63,7 +69,7 @@ class Outbox:
                 connection.flush()
 
     def renew_arena(self) -> None:
-        """The socket did not take all, so the transport still holds the arena: leave it that one."""
+        """The socket did not take all, so the transport still holds the arena: leave it there."""
         self.arena = bytearray(ARENA_BYTES)
 
     def _flush_later(self) -> None:
