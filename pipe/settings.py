@@ -17,9 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
-from pydantic_settings import PydanticBaseSettingsSource as Source
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipe.durations import format_duration, parse_duration
 from pipe.errors import SettingsError, UsageError
@@ -190,19 +188,13 @@ _ALLOWED_TEXT = {
 }
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, frozen: durations in seconds, sizes in bytes.
 
     `load` makes it from all sources; made directly it has its arguments and defaults only.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENVIRONMENT_PREFIX,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: HostName = Field(
         default="127.0.0.1",
@@ -289,18 +281,6 @@ class Settings(BaseSettings):
         default=30.0,
         description="time for a rekey to finish; what is sent meanwhile has to wait in memory",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic names these parameters
-        init_settings: Source,
-        env_settings: Source,  # noqa: ARG003
-        dotenv_settings: Source,  # noqa: ARG003
-        file_secret_settings: Source,  # noqa: ARG003
-    ) -> tuple[Source, ...]:
-        """Leave the sources to `load`, which knows where each value came from."""
-        return (init_settings,)
 
     @property
     def resolved_signup(self) -> Signup:
@@ -398,8 +378,10 @@ def _read_options(options: Mapping[str, object]) -> dict[str, tuple[object, str]
 
 
 def _read_environment() -> dict[str, tuple[object, str]]:
-    values = EnvSettingsSource(Settings)()
-    return {name: (value, f"{ENVIRONMENT_PREFIX}{name.upper()}") for name, value in values.items()}
+    """An empty variable counts as one that is not set."""
+    given = {name.upper(): value for name, value in os.environ.items() if value}
+    names = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    return {names[key]: (given[key], key) for key in names.keys() & given.keys()}
 
 
 def _read_file(path: Path) -> dict[str, tuple[object, str]]:
