@@ -93,7 +93,7 @@ def _transfer_case(
 
     metrics = [Metric("cpu", title, "CPU-s/GiB", goal), Metric("rate", title, "MiB/s", digits=0)]
     if subscribers == 1:
-        metrics.insert(1, Metric("all", f"{title}, sshd with its cats", "CPU-s/GiB"))
+        metrics.insert(1, Metric("all", f"{title}, with sshd's shells and cats", "CPU-s/GiB"))
     ability = Ability.TRANSFER if subscribers == 1 else Ability.FAN_OUT
     return Case(name, ability, tuple(metrics), run, size, effort)
 

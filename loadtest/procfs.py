@@ -40,6 +40,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def name(pid: int) -> str:
+    """Returns the name of the program that a process runs, or nothing once it has gone."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def resident_bytes(pid: int) -> int:
     """Returns the resident memory of one process, without its children.
 

@@ -24,6 +24,7 @@ _CAUTION: Final = (
     "clients' own cost (OpenSSH's and this driver's), the same for every system. A login is a key",
     "exchange and a signature, without a session; one client process makes them, four at a time.",
     "The first run of a transfer hashes what arrives, beside the server, and so is slower.",
+    "With small files (--quick) what a session costs once weighs more, with sshd above all.",
 )
 
 

@@ -305,15 +305,15 @@ class Sshd(System):
         return path
 
     def command_seconds(self) -> float:
-        """Returns what the shells and cats have used that have ended."""
+        """Returns what the shells and cats have used: those that run and those that have ended."""
+        running = _command_seconds_below(self.pid)
         try:
             text = self._times.read_text()
         except FileNotFoundError:
-            return 0.0
+            return running
         # Pairs of user and system time, as POSIX has `times` print them: 0m0.004s 0m0.120s
-        return sum(
-            60 * int(minutes) + float(s) for minutes, s in re.findall(r"(\d+)m([\d.]+)s", text)
-        )
+        ended = re.findall(r"(\d+)m([\d.]+)s", text)
+        return running + sum(60 * int(minutes) + float(seconds) for minutes, seconds in ended)
 
 
 SYSTEMS: Final[Mapping[str, tuple[str, Callable[[Workspace], System]]]] = {
@@ -346,6 +346,16 @@ def run_ssh(endpoint: Endpoint, remote: str, limit: float) -> None:
     if done.returncode != 0:
         words = done.stderr.decode(errors="replace").split("\n")
         raise BenchError(f"`{remote}` ended with status {done.returncode}: {' '.join(words)[:200]}")
+
+
+def _command_seconds_below(pid: int) -> float:
+    """Returns the CPU time of the living descendants that are not sshd's own processes."""
+    return sum(
+        _command_seconds_below(child)
+        if procfs.name(child).startswith("sshd")
+        else procfs.tree_cpu_seconds(child)
+        for child in procfs.children(pid)
+    )
 
 
 def _find_sshd() -> str:
