@@ -7,11 +7,15 @@ Read it in this order and you follow a byte through it:
     durations         ``90s``, ``1h30m``: spans of time as people write them
     errors            the tree of errors, and the one reason for which a session ends
     names             users, topics, patterns: one grammar for every front
+    flags             how commands and their flags are described, read and shown in help
     requests          a command string becomes a frozen Publish, Subscribe, Pipe, …
     chunks, members   what the router forwards, and those it forwards for
     router            topics, fan-out, backpressure: no asyncio, no ssh, no clock
+    grants            lasting rights to topics
     access            who may read and write what
-    store             users and their keys in a database
+    store             users, their keys and grants in a database
+    guard             keeps what is alive within its rights as they come and go
+    service           the parts that all sessions share
     ssh.server        listening, host keys, hardening
     ssh.auth          from a key to a user; sign-up and penalties
     ssh.session       one channel: the protocol's callbacks on one side, the router on the other

@@ -22,36 +22,24 @@ to whoever ends their sessions.  Nothing is remembered of a judgement.
 from __future__ import annotations
 
 import enum
-import heapq
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pipe.errors import AccessDenied, UsageError
-from pipe.names import EVERYONE, PUBLIC, TopicName
+from pipe.grants import GrantBook, Operation
+from pipe.names import EVERYONE, PUBLIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from pipe.names import Pattern
+    from pipe.grants import Grant
+    from pipe.names import Pattern, TopicName
+
+REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
+"""What is said to whoever logged in before that."""
 
 _logins = itertools.count(1)
-
-_STALE_ENDS = 64
-"""Ends of grants that are no more and may still stand in the queue, beside as many as there are
-grants: beyond that it is made anew."""
-
-
-class Operation(enum.Flag):
-    """What somebody does on a topic."""
-
-    NONE = 0
-    READ = enum.auto()
-    WRITE = enum.auto()
-    BOTH = READ | WRITE
-
-    def __str__(self) -> str:
-        return " and ".join(str(one.name).lower() for one in self) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,7 @@ class Caller:
 class Rule(enum.Enum):
     """What decided; the value says it to the caller."""
 
-    OWNER = "it is in your own space"
+    OWNER = "you are its owner"
     PUBLIC = "public topics are open to every user"
     CREATOR_LIST = "you are on the list of the member that created it"
     USER_GRANT = "it was granted to you"
@@ -99,18 +87,6 @@ class Decision:
     allowed: bool
     rule: Rule
     until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A lasting right to a topic; ``until`` and ``created`` are seconds since 1970."""
-
-    topic: TopicName
-    grantee: str
-    operation: Operation
-    until: float | None
-    granted_by: str
-    created: float
 
 
 class Pass:
@@ -167,11 +143,7 @@ class Access:
         self._changed = changed
         self._creator_lists: dict[TopicName, frozenset[str]] = {}
         self._passes: dict[TopicName, dict[Pass, None]] = {}
-        self._grants: dict[TopicName, dict[str, Grant]] = {}
-        self._received: dict[str, dict[TopicName, Grant]] = {}
-        self._given: dict[str, dict[TopicName, None]] = {}
-        self._count = 0
-        self._ends: list[tuple[float, TopicName]] = []
+        self._grants = GrantBook()
         self._barred: dict[tuple[str, str], int] = {}
 
     # -- judging ----------------------------------------------------------------------------------
@@ -214,7 +186,8 @@ class Access:
         return Decision(allowed=False, rule=Rule.NOT_LISTED)
 
     def _judge_granted(self, caller: Caller, topic: TopicName, operation: Operation) -> Decision:
-        grants = self._grants.get(topic, {})
+        grants = self._grants.on(topic)
+        now = self._clock()
         held = (
             Decision(allowed=True, rule=rule, until=grant.until)
             for grantee, rule in (
@@ -222,8 +195,7 @@ class Access:
                 (caller.fingerprint, Rule.KEY_GRANT),
                 (EVERYONE, Rule.EVERYONE_GRANT),
             )
-            if (grant := grants.get(grantee)) and operation in grant.operation
-            if grant.until is None or grant.until > self._clock()
+            if (grant := grants.get(grantee)) and operation in grant.operation and grant.holds(now)
         )
         lasting = max(held, key=_lasts, default=None)
         if lasting and lasting.until is None:
@@ -272,7 +244,7 @@ class Access:
             if name.owner == caller.user:
                 shared = frozenset(grantees)
             elif name.owner == PUBLIC:
-                self._restrict(caller, name, frozenset((*grantees, caller.user)), exists=exists)
+                self._restrict(name, frozenset((*grantees, caller.user)), exists=exists)
             else:
                 raise AccessDenied(
                     f"access denied: only {name.owner} can share {name}; leave out --access"
@@ -310,9 +282,7 @@ class Access:
                 return f"access denied: {name} is shared with you to {other}, not to {one}"
         return f"access denied: {name} is not shared with you"
 
-    def _restrict(
-        self, caller: Caller, name: TopicName, wanted: frozenset[str], *, exists: bool
-    ) -> None:
+    def _restrict(self, name: TopicName, wanted: frozenset[str], *, exists: bool) -> None:
         """Set a public topic's list with its creation, or agree to the one that it has."""
         if not exists:
             self._creator_lists[name] = wanted
@@ -357,104 +327,55 @@ class Access:
             grants: all that it has from now on.
             loss: what to tell those who have lost one.
         """
-        wanted = {grant.grantee: grant for grant in grants}
-        if wanted != self._grants.get(topic, {}):
-            self._replace(topic, wanted)
+        if self._grants.replace(topic, grants):
             self._notify((topic,), loss)
 
     def load(self, grants: Iterable[Grant]) -> None:
         """Replace all lasting grants of all topics."""
-        wanted: dict[TopicName, dict[str, Grant]] = {}
+        wanted: dict[TopicName, list[Grant]] = {topic: [] for topic in self._grants.topics()}
         for grant in grants:
-            wanted.setdefault(grant.topic, {})[grant.grantee] = grant
-        changed = [
-            topic
-            for topic in dict.fromkeys((*self._grants, *wanted))
-            if self._grants.get(topic) != wanted.get(topic)
-        ]
-        for topic in changed:
-            self._replace(topic, wanted.get(topic, {}))
+            wanted.setdefault(grant.topic, []).append(grant)
+        changed = [topic for topic, held in wanted.items() if self._grants.replace(topic, held)]
         if changed:
             self._notify(changed, Loss.REVOKED)
 
     def expire(self) -> None:
         """Take away what has ended by now."""
-        now = self._clock()
-        changed = []
-        while self._ends and self._ends[0][0] <= now:
-            _, topic = heapq.heappop(self._ends)
-            grants = self._grants.get(topic, {})
-            lasting = {
-                grantee: grant
-                for grantee, grant in grants.items()
-                if grant.until is None or grant.until > now
-            }
-            if len(lasting) < len(grants):
-                self._replace(topic, lasting)
-                changed.append(topic)
+        changed = self._grants.expire(self._clock())
         if changed:
             self._notify(changed, Loss.EXPIRED)
 
     @property
     def next_end(self) -> float | None:
         """When `expire` is due, in seconds since 1970; it may find nothing to do then."""
-        return self._ends[0][0] if self._ends else None
+        return self._grants.next_end
 
-    def grants_on(self, topic: TopicName) -> tuple[Grant, ...]:
-        """The lasting grants of one topic, in the order of the grantees."""
-        return tuple(grant for _, grant in sorted(self._grants.get(topic, {}).items()))
+    def grants_on(self, topic: TopicName) -> Mapping[str, Grant]:
+        """The lasting grants of one topic, by grantee."""
+        return self._grants.on(topic)
 
-    def granted_by(self, owner: str) -> tuple[Grant, ...]:
+    def granted_by(self, owner: str) -> list[Grant]:
         """The lasting grants in one user's space."""
-        return tuple(
-            grant for topic in sorted(self._given.get(owner, ())) for grant in self.grants_on(topic)
-        )
+        return self._grants.by(owner)
 
-    def granted_to(self, caller: Caller) -> tuple[Grant, ...]:
+    def granted_to(self, caller: Caller) -> list[Grant]:
         """The lasting grants that a caller has in others' spaces."""
-        return tuple(
+        return [
             grant
             for grantee in (caller.user, caller.fingerprint, EVERYONE)
-            for topic, grant in sorted(self._received.get(grantee, {}).items())
-            if topic.owner != caller.user
-        )
+            for grant in self._grants.to(grantee)
+            if grant.topic.owner != caller.user
+        ]
 
     def shared_by_sessions(self, topic: TopicName) -> frozenset[str]:
         """With whom live sessions of the owner share a topic."""
         return frozenset[str]().union(*(one.grantees for one in self._shares(topic)))
 
-    def _replace(self, topic: TopicName, wanted: dict[str, Grant]) -> None:
-        before = self._grants.pop(topic, {})
-        for grantee in before:
-            _discard(self._received, grantee, topic)
-        if before:
-            _discard(self._given, topic.owner, topic)
-        self._count += len(wanted) - len(before)
-        if wanted:
-            self._grants[topic] = wanted
-            self._given.setdefault(topic.owner, {})[topic] = None
-        for grantee, grant in wanted.items():
-            self._received.setdefault(grantee, {})[topic] = grant
-            if grant.until is not None:
-                heapq.heappush(self._ends, (grant.until, topic))
-        if len(self._ends) > 2 * self._count + _STALE_ENDS:
-            self._ends = [
-                (grant.until, name)
-                for name, grants in self._grants.items()
-                for grant in grants.values()
-                if grant.until is not None
-            ]
-            heapq.heapify(self._ends)
-
     # -- accounts that are no more ----------------------------------------------------------------
 
     def forget(self, grantee: str) -> None:
         """A user or key was removed: whoever has the name or key next inherits nothing."""
-        changed = dict.fromkeys((*self._given.get(grantee, ()), *self._received.get(grantee, ())))
-        for topic in changed:
-            kept = {} if topic.owner == grantee else dict(self._grants[topic])
-            kept.pop(grantee, None)
-            self._replace(topic, kept)
+        changed = dict.fromkeys(self._grants.forget(grantee))
         for passes in self._passes.values():
             for one in passes:
                 if grantee in one.grantees:
@@ -467,26 +388,25 @@ class Access:
         if changed:
             self._notify(changed, Loss.REMOVED)
 
-    def bar(self, user: str, fingerprint: str) -> None:
-        """A user's key was removed: who has logged in with it so far may do nothing more."""
+    def bar(self, user: str, fingerprint: str = "") -> None:
+        """A key of a user, or the user, was removed: who has logged in so far may do no more."""
         self._barred[user, fingerprint] = next(_logins)
 
     def is_barred(self, caller: Caller) -> bool:
-        """Whether the key that a caller logged in with was removed since."""
-        return caller.login < self._barred.get((caller.user, caller.fingerprint), 0)
+        """Whether the account or the key that a caller logged in with was removed since."""
+        return caller.login < max(
+            self._barred.get((caller.user, fingerprint), 0)
+            for fingerprint in (caller.fingerprint, "")
+        )
 
     def require(self, caller: Caller) -> None:
         """Check that a caller may still do anything at all.
 
         Raises:
-            AccessDenied: its key was removed.
+            AccessDenied: its account or key was removed.
         """
         if self.is_barred(caller):
             raise AccessDenied(REMOVED_TEXT)
-
-
-REMOVED_TEXT = "access denied: the key that you logged in with was removed"
-"""What is said to a client whose key or account is gone."""
 
 
 def _listed(caller: Caller, grantees: frozenset[str]) -> bool:
@@ -495,13 +415,3 @@ def _listed(caller: Caller, grantees: frozenset[str]) -> bool:
 
 def _lasts(decision: Decision) -> float:
     return float("inf") if decision.until is None else decision.until
-
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-def _discard(index: dict[_Key, dict[TopicName, _Value]], key: _Key, topic: TopicName) -> None:
-    del index[key][topic]
-    if not index[key]:
-        del index[key]

@@ -69,6 +69,8 @@ class App:
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
             service = Service(settings, store)
+            cleanup.push_async_callback(service.guard.close)
+            await service.guard.start()
             server = SSHServer(service)
             await server.start()
             loop = asyncio.get_running_loop()

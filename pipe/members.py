@@ -7,6 +7,7 @@ channel is one such thing; nothing here or in `pipe.router` knows of SSH.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -118,6 +119,7 @@ class Member:
         "awaits",
         "broken",
         "clogged",
+        "clogged_since",
         "dispatch",
         "dropped_bytes",
         "end_held",
@@ -187,6 +189,7 @@ class Member:
 
         # As a reader.
         self.clogged = False
+        self.clogged_since: float | None = None  # by the router's clock
         self.served = False
         self.broken = False
         self.finishing = False
@@ -248,13 +251,31 @@ class Topic:
         free = len(self.sinks) - len(self.clogged) - deaf
         return publisher.started and publisher.paused and not publisher.waiting and free > 0
 
+    def statistics(self) -> TopicStatistics:
+        """What is to be seen of it now."""
+        modes = Counter(member.mode for member in self.everybody)
+        return TopicStatistics(
+            name=self.name,
+            publishers=modes[Mode.PUBLISH],
+            subscribers=modes[Mode.SUBSCRIBE],
+            pipes=modes[Mode.PIPE],
+            waiting=sum(member.waiting > 0 for member in self.publishers),
+            clogged=len(self.clogged),
+            clogged_since=min(
+                (reader.clogged_since or 0.0 for reader in self.clogged), default=None
+            ),
+            received_bytes=sum(member.received_bytes for member in self.members),
+            delivered_bytes=sum(member.written_bytes for member in self.members),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TopicStatistics:
     """One topic at this moment.
 
     Subscribers on a pattern are counted; byte counts are of the members that are on it now by name,
-    as one on a pattern reads other topics too.
+    as one on a pattern reads other topics too.  ``clogged_since`` is of the sink that has been
+    clogged for longest, by the router's clock.
     """
 
     name: TopicName
@@ -263,6 +284,7 @@ class TopicStatistics:
     pipes: int
     waiting: int
     clogged: int
+    clogged_since: float | None
     received_bytes: int
     delivered_bytes: int
 

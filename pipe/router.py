@@ -33,16 +33,18 @@ having more members.
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
-from pipe.members import Member, Mode, Receipt, Statistics, Topic, TopicStatistics
+from pipe.members import Member, Mode, Receipt, Statistics, Topic
 from pipe.requests import Dispatch, OnSlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pipe.chunks import Chunk
+    from pipe.members import TopicStatistics
     from pipe.names import Pattern, TopicName
 
 
@@ -51,10 +53,16 @@ class Router:
 
     Args:
         closed: called with a topic's name when its last member has left.
+        clock: seconds, by which it notes since when a sink is clogged; it decides nothing.
     """
 
-    def __init__(self, closed: Callable[[TopicName], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        closed: Callable[[TopicName], None] = lambda _: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._closed = closed
+        self._clock = clock
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
@@ -63,7 +71,7 @@ class Router:
         self._fanning_out = False
         self._settling = False
         self._changed: dict[Topic, None] = {}
-        self._postponed: deque[tuple[Callable[[Member], None], Member]] = deque()
+        self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -108,6 +116,36 @@ class Router:
         del self._members[member]
         self._patterns.pop(member, None)
         self._after_fan_out(self._take_off, member)
+
+    def review(self, name: TopicName) -> None:
+        """Ask again which readers on patterns may read a topic: its rules have changed."""
+        topic = self._topics.get(name)
+        if topic:
+            self._after_fan_out(self._review, topic)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Make several changes as one: nothing is published until all of them are made."""
+        nested, self._fanning_out = self._fanning_out, True
+        try:
+            yield
+        finally:
+            self._fanning_out = nested
+            self._settle()
+
+    def _review(self, topic: Topic) -> None:
+        if self._topics.get(topic.name) is not topic:
+            return
+        for reader, (pattern, admits) in list(self._patterns.items()):
+            may_read = pattern.matches(topic.name) and admits(topic.name)
+            if reader.finishing or may_read == (topic in reader.topics):
+                continue
+            if may_read:
+                self._attach(reader, topic)
+            else:
+                for publisher in topic.publishers:
+                    publisher.left_early += publisher.started
+                self._remove(reader, topic)
 
     def _open(self, name: TopicName) -> Topic:
         readers = [
@@ -358,6 +396,7 @@ class Router:
         if reader.on_slow is not OnSlow.BLOCK or clogged == reader.clogged:
             return
         reader.clogged = clogged
+        reader.clogged_since = self._clock() if clogged else None
         for topic in list(reader.topics):
             self._changed[topic] = None
             if clogged:
@@ -369,8 +408,8 @@ class Router:
             self._check_marks(reader)
         self._settle()
 
-    def _after_fan_out(self, action: Callable[[Member], None], member: Member) -> None:
-        self._postponed.append((action, member))
+    def _after_fan_out(self, action: Callable[[Any], None], subject: Member | Topic) -> None:
+        self._postponed.append((action, subject))
         self._settle()
 
     def _settle(self) -> None:
@@ -382,8 +421,8 @@ class Router:
         if self._fanning_out:
             return
         while self._postponed:
-            action, member = self._postponed.popleft()
-            action(member)
+            action, subject = self._postponed.popleft()
+            action(subject)
         for topic in list(self._changed):
             for publisher in list(topic.publishers):
                 if self._must_pause(publisher, topic):
@@ -479,18 +518,8 @@ class Router:
 
     def topics(self) -> Iterator[TopicStatistics]:
         """Every topic, by name."""
-        for name, topic in sorted(self._topics.items()):
-            modes = Counter(member.mode for member in topic.everybody)
-            yield TopicStatistics(
-                name=name,
-                publishers=modes[Mode.PUBLISH],
-                subscribers=modes[Mode.SUBSCRIBE],
-                pipes=modes[Mode.PIPE],
-                waiting=sum(member.waiting > 0 for member in topic.publishers),
-                clogged=len(topic.clogged),
-                received_bytes=sum(member.received_bytes for member in topic.members),
-                delivered_bytes=sum(member.written_bytes for member in topic.members),
-            )
+        for _, topic in sorted(self._topics.items()):
+            yield topic.statistics()
 
     def statistics(self) -> Statistics:
         """All topics summed up; its cost grows with the number of members."""

@@ -7,23 +7,37 @@ sessions that are alive.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.access import Access
+from pipe.access import REMOVED_TEXT, Access
+from pipe.errors import Outcome
+from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
 from pipe.router import Router
 
 if TYPE_CHECKING:
-    from pipe.errors import Outcome
+    from collections.abc import Collection
+
+    from pipe.access import Caller, Loss, Pass
     from pipe.members import Member
+    from pipe.names import TopicName
     from pipe.settings import Settings
     from pipe.store import Store
 
 
 class LiveSession(Protocol):
-    """What a stop needs to know of a session, whatever front it came through."""
+    """What others need to know of a session, whatever front it came through."""
+
+    @property
+    def caller(self) -> Caller:
+        """Whose it is."""
+
+    @property
+    def address(self) -> str:
+        """Where its client is."""
 
     @property
     def member(self) -> Member | None:
@@ -36,8 +50,8 @@ class LiveSession(Protocol):
     def announce(self, text: str) -> None:
         """Say something on its stderr."""
 
-    def cut(self, outcome: Outcome) -> None:
-        """End it now."""
+    def cut(self, outcome: Outcome, text: str = "") -> None:
+        """End it now, with this line on its stderr or the outcome's own."""
 
 
 @dataclass(slots=True)
@@ -46,9 +60,10 @@ class Service:
 
     settings: Settings
     store: Store
-    access: Access = field(default_factory=Access)
+    access: Access = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
+    guard: Guard = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
@@ -57,7 +72,33 @@ class Service:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self.router = Router(closed=self.access.forget)
+        self.access = Access(clock=time.time, changed=self._rules_changed)
+        self.router = Router(closed=self.access.closed, clock=time.monotonic)
+        self.guard = Guard(self.access, self.store, self.expel)
+
+    def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
+        """End what is no longer allowed, and let patterns take in what now is, all in one step."""
+        with self.router.at_once():
+            for topic in topics:
+                self.router.review(topic)
+            for one in lost:
+                one.lost(loss)
+
+    def expel(self, spare: LiveSession | None = None) -> None:
+        """End the sessions of callers whose account or key is gone.
+
+        Args:
+            spare: the session that had it removed: it has an answer to give yet.
+        """
+        with self.router.at_once():
+            for session in list(self.sessions):
+                if session is not spare and self.access.is_barred(session.caller):
+                    session.cut(Outcome.DENIED, REMOVED_TEXT)
+
+    def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
+        """Who is on a topic now, patterns included, each with its place there."""
+        there = set(self.router.members(topic))
+        return [(session, session.member) for session in self.sessions if session.member in there]
 
     @property
     def ssh_command(self) -> str:

@@ -13,19 +13,25 @@ from hypothesis import strategies as st
 
 from pipe.durations import MAX_DURATION, format_duration
 from pipe.errors import UsageError
+from pipe.flags import HELP_WIDTH, Command
 from pipe.requests import (
     COMMANDS,
     DEFAULT_TIMEOUT,
-    HELP_WIDTH,
-    Command,
+    AddKey,
     Dispatch,
+    Explain,
     Framing,
+    GrantAccess,
     Help,
     List,
+    ListGrants,
+    ListKeys,
     OnSlow,
     Pipe,
     Publish,
+    RemoveKey,
     Request,
+    RevokeAccess,
     Subscribe,
     Version,
     WhoAmI,
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "SHA256:" + "aB3/+" * 8 + "xyz"
 ACCESS = st.none() | st.lists(
-    st.sampled_from(["bob", "carol-2", FINGERPRINT]), min_size=1, unique=True
+    st.sampled_from(["bob", "carol-2", "@users", FINGERPRINT]), min_size=1, unique=True
 ).map(tuple)
 WORDS = st.text(min_size=1, max_size=12)
 FLAG_WORDS = st.sampled_from(
@@ -75,12 +81,15 @@ def written(spec: Command, request: Request, random: Random) -> str:
             forms.append([spelling])
         groups.append(random.choice(forms))
     random.shuffle(groups)
-    words = [word for argument in spec.arguments if (word := getattr(request, argument.field))]
+    words: list[str] = []
+    for argument in spec.arguments:
+        word = getattr(request, argument.field)
+        words += word if argument.many else [word] if word else []
     if any(word.startswith("-") for word in words):
         groups.append(["--", *words])
     else:
         groups.insert(random.randint(0, len(groups)), words)
-    return shlex.join([spec.name, *(word for group in groups for word in group)])
+    return shlex.join([*spec.name.split(), *(word for group in groups for word in group)])
 
 
 def as_text(value: object) -> str:
@@ -121,6 +130,22 @@ def assert_fits(text: str) -> None:
         ("whoami --json", WhoAmI(json=True)),
         ("ls", List()),
         ("ls --json 'bob/*'", List("bob/*", json=True)),
+        ("keys", ListKeys()),
+        ("keys --json", ListKeys(json=True)),
+        ("keys -h", Help("keys")),
+        ("keys add", AddKey()),
+        ("keys add -h", Help("keys add")),
+        ("keys rm abcd", RemoveKey("abcd")),
+        ("keys rm --force abcd", RemoveKey("abcd", force=True)),
+        ("grant x bob", GrantAccess("x", ("bob",))),
+        (
+            f"grant --read x bob --for 1h {FINGERPRINT} @users bob",
+            GrantAccess("x", ("bob", FINGERPRINT, "@users"), read=True, duration=3600.0),
+        ),
+        ("grant x bob --write", GrantAccess("x", ("bob",), write=True)),
+        ("revoke x bob carol", RevokeAccess("x", ("bob", "carol"))),
+        ("grants", ListGrants()),
+        ("explain x --json", Explain("x", json=True)),
         ("pub", Publish()),
         ("pub x", Publish("x")),
         ("sub x", Subscribe("x")),
@@ -255,8 +280,29 @@ def test_flag_forms(command: str, request_: Request) -> None:
         (
             "pub -a root x",
             "flag -a has the value 'root': user name 'root' is reserved: choose another one; "
-            "a key is SHA256: and 43 base64 characters",
+            "a key is SHA256: and 43 base64 characters, @users is everyone",
         ),
+        (
+            "keys ad",
+            "unknown command 'keys ad'; did you mean 'keys add'? "
+            "'ssh HOST help' lists the commands",
+        ),
+        ("keys add x", "keys add takes no argument, and 'x' is too many"),
+        ("keys rm", "keys rm needs a FINGERPRINT; 'ssh HOST keys rm -h' says more"),
+        ("grant", "grant needs a TOPIC; 'ssh HOST grant -h' says more"),
+        ("grant x", "grant needs a WHO; 'ssh HOST grant -h' says more"),
+        ("grant x bob ''", "grant has an empty WHO: write a name"),
+        (
+            "grant x Bob",
+            "user name 'Bob' has 'B' in it: use a letter a-z, then up to 31 of a-z 0-9 _ -; "
+            "a key is SHA256: and 43 base64 characters, @users is everyone",
+        ),
+        (
+            "grant x bob --for 0",
+            "flag --for has the value '0': a grant has to last; revoke takes one back",
+        ),
+        ("revoke x", "revoke needs a WHO; 'ssh HOST revoke -h' says more"),
+        ("explain", "explain needs a TOPIC; 'ssh HOST explain -h' says more"),
         ("sub", "sub needs a TOPIC; 'ssh HOST sub -h' says more"),
         ("sub -k", "sub needs a TOPIC; 'ssh HOST sub -h' says more"),
         ("sub ''", "sub has an empty TOPIC: write a name"),
@@ -325,10 +371,21 @@ def test_longest_command() -> None:
         framing=...,
         on_slow=...,
     )
-    | st.builds(List, pattern=st.none() | WORDS, json=...),
+    | st.builds(List, pattern=st.none() | WORDS, json=...)
+    | st.builds(
+        GrantAccess,
+        topic=WORDS,
+        grantees=ACCESS.filter(bool),
+        read=...,
+        write=...,
+        duration=st.none() | st.integers(1, int(MAX_DURATION)).map(float),
+    )
+    | st.builds(RemoveKey, fingerprint=WORDS, force=...),
     st.randoms(use_true_random=False),
 )
-def test_round_trip(request_: Publish | Subscribe | Pipe | List, random: Random) -> None:
+def test_round_trip(
+    request_: Publish | Subscribe | Pipe | List | GrantAccess | RemoveKey, random: Random
+) -> None:
     """Each request comes back from every way to write it: short, long, joined, in any order."""
     spec = next(spec for spec in COMMANDS if spec.request is type(request_))
     assert parse(written(spec, request_, random)) == request_

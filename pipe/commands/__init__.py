@@ -1,31 +1,44 @@
-"""The commands that only answer, each a small module with one function that returns text.
+"""The commands that only answer, each a small module with functions that return text.
 
 They know the shared service and who calls; how the text travels is the front's business.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipe import __version__
+from pipe.commands.asker import Asker
+from pipe.commands.explain import explain
+from pipe.commands.grants import grant, list_grants, revoke
+from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.ls import ls
 from pipe.commands.whoami import whoami
-from pipe.requests import Help, List, Version, WhoAmI, help_text
+from pipe.requests import (
+    AddKey,
+    Explain,
+    GrantAccess,
+    Help,
+    List,
+    ListGrants,
+    ListKeys,
+    RemoveKey,
+    RevokeAccess,
+    Version,
+    WhoAmI,
+    help_text,
+)
 
 if TYPE_CHECKING:
-    from pipe.access import Caller
+    from pipe.requests import Answerable
     from pipe.service import Service
 
-Answerable = Help | List | Version | WhoAmI
+__all__ = ["Asker", "answer", "input_limit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who wants an answer, and from where."""
-
-    caller: Caller
-    address: str
+def input_limit(request: Answerable) -> int:
+    """How many bytes of stdin a command takes; 0: it reads none."""
+    return MAX_KEY_BYTES if isinstance(request, AddKey) else 0
 
 
 async def answer(request: Answerable, service: Service, asker: Asker) -> str:
@@ -39,8 +52,30 @@ async def answer(request: Answerable, service: Service, asker: Asker) -> str:
             return await ls(service, asker.caller, request.pattern, as_json=request.json)
         case WhoAmI():
             return whoami(asker.caller, asker.address, service.settings, as_json=request.json)
+        case Explain():
+            return explain(service, asker.caller, request.topic, as_json=request.json)
         case Version():
             return f"pipe {__version__}\n"
         case Help():
             host = service.settings.resolved_public_host
             return help_text(request.command, host, service.port)
+        case ListKeys() | AddKey() | RemoveKey():
+            return await _answer_about_keys(request, service, asker)
+        case GrantAccess():
+            return await grant(service, asker.caller, request)
+        case RevokeAccess():
+            return await revoke(service, asker.caller, request)
+        case ListGrants():
+            return list_grants(service, asker.caller, as_json=request.json)
+
+
+async def _answer_about_keys(
+    request: ListKeys | AddKey | RemoveKey, service: Service, asker: Asker
+) -> str:
+    match request:
+        case ListKeys():
+            return await list_keys(service, asker.caller, as_json=request.json)
+        case AddKey():
+            return await add_key(service, asker)
+        case RemoveKey():
+            return await remove_key(service, asker, request.fingerprint, force=request.force)

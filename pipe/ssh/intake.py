@@ -11,14 +11,14 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.chunks import Backlog, Chunk, Framer, RecordTooLong
+from pipe.members import Member, Mode
 from pipe.requests import Framing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import PipeError
-    from pipe.members import Member, Receipt
-    from pipe.router import Router
+    from pipe.members import Receipt
     from pipe.ssh.port import Port
 
 TURN_CHUNKS = 256
@@ -44,6 +44,19 @@ class Publisher(Protocol):
         """The stream cannot go on."""
 
 
+class Destination(Protocol):
+    """Where an intake's bytes go: to a `pipe.router.Router`, or to a command."""
+
+    def publish(self, member: Member, chunk: Chunk) -> None:
+        """Take a chunk."""
+
+    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
+        """Take whole records."""
+
+    def end(self, member: Member) -> None:
+        """That was all."""
+
+
 class Intake:
     """One client's bytes, from the channel to the router.
 
@@ -53,7 +66,7 @@ class Intake:
         router: where the bytes go.
     """
 
-    def __init__(self, publisher: Publisher, port: Port, router: Router) -> None:
+    def __init__(self, publisher: Publisher, port: Port, router: Destination) -> None:
         self._publisher = publisher
         self._port = port
         self._router = router
@@ -83,6 +96,12 @@ class Intake:
         if empty:
             self._pending.clear()
             self._eof = True
+
+    def collect(self, destination: Destination) -> None:
+        """Hand all that the client sends to a command that reads it, rather than to the router."""
+        self._router = destination
+        self._member = Member(Mode.PUBLISH)
+        self.resume()
 
     def discard(self) -> None:
         """Nothing that the client sends is wanted (any more)."""

@@ -19,25 +19,33 @@ import structlog
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
 
-from pipe.commands import Asker, answer
+from pipe.commands import Asker, answer, input_limit
 from pipe.durations import format_duration
 from pipe.errors import Outcome, PipeError
+from pipe.grants import Operation
 from pipe.members import Member, Mode
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import Help, Pipe, Publish, Subscribe, parse
+from pipe.ssh.collector import Collector
 from pipe.ssh.intake import Intake
 from pipe.ssh.stall import StallClock
 
 if TYPE_CHECKING:
-    from pipe.access import Caller, Share
-    from pipe.commands import Answerable
+    from pipe.access import Caller, Loss, Pass
     from pipe.members import Receipt
-    from pipe.requests import Request
+    from pipe.requests import Answerable, Request
     from pipe.service import Service
     from pipe.ssh.connection import Connection
     from pipe.ssh.port import Port
 
 log = structlog.get_logger()
+
+OPERATIONS = {
+    Publish: Operation.WRITE,
+    Subscribe: Operation.READ,
+    Pipe: Operation.BOTH,
+}
+"""What each command that joins a topic does there."""
 
 MAX_TERM_LENGTH = 64
 """Bytes of a terminal's type, which nobody here needs; terminfo's longest names have about 40."""
@@ -73,15 +81,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def __init__(self, service: Service, connection: Connection, caller: Caller) -> None:
         self.member: Member | None = None
+        self.caller = caller
+        self.address = connection.address
         self._service = service
         self._connection = connection
-        self._caller = caller
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
         self._command = ""
         self._request: Request = Help(None)
         self._opened_at = self._loop.time()
-        self._share: Share | None = None
+        self._pass: Pass | None = None
         self._task: asyncio.Task[None] | None = None
         self._missing = 0
         self._wait_timer: asyncio.TimerHandle | None = None
@@ -136,6 +145,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         self.port.pause_reading()
         try:
+            self._service.access.require(self.caller)
             self._request = parse(self._command)
             self._serve(self._request)
         except PipeError as error:
@@ -147,12 +157,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._join(request)
         else:
             self._state = State.ANSWERING
-            self._discard_input()
             self._task = self._loop.create_task(self._answer(request))
 
     async def _answer(self, request: Answerable) -> None:
         try:
-            asker = Asker(self._caller, self._connection.address)
+            stdin = await self._collect_input(input_limit(request))
+            asker = Asker(self.caller, self.address, self, stdin)
             text = await answer(request, self._service, asker)
             if not self._channel.is_closing():
                 self._channel.write(text.encode())
@@ -160,8 +170,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            log.exception("command failed", user=self._caller.user)
+            log.exception("command failed", user=self.caller.user)
             self.end(Outcome.FAILED, Outcome.FAILED.text)
+
+    async def _collect_input(self, limit: int) -> bytes:
+        """Read the client's input to its end, for a command that wants any."""
+        if not limit:
+            self._discard_input()
+            return b""
+        collector = Collector(limit)
+        self._intake.collect(collector)
+        return await collector.wait_collected()
 
     def _discard_input(self) -> None:
         """Let the client send what it likes: a paused channel would not tell when it closes."""
@@ -174,18 +193,24 @@ class Session(asyncssh.SSHServerSession[bytes]):
         router, access = self._service.router, self._service.access
         raw = request.topic or random_path()
         if isinstance(request, Subscribe):
-            name = parse_pattern(raw, caller=self._caller.user, public=request.public)
+            name = parse_pattern(raw, caller=self.caller.user, public=request.public)
         else:
-            name = parse_topic(raw, caller=self._caller.user, public=request.public)
+            name = parse_topic(raw, caller=self.caller.user, public=request.public)
         self.member = self._make_member(request)
         if not isinstance(name, TopicName):
+            admits = access.enter_pattern(self.caller, name, request.access)
             self.port.bind(self.member)
             self._discard_input()
-            router.join_pattern(
-                self.member, name, lambda topic: access.decide(self._caller, topic).allowed
-            )
+            router.join_pattern(self.member, name, admits)
             return
-        self._share = access.enter(self._caller, name, request.access, exists=name in router)
+        self._pass = access.enter(
+            self.caller,
+            name,
+            OPERATIONS[type(request)],
+            request.access,
+            exists=name in router,
+            lost=self._lost,
+        )
         self.port.bind(self.member)
         if isinstance(request, Subscribe):
             self._discard_input()
@@ -194,6 +219,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._intake.bind(self.member, request.framing, empty=empty)
             self._say_how_to_reach(request, name)
         router.join(self.member, name)
+
+    def _lost(self, loss: Loss) -> None:
+        """The right to be here has ended."""
+        if self._pass:
+            self.cut(Outcome.DENIED, f"access to {self._pass.topic} has ended: {loss.value}")
 
     def _make_member(self, request: Publish | Subscribe | Pipe) -> Member:
         match request:
@@ -245,6 +275,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """All that the client sent is published; what follows is the wait for its readers."""
         if self.member and self.member.mode is Mode.PUBLISH:
             self._state = State.DRAINING
+        if self._pass:
+            self._pass.needs &= ~Operation.WRITE
 
     def waits(self, missing: int) -> None:
         """Say that it waits, and for how long; or that it waits no more."""
@@ -323,19 +355,25 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._leave_unless_read()
         self.emptied()
 
-    def cut(self, outcome: Outcome) -> None:
+    def cut(self, outcome: Outcome, text: str = "") -> None:
         """End now: what is pending is lost, and the client gets its status at once."""
-        ending = self._state is State.ENDING
-        if not self._begin_end(outcome, None) and not ending:
+        if self._state is State.CLOSED:
             return
-        if outcome.text and not self.port.pending:
-            self._write_stderr(outcome.text)
+        if not self._begin_end(outcome, None) and not self._channel.is_closing():
+            self._outcome, self._exit_status = outcome, outcome.status
+        if not self._channel.is_closing():
+            if (line := text or outcome.text) and not self.port.pending:
+                self._write_stderr(line)
+            self._channel.send_packet(
+                MSG_CHANNEL_REQUEST,
+                String("exit-status"),
+                Boolean(False),
+                UInt32(self._exit_status),
+            )
+            self._channel.abort()
         self._leave()
-        self._channel.send_packet(
-            MSG_CHANNEL_REQUEST, String("exit-status"), Boolean(False), UInt32(outcome.status)
-        )
-        self._channel.abort()
-        self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
+        if self._close_timer is None:
+            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
 
     def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
         if self._state in {State.ENDING, State.CLOSED}:
@@ -365,11 +403,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
-        if self.member:
-            self._service.router.leave(self.member)
-        if self._share:
-            self._service.access.release(self._share)
-            self._share = None
+        # At once, so that nothing reaches those who were here by this session's leave.
+        with self._service.router.at_once():
+            if self._pass:
+                self._service.access.release(self._pass)
+            if self.member:
+                self._service.router.leave(self.member)
 
     @property
     def paused_seconds(self) -> float:
@@ -404,8 +443,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._service.metrics.session_duration.labels(member.mode.value).observe(seconds)
         log.info(
             "session ended",
-            user=self._caller.user,
-            address=self._connection.address,
+            user=self.caller.user,
+            address=self.address,
             command=type(self._request).__name__.lower(),
             outcome=outcome.label,
             received=member.received_bytes if member else 0,

@@ -6,6 +6,8 @@
     schema      creating and migrating them; ``migrations`` has the steps
     database    connections, transactions, and the sign that something has changed
     cache       what recent look-ups found
+    changes     a log of what was taken away
+    grants      `GrantStore`: lasting grants
     accounts    `Store`: what can be asked and changed
 
 Names, keys and errors come from here; who may do what is `pipe.access`' business.
@@ -14,7 +16,17 @@ Names, keys and errors come from here; who may do what is `pipe.access`' busines
 from __future__ import annotations
 
 from pipe.store.accounts import Store
+from pipe.store.grants import GrantStore
 from pipe.store.keys import check_key_type, read_public_key
 from pipe.store.records import Key, Login, NewKey, User
 
-__all__ = ["Key", "Login", "NewKey", "Store", "User", "check_key_type", "read_public_key"]
+__all__ = [
+    "GrantStore",
+    "Key",
+    "Login",
+    "NewKey",
+    "Store",
+    "User",
+    "check_key_type",
+    "read_public_key",
+]

@@ -25,7 +25,6 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
-    func,
     insert,
     select,
     update,
@@ -34,6 +33,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import StoreError, StoreUnavailable
 from pipe.names import escape, parse_user, quoted
+from pipe.store import changes, grants
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
 from pipe.store.records import Key, Login, NewKey, User
@@ -275,7 +275,7 @@ class Store:
         return await self.database.write(work)
 
     async def remove_user(self, name: str) -> tuple[Key, ...]:
-        """Remove a user with all keys.
+        """Remove a user with all keys and grants.
 
         Returns:
             The keys that went with it.
@@ -287,6 +287,10 @@ class Store:
         def work(connection: Connection) -> tuple[Key, ...]:
             _require_user(connection, name)
             removed = _keys_of(connection, name)
+            fingerprints = [key.fingerprint for key in removed]
+            grants.forget(connection, [name, *fingerprints])
+            changes.note(connection, changes.Kind.USER, [(name, "")])
+            changes.note(connection, changes.Kind.KEY, [(name, key) for key in fingerprints])
             connection.execute(delete(users_table).where(users_table.c.name == name))
             return removed
 
@@ -307,35 +311,41 @@ class Store:
 
         return await self.database.write(work)
 
-    async def remove_key(self, user: str, fingerprint: str) -> Key:
-        """Take a key from a user.
+    async def remove_key(self, user: str, fingerprint: str, *, keep_last: bool = False) -> Key:
+        """Take a key from a user, and what was granted to it.
 
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
+            keep_last: Refuse to remove the only key that the user has.
 
         Returns:
             The key that was removed.
 
         Raises:
-            StoreError: No such user; no key of the user starts so, or more than one does.
+            StoreError: No such user; no key of the user starts so, or more than one does; it is the
+                last one.
         """
         start = _FINGERPRINT_START + fingerprint.removeprefix(_FINGERPRINT_START)
         if len(start) < len(_FINGERPRINT_START) + MIN_PREFIX:
             raise StoreError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")
 
         def work(connection: Connection) -> Key:
-            _require_user(connection, user)
-            found = [key for key in _keys_of(connection, user) if key.fingerprint.startswith(start)]
+            _require_user(connection, user, lock=keep_last)
+            all_keys = _keys_of(connection, user)
+            found = [key for key in all_keys if key.fingerprint.startswith(start)]
             if len(found) != 1:
                 count = f"{len(found)} keys" if found else "no key"
                 raise StoreError(
                     f"user {quoted(user)} has {count} with the fingerprint {quoted(start)}; "
                     f"'pipe key ls {escape(user)}' lists them"
                 )
-            connection.execute(
-                delete(keys_table).where(keys_table.c.fingerprint == found[0].fingerprint)
-            )
+            if keep_last and len(all_keys) == 1:
+                raise StoreError(f"key {found[0].fingerprint} is the only one that {user} has")
+            removed = found[0].fingerprint
+            connection.execute(delete(keys_table).where(keys_table.c.fingerprint == removed))
+            grants.forget(connection, [removed])
+            changes.note(connection, changes.Kind.KEY, [(user, removed)])
             return found[0]
 
         return await self.database.write(work)
@@ -387,9 +397,12 @@ def _keys_of(connection: Connection, user: str) -> tuple[Key, ...]:
     return tuple(_key(row) for row in rows)
 
 
-def _require_user(connection: Connection, name: str) -> None:
-    query = select(func.count()).select_from(users_table).where(users_table.c.name == name)
-    if not connection.execute(query).scalar_one():
+def _require_user(connection: Connection, name: str, *, lock: bool = False) -> None:
+    """Check that there is such a user; ``lock``: and that nobody else changes anything of it."""
+    query = select(users_table.c.name).where(users_table.c.name == name)
+    if lock:
+        query = query.with_for_update()  # PostgreSQL's; SQLite's transaction is alone anyway
+    if connection.execute(query).one_or_none() is None:
         raise StoreError(f"no user {quoted(name)}; 'pipe user ls' lists them")
 
 

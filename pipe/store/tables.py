@@ -6,7 +6,18 @@ have names, since a migration can only change what it can name.
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -36,4 +47,31 @@ keys = Table(
     Column("created", Double, nullable=False),
     Column("last_used", Double, nullable=True),
     Index(None, "user"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("owner", String(32), primary_key=True),
+    Column("path", String(255), primary_key=True),
+    # A user's name, a key's fingerprint, or the word for everyone: so it refers to no table.
+    Column("grantee", String(64), primary_key=True),
+    Column("can_read", Boolean, nullable=False),
+    Column("can_write", Boolean, nullable=False),
+    Column("until", Double, nullable=True),
+    Column("granted_by", String(32), nullable=False),
+    Column("created", Double, nullable=False),
+    Index(None, "grantee"),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("user", String(32), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("made", Double, nullable=False),
+    # Without it SQLite gives the number of a row that was deleted to the next one.
+    sqlite_autoincrement=True,
 )

@@ -1,0 +1,20 @@
+"""Who wants an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipe.access import Caller
+    from pipe.service import LiveSession
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants an answer, from where, over which session, and what came on its stdin."""
+
+    caller: Caller
+    address: str
+    session: LiveSession
+    stdin: bytes = b""

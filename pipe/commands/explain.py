@@ -1,0 +1,157 @@
+"""``explain``: what a name means, what the caller may do there and why, and who is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from pipe.commands.layout import count, date, size, span, table
+from pipe.grants import Operation
+from pipe.names import escape, parse_topic
+
+if TYPE_CHECKING:
+    from pipe.access import Caller, Decision
+    from pipe.members import Member
+    from pipe.names import TopicName
+    from pipe.service import LiveSession, Service
+
+
+def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:
+    """Answer in lines, or as one JSON object.
+
+    Who may neither read nor write learns nothing else, not even whether the topic exists.  Users,
+    addresses and who holds the stream up are for the owner alone (and admins).
+
+    Raises:
+        BadName: the name is outside the grammar.
+    """
+    topic = parse_topic(raw, caller=caller.user)
+    access = service.access
+    decisions = {one: access.decide(caller, topic, one) for one in Operation.BOTH}
+    may_see = any(decision.allowed for decision in decisions.values())
+    owner = topic.owner == caller.user or caller.admin
+    members = service.sessions_on(topic) if may_see else []
+    if as_json:
+        return _as_json(topic, decisions, members, owner=owner, may_see=may_see)
+    lines = [f"topic    {topic}\n"]
+    lines += [f"{one!s:<9}{_verdict(decision)}\n" for one, decision in decisions.items()]
+    if owner:
+        lines += _shared(service, topic)
+    if may_see:
+        lines.append(f"members  {_counts(members)}\n")
+    if owner and members:
+        lines.append(_who_is_there(members))
+        lines.append(_who_stalls(members))
+    return "".join(lines)
+
+
+def _verdict(decision: Decision) -> str:
+    until = "" if decision.until is None else f", until {date(decision.until, '')}"
+    return f"{'yes' if decision.allowed else 'no'}: {decision.rule.value}{until}"
+
+
+def _shared(service: Service, topic: TopicName) -> list[str]:
+    """With whom, for the owner."""
+    texts = [
+        f"{who} may {grant.operation}" + (f" until {date(grant.until, '')}" if grant.until else "")
+        for who, grant in sorted(service.access.grants_on(topic).items())
+    ]
+    texts += [
+        f"{who} may read and write while a session shares it (--access)"
+        for who in sorted(service.access.shared_by_sessions(topic))
+    ]
+    heads = ["shared", *[""] * len(texts)]
+    return [f"{head:<9}{text}\n" for head, text in zip(heads, texts, strict=False)]
+
+
+def _counts(members: list[tuple[LiveSession, Member]]) -> str:
+    kinds = {"publish": "publisher", "subscribe": "subscriber", "pipe": "pipe"}
+    numbers = {
+        noun: sum(member.mode.value == mode for _, member in members)
+        for mode, noun in kinds.items()
+    }
+    return ", ".join(count(number, noun) for noun, number in numbers.items() if number) or "none"
+
+
+def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
+    return "\n" + table(
+        ("USER", "DOES", "ADDRESS", "KEY", "SENT", "READ", "STATE"),
+        [
+            (
+                session.caller.user,
+                member.mode.value,
+                escape(session.address),
+                session.caller.fingerprint,
+                size(member.received_bytes) if member.source else "-",
+                size(member.written_bytes) if member.sink else "-",
+                _state(member),
+            )
+            for session, member in members
+        ],
+    )
+
+
+def _state(member: Member) -> str:
+    if member.waiting:
+        return f"waits for {count(member.waiting, 'subscriber')}"
+    if member.clogged:
+        return f"clogged for {_clogged(member)}"
+    if member.source and member.paused and not member.ended:
+        return "held up"
+    return "-"
+
+
+def _clogged(member: Member) -> str:
+    since = member.clogged_since
+    return span(0.0 if since is None else time.monotonic() - since)
+
+
+def _who_stalls(members: list[tuple[LiveSession, Member]]) -> str:
+    """Name those for whom the writers wait."""
+    held = [member for _, member in members if member.source and member.paused]
+    lines = [
+        f"{session.caller.user} ({escape(session.address)}) holds the stream up: "
+        f"clogged for {_clogged(member)}\n"
+        for session, member in members
+        if member.clogged and any(other is not member or other.replay for other in held)
+    ]
+    return "\n" + "".join(lines) if lines else ""
+
+
+def _as_json(
+    topic: TopicName,
+    decisions: dict[Operation, Decision],
+    members: list[tuple[LiveSession, Member]],
+    *,
+    owner: bool,
+    may_see: bool,
+) -> str:
+    facts: dict[str, object] = {
+        "topic": str(topic),
+        **{
+            str(one): {
+                "allowed": decision.allowed,
+                "rule": decision.rule.name.lower(),
+                "until": decision.until,
+            }
+            for one, decision in decisions.items()
+        },
+    }
+    if may_see:
+        facts["members"] = len(members)
+    if owner:
+        facts["sessions"] = [
+            {
+                "user": session.caller.user,
+                "mode": member.mode.value,
+                "address": session.address,
+                "key": session.caller.fingerprint,
+                "in_bytes": member.received_bytes,
+                "out_bytes": member.written_bytes,
+                "waiting_for": member.waiting,
+                "clogged": member.clogged,
+            }
+            for session, member in members
+        ]
+    return json.dumps(facts) + "\n"

@@ -1,0 +1,110 @@
+"""``keys``, ``keys add``, ``keys rm``: the caller's keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipe.commands.layout import date, json_lines, table
+from pipe.errors import StoreError, UsageError
+from pipe.names import escape, quoted
+from pipe.store import read_public_key
+from pipe.store.accounts import MIN_PREFIX
+from pipe.store.keys import MAX_TEXT
+
+if TYPE_CHECKING:
+    from pipe.access import Caller
+    from pipe.commands.asker import Asker
+    from pipe.service import Service
+    from pipe.store import Key
+
+MAX_KEY_BYTES = MAX_TEXT
+"""What is read of stdin."""
+
+MAX_KEYS = 100
+"""Keys of one user, those that an operator adds not counted: more than one has machines."""
+
+_PREFIX = "SHA256:"
+
+
+async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
+    """Answer with a table, or with one JSON object per line."""
+    keys = await _keys_of(service, caller)
+    if as_json:
+        return json_lines(
+            {
+                "fingerprint": key.fingerprint,
+                "type": key.key_type,
+                "created": key.created,
+                "last_used": key.last_used,
+                "comment": key.comment,
+                "current": key.fingerprint == caller.fingerprint,
+            }
+            for key in keys
+        )
+    return table(
+        ("FINGERPRINT", "TYPE", "ADDED", "LAST USED", "COMMENT"),
+        [
+            (
+                key.fingerprint,
+                key.key_type,
+                date(key.created, ""),
+                "now" if key.fingerprint == caller.fingerprint else date(key.last_used, "never"),
+                escape(key.comment),
+            )
+            for key in keys
+        ],
+    )
+
+
+async def add_key(service: Service, asker: Asker) -> str:
+    """Let one more key log the caller in: the one on stdin.
+
+    Raises:
+        UsageError: there is no usable public key on stdin.
+        StoreError: the key is somebody's already, or the caller has too many.
+    """
+    new = read_public_key(asker.stdin.decode("utf-8", "replace"))
+    user = asker.caller.user
+    if len(await _keys_of(service, asker.caller)) >= MAX_KEYS:
+        raise StoreError(f"you have {MAX_KEYS} keys, which is as many as there can be; remove one")
+    service.access.require(asker.caller)
+    await service.store.add_key(user, new)
+    return f"added {new.key_type} key {new.fingerprint}: it logs in as {user} from now on\n"
+
+
+async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool) -> str:
+    """Remove a key of the caller's, and end the sessions that it logged in.
+
+    Raises:
+        UsageError: not one key of the caller's starts so.
+        StoreError: it is the last one, and the caller did not insist.
+    """
+    caller = asker.caller
+    keys = await _keys_of(service, caller)
+    fingerprint = _find(keys, prefix)
+    if len(keys) == 1 and not force:
+        raise StoreError(
+            f"this is your only key, and without it nobody can log in as {caller.user} any more: "
+            "add another one first, or give --force"
+        )
+    service.access.require(caller)
+    key = await service.guard.remove_key(
+        caller.user, fingerprint, keep_last=not force, spare=asker.session
+    )
+    return f"removed key {key.fingerprint}; the sessions that it logged in have ended\n"
+
+
+async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:
+    return await service.store.list_keys(caller.user)
+
+
+def _find(keys: tuple[Key, ...], prefix: str) -> str:
+    """The one fingerprint that starts so."""
+    start = _PREFIX + prefix.removeprefix(_PREFIX)
+    if len(start) < len(_PREFIX) + MIN_PREFIX:
+        raise UsageError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")
+    found = [key.fingerprint for key in keys if key.fingerprint.startswith(start)]
+    if len(found) != 1:
+        how_many = f"{len(found)} of your keys start" if found else "no key of yours starts"
+        raise UsageError(f"{how_many} with {quoted(start)}; 'keys' lists them")
+    return found[0]

@@ -1,0 +1,67 @@
+"""How commands lay out what they say: columns, sizes, times."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out columns, each as wide as its widest cell."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
+    """Write one JSON object per line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people: ``512 B``, ``1.5 MiB``."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1023.95 and len(units) > 1:
+        count /= 1024
+        del units[0]
+    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"
+
+
+def span(seconds: float) -> str:
+    """Write how long something has lasted, in one unit or two: ``12s``, ``1h05m``, ``3d04h``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02}m"
+    return f"{hours // 24}d{hours % 24:02}h"
+
+
+def date(seconds: float | None, never: str) -> str:
+    """Write a moment in UTC, to the minute."""
+    if seconds is None:
+        return never
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write words as a list: ``a``, ``a and b``, ``a, b and c``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,224 @@
+"""Keeps what is alive within its rights, as lasting rights come and go.
+
+- Grants are kept in the database and judged from memory (`pipe.access`).  What a command here
+  changes counts as soon as the database has it, and ends at once whatever depended on it.
+- A grant that ends is taken away by a timer for the earliest end.
+- What other processes take away (``pipe user rm``, another server) is in the database's log of
+  changes.  Every `LOOK_SECONDS` the database's stamp is compared, which costs microseconds; only
+  if it is another one is the log read.  SQLite cannot tell another process that something has
+  changed, so this is the one place that looks instead of being woken.
+- A command that is cancelled between database and memory is made good by that same look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pipe.access import Loss
+from pipe.errors import StoreUnavailable
+from pipe.names import TopicName
+from pipe.store import GrantStore
+from pipe.store.changes import LOOK_BACK, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Sequence
+
+    from pipe.access import Access
+    from pipe.grants import Grant
+    from pipe.service import LiveSession
+    from pipe.store import Key, Store
+    from pipe.store.changes import Change
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.5
+"""How late another process' change may be noticed: half of what is promised."""
+
+MAX_TIMER_SECONDS = 3600.0
+"""The clock on the wall may be set while a timer runs, so it is looked at this often."""
+
+
+class Guard:
+    """The lasting rights of one server.
+
+    Args:
+        access: the judge, which is told of everything.
+        store: the accounts.
+        expel: ends the sessions of callers who are barred, all but its argument.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        store: Store,
+        expel: Callable[[LiveSession | None], None],
+    ) -> None:
+        self._access = access
+        self._store = store
+        self._grants = GrantStore(store.database)
+        self._expel = expel
+        self._lock = asyncio.Lock()  # held from a change of the database to that of the memory
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stamp: Hashable | None = None
+        self._newest = 0
+        self._seen: set[int] = set()
+
+    async def start(self) -> None:
+        """Load all grants, and begin to watch; before the first session.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        self._stamp = self._store.database.stamp()
+        await self._load()
+        self._note_seen(await self._grants.changes_since(self._newest))
+        self._watch = asyncio.get_running_loop().create_task(self._look_for_ever())
+
+    async def close(self) -> None:
+        """Watch no more."""
+        if self._timer:
+            self._timer.cancel()
+        if self._watch:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+
+    # -- what commands change ---------------------------------------------------------------------
+
+    async def grant(self, grants: Sequence[Grant]) -> None:
+        """Give grants on one topic, all or none.
+
+        Raises:
+            StoreError: a grantee is no user, there are too many, the database is away.
+        """
+        topic = grants[0].topic
+        async with self._lock:
+            self._set_grants(topic, await self._grants.put(grants))
+
+    async def revoke(self, topic: TopicName, grantees: Collection[str]) -> set[str]:
+        """Take grants on one topic back, and end the sessions that depended on them.
+
+        Returns:
+            Those who had one.
+
+        Raises:
+            StoreError: the database is away.
+        """
+        async with self._lock:
+            had, left = await self._grants.remove(topic, grantees)
+            self._set_grants(topic, left)
+        return had
+
+    async def remove_key(
+        self, user: str, fingerprint: str, *, keep_last: bool, spare: LiveSession
+    ) -> Key:
+        """Take a key from a user, and end the sessions that it logged in.
+
+        Args:
+            user: whose key it is.
+            fingerprint: all of it, or its start.
+            keep_last: refuse to remove the only one.
+            spare: the session that asks: it has an answer to give yet.
+
+        Raises:
+            StoreError: there is no such key, it is the last one, the database is away.
+        """
+        async with self._lock:
+            key = await self._store.remove_key(user, fingerprint, keep_last=keep_last)
+            self._forget_key(user, key.fingerprint, spare)
+        return key
+
+    def _set_grants(self, topic: TopicName, grants: Sequence[Grant]) -> None:
+        self._access.set_grants(topic, grants, Loss.REVOKED)
+        self._set_timer()
+
+    def _forget_key(self, user: str, fingerprint: str, spare: LiveSession | None = None) -> None:
+        self._access.forget(fingerprint)
+        self._access.bar(user, fingerprint)
+        self._expel(spare)
+
+    # -- what ends by itself ----------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        end = self._access.next_end
+        if end is not None:
+            delay = min(max(0.0, end - time.time()), MAX_TIMER_SECONDS)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._access.expire()
+        self._set_timer()
+
+    # -- what others change -----------------------------------------------------------------------
+
+    async def _look_for_ever(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+            except StoreUnavailable as error:
+                if not away:
+                    log.warning("cannot see what others change", error=error.message)
+                away = True
+            except Exception:
+                log.exception("cannot see what others change")
+            else:
+                away = False
+
+    async def _look(self) -> None:
+        stamp = self._store.database.stamp()
+        if stamp is not None and stamp == self._stamp:
+            return
+        async with self._lock:
+            changes = await self._grants.changes_since(self._newest)
+            await self._follow([one for one in changes if one.number not in self._seen])
+            self._note_seen(changes)
+        self._stamp = stamp
+
+    def _note_seen(self, changes: Sequence[Change]) -> None:
+        self._newest = max((one.number for one in changes), default=self._newest)
+        self._seen.update(one.number for one in changes)
+        self._seen = {number for number in self._seen if number > self._newest - LOOK_BACK}
+
+    async def _follow(self, changes: Sequence[Change]) -> None:
+        """Look again at what the log names."""
+        topics = [
+            TopicName(one.user, tuple(one.subject.split("/")))
+            for one in changes
+            if one.kind is Kind.GRANTS
+        ]
+        for topic, grants in (await self._grants.load_topics(topics)).items() if topics else ():
+            self._set_grants(topic, grants)
+        removed = [one for one in changes if one.kind is not Kind.GRANTS]
+        for one in removed:
+            await self._follow_removal(one)
+        if removed:
+            await self._load()
+
+    async def _follow_removal(self, change: Change) -> None:
+        """End what depended on a user or key that is gone, unless it is there again."""
+        there = await self._store.get_user(change.user) is not None
+        if change.kind is Kind.USER:
+            if not there:
+                self._access.forget(change.user)
+                self._access.bar(change.user)
+                self._expel(None)
+            return
+        keys = await self._store.list_keys(change.user) if there else ()
+        if all(key.fingerprint != change.subject for key in keys):
+            self._forget_key(change.user, change.subject)
+
+    async def _load(self) -> None:
+        grants, self._newest = await self._grants.load()
+        self._access.load(grants)
+        self._set_timer()

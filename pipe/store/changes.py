@@ -1,0 +1,76 @@
+"""A log of what was taken away, so that every server on a database notices.
+
+A server that changes something knows it at once; one whose neighbour did, or ``pipe user rm`` on
+the command line, reads it here.  An entry says what to look at again, not what it was or is: to
+read one twice, or late, does no harm.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, select
+
+from pipe.store.tables import changes as table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+KEPT_SECONDS = 7 * 86_400.0
+"""How long an entry stays: far longer than a server goes without its database and runs on."""
+
+LOOK_BACK = 100
+"""Entries that are read again each time: PostgreSQL numbers them when they are written, and shows
+them when their transaction ends, which may be in another order."""
+
+
+class Kind(enum.Enum):
+    """What an entry is about, and what its two fields are then."""
+
+    USER = "user"
+    """A user was removed: the name, and nothing."""
+    KEY = "key"
+    """A key was removed: its user, and the fingerprint."""
+    GRANTS = "grants"
+    """A topic's grants are others now: its owner, and its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry."""
+
+    number: int
+    kind: Kind
+    user: str
+    subject: str
+
+
+def note(connection: Connection, kind: Kind, subjects: Iterable[tuple[str, str]]) -> None:
+    """Write entries, in the transaction that makes the change, and drop those that are old."""
+    now = time.time()
+    rows = [
+        {"kind": kind.value, "user": user, "subject": subject, "made": now}
+        for user, subject in subjects
+    ]
+    if rows:
+        connection.execute(insert(table), rows)
+        connection.execute(delete(table).where(table.c.made < now - KEPT_SECONDS))
+
+
+def last(connection: Connection) -> int:
+    """The number of the newest entry; 0 if there is none."""
+    return connection.execute(select(func.max(table.c.number))).scalar_one_or_none() or 0
+
+
+def since(connection: Connection, number: int) -> tuple[Change, ...]:
+    """The entries after one, in their order, and `LOOK_BACK` before it."""
+    query = select(table).where(table.c.number > number - LOOK_BACK).order_by(table.c.number)
+    return tuple(
+        Change(row.number, Kind(row.kind), row.user, row.subject)
+        for row in connection.execute(query)
+    )

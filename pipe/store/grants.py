@@ -1,0 +1,185 @@
+"""Lasting grants in the database.
+
+Rules that it keeps:
+
+- A topic has at most one grant for each grantee; a new one takes the old one's place.
+- A grant goes with its owner, and with the user or key that it was given to: whoever has that name
+  or key next inherits nothing.  A user must be registered to be given one.
+- Each change leaves an entry in `pipe.store.changes`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from pipe.errors import StoreError
+from pipe.grants import Grant, Operation
+from pipe.names import EVERYONE, TopicName, is_fingerprint, quoted
+from pipe.store import changes
+from pipe.store.tables import grants as table
+from pipe.store.tables import users as users_table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import ColumnElement
+
+    from pipe.store.changes import Change
+    from pipe.store.database import Database
+
+MAX_GRANTS = 1000
+"""Grants that one user may have given: they are kept in memory, about 500 bytes each."""
+
+
+class GrantStore:
+    """The grants that are kept in a database.  Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self) -> tuple[tuple[Grant, ...], int]:
+        """Read all grants, those that have ended left out.
+
+        Returns:
+            The grants, and the number of the newest change that they show.
+        """
+
+        def work(connection: Connection) -> tuple[tuple[Grant, ...], int]:
+            # In this order: a change in between is read again rather than missed.
+            number = changes.last(connection)
+            return _select(connection, _holds(time.time())), number
+
+        return await self._database.read(work)
+
+    async def load_topics(self, topics: Collection[TopicName]) -> dict[TopicName, list[Grant]]:
+        """Read the grants of some topics."""
+
+        def work(connection: Connection) -> dict[TopicName, list[Grant]]:
+            now = time.time()
+            return {topic: list(_select(connection, _of(topic), _holds(now))) for topic in topics}
+
+        return await self._database.read(work)
+
+    async def changes_since(self, number: int) -> tuple[Change, ...]:
+        """What was taken away since, as `pipe.store.changes.since` has it."""
+        return await self._database.read(lambda connection: changes.since(connection, number))
+
+    async def put(self, grants: Sequence[Grant]) -> tuple[Grant, ...]:
+        """Give grants on one topic, all or none.
+
+        Returns:
+            All grants that the topic has then.
+
+        Raises:
+            StoreError: A grantee is no user, or the owner has given too many.
+        """
+        topic = grants[0].topic
+
+        def work(connection: Connection) -> tuple[Grant, ...]:
+            _require_users(connection, [grant.grantee for grant in grants])
+            now = time.time()
+            names = [grant.grantee for grant in grants]
+            connection.execute(
+                delete(table).where(
+                    or_(and_(_of(topic), table.c.grantee.in_(names)), table.c.until <= now)
+                )
+            )
+            connection.execute(insert(table), [_row(grant) for grant in grants])
+            count = select(func.count()).select_from(table).where(table.c.owner == topic.owner)
+            if connection.execute(count).scalar_one() > MAX_GRANTS:
+                raise StoreError(
+                    f"{topic.owner} has given {MAX_GRANTS} grants, which is as many as there can "
+                    "be; take some back with revoke"
+                )
+            changes.note(connection, changes.Kind.GRANTS, [_subject(topic)])
+            return _select(connection, _of(topic))
+
+        try:
+            return await self._database.write(work)
+        except IntegrityError as error:
+            raise StoreError(
+                f"the grants on {topic} were changed at the same moment; try again"
+            ) from error
+
+    async def remove(
+        self, topic: TopicName, grantees: Collection[str]
+    ) -> tuple[set[str], tuple[Grant, ...]]:
+        """Take grants on one topic back.
+
+        Returns:
+            Those who had one, and all grants that the topic still has.
+        """
+
+        def work(connection: Connection) -> tuple[set[str], tuple[Grant, ...]]:
+            chosen = and_(_of(topic), table.c.grantee.in_(grantees))
+            had = {grant.grantee for grant in _select(connection, chosen)}
+            connection.execute(delete(table).where(chosen))
+            changes.note(connection, changes.Kind.GRANTS, [_subject(topic)] if had else [])
+            return had, _select(connection, _of(topic), _holds(time.time()))
+
+        return await self._database.write(work)
+
+
+def forget(connection: Connection, grantees: Collection[str]) -> None:
+    """Remove what users have given, and what users and keys were given: they are removed."""
+    connection.execute(
+        delete(table).where(or_(table.c.owner.in_(grantees), table.c.grantee.in_(grantees)))
+    )
+
+
+def _require_users(connection: Connection, grantees: Sequence[str]) -> None:
+    names = [name for name in grantees if name != EVERYONE and not is_fingerprint(name)]
+    query = select(users_table.c.name).where(users_table.c.name.in_(names))
+    missing = set(names).difference(connection.execute(query).scalars())
+    if missing:
+        raise StoreError(
+            f"there is no user {quoted(min(missing))}: whoever took that name next would have the "
+            "grant"
+        )
+
+
+def _select(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[Grant, ...]:
+    rows = connection.execute(select(table).where(*conditions))
+    return tuple(
+        Grant(
+            topic=TopicName(row.owner, tuple(row.path.split("/"))),
+            grantee=row.grantee,
+            operation=(Operation.READ if row.can_read else Operation.NONE)
+            | (Operation.WRITE if row.can_write else Operation.NONE),
+            until=row.until,
+            granted_by=row.granted_by,
+            created=row.created,
+        )
+        for row in rows
+    )
+
+
+def _of(topic: TopicName) -> ColumnElement[bool]:
+    owner, path = _subject(topic)
+    return and_(table.c.owner == owner, table.c.path == path)
+
+
+def _holds(now: float) -> ColumnElement[bool]:
+    return or_(table.c.until.is_(None), table.c.until > now)
+
+
+def _subject(topic: TopicName) -> tuple[str, str]:
+    return topic.owner, "/".join(topic.path)
+
+
+def _row(grant: Grant) -> dict[str, object]:
+    owner, path = _subject(grant.topic)
+    return {
+        "owner": owner,
+        "path": path,
+        "grantee": grant.grantee,
+        "can_read": Operation.READ in grant.operation,
+        "can_write": Operation.WRITE in grant.operation,
+        "until": grant.until,
+        "granted_by": grant.granted_by,
+        "created": grant.created,
+    }
