@@ -226,8 +226,15 @@ class Settings(BaseModel):
         description="whether a new key may claim a free name; default: open on a loopback host,"
         " closed elsewhere, as strangers can reach that",
     )
+    authorized_keys: FilePath | None = Field(
+        default=None,
+        description="folder with a file of keys per user, as sshd's authorized_keys, read again"
+        " when it changes; such users need no account beforehand",
+    )
     trusted_ca: FilePath | None = Field(
-        default=None, description="public key of a CA whose certificates log in as their principal"
+        default=None,
+        description="file of public keys of CAs whose certificates log in as their principal, read"
+        " again when it changes",
     )
     log_format: LogFormat = Field(
         default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"

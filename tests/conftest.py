@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 import uvloop
 
+from .postgres import Postgres
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -41,3 +43,10 @@ def no_thread_is_left_behind() -> Iterator[None]:
     yield
     left = [t.name for t in threading.enumerate() if t not in before and not t.daemon]
     assert not left, f"threads still running: {left}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that all tests share, each with a database of its own."""
+    with Postgres() as postgres:
+        yield postgres

@@ -1,19 +1,17 @@
-"""Who is at the other end: a key becomes a user, and a new key may claim a free name.
+"""One client and its login: asyncssh's questions, and what `pipe.ssh.logins` answers.
 
 Rules, each against a known trap of this protocol (docs/security.md):
 
 - The user's name is pinned by the first request; a client that changes it is disconnected.
 - A key that was only queried proves nothing.  The identity is what `Peer.commit` stores for the
-  one request
-  whose signature was verified.
-- asyncssh takes any key type for users, so the type and size are checked here.
+  one request whose signature was verified.
+- asyncssh takes any kind of key, certificate and signature from users, so `Peer.screen` refuses
+  those that we do not want before asyncssh looks at them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -21,16 +19,17 @@ import asyncssh
 import structlog
 
 from pipe.access import Caller
-from pipe.errors import BadName, StoreError
-from pipe.names import parse_user, quoted
-from pipe.settings import Signup
+from pipe.errors import PipeError, StoreUnavailable
+from pipe.ssh.restricted import RestrictedSession
 from pipe.ssh.session import Session
-from pipe.store.keys import check_key_type, read_public_key
+from pipe.store import check_key_type
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pipe.service import Service
     from pipe.ssh.connection import Connection
-    from pipe.ssh.limits import ClaimLimit
+    from pipe.ssh.logins import Identity, Logins
 
 log = structlog.get_logger()
 
@@ -40,26 +39,27 @@ IDLE_TIMEOUT_SECONDS = 60.0
 TOUCH_INTERVAL_SECONDS = 600.0
 """A key's time of last use is this exact, so that a flurry of logins is not a flurry of writes."""
 
+UNAVAILABLE_TEXT = "nobody can log in right now, as the accounts database does not answer"
+
 
 class Peer(asyncssh.SSHServer):
     """One connection's client: its login, and the sessions that it opens.
 
     Args:
         service: what all connections share.
-        claims: the limit on new names per address.
+        logins: the judge of logins.
     """
 
-    def __init__(self, service: Service, claims: ClaimLimit) -> None:
+    def __init__(self, service: Service, logins: Logins) -> None:
         self._service = service
-        self._claims = claims
+        self._logins = logins
         self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
         self._user: str | None = None
+        self._identity: Identity | None = None
         self._caller: Caller | None = None
-        self._claimed = False
         self._tried = False
-        self._explained = False
-        self._key_used_at = 0.0
+        self._reason = ""
         self._sessions = 0
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -85,6 +85,7 @@ class Peer(asyncssh.SSHServer):
             "login refused" if self._tried else "connection without login",
             user=self._user or "",
             address=self._connection.address,
+            reason=self._reason,
             error=str(exc or ""),
         )
 
@@ -105,35 +106,28 @@ class Peer(asyncssh.SSHServer):
         """The only method there is."""
         return True
 
+    async def screen(self, username: str, key_data: bytes, signature: bytes) -> bool:
+        """Whether what the client shows is worth a look: a key or a certificate, and a signature.
+
+        Our own connection asks this before it lets asyncssh look.
+        """
+        self._tried = True
+        address = self._connection.peer_address
+        return await self._ask(lambda: self._logins.screen(username, key_data, signature, address))
+
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether this key, if it signs, would log in under this name."""
-        self._tried = True
-        try:
-            user = parse_user(username)
+
+        async def question() -> None:
             check_key_type(key)
-            return await self._is_welcome(user, key.get_fingerprint())
-        except (BadName, StoreError) as error:
-            self._explain(error.message)
-            return False
+            address = self._connection.peer_address
+            await self._logins.welcome(username, key.public_data, address)
 
-    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
-        """No CA is trusted."""
-        return False
+        return await self._ask(question)
 
-    async def _is_welcome(self, user: str, fingerprint: str) -> bool:
-        store = self._service.store
-        if await store.find_key(user, fingerprint):
-            return True
-        if self._service.settings.resolved_signup is not Signup.OPEN:
-            return False
-        if await store.get_user(user):
-            self._explain(f"the name {quoted(user)} is taken, and this key is not one of its keys")
-            return False
-        if not self._claims.allows(self._connection.peer_address, self._loop.time()):
-            self._service.metrics.refused.labels("claims").inc()
-            self._explain("too many new names from your address today; try again tomorrow")
-            return False
-        return True
+    async def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        """Whether certificates by this CA count."""
+        return await self._logins.trusts(key.get_fingerprint())
 
     async def commit(self, username: str, key_data: bytes) -> bool:
         """The signature by this key was verified: this is who it is, now or never.
@@ -143,32 +137,36 @@ class Peer(asyncssh.SSHServer):
         """
         if username != self._user:
             return False
-        digest = hashlib.sha256(key_data).digest()
-        fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-        store = self._service.store
+
+        async def question() -> None:
+            address = self._connection.peer_address
+            identity = await self._logins.admit(username, key_data, address)
+            self._identity = identity
+            self._caller = Caller(identity.user, identity.fingerprint, identity.admin)
+
+        return await self._ask(question)
+
+    async def _ask(self, question: Callable[[], Awaitable[None]]) -> bool:
+        """Ask the judge; tell the client what was wrong.
+
+        Raises:
+            ServiceNotAvailable: nobody can be judged now, so that other keys need not be tried.
+        """
         try:
-            key = await store.find_key(username, fingerprint)
-            if key:
-                self._key_used_at = key.last_used or 0.0
-            else:
-                algorithm = key_data[4 : 4 + int.from_bytes(key_data[:4], "big")].decode("ascii")
-                public = f"{algorithm} {base64.b64encode(key_data).decode()}"
-                if not await store.claim(username, read_public_key(public)):
-                    self._explain("this key belongs to another user, or the name was just taken")
-                    return False
-                self._claimed = True
-                self._claims.record(self._connection.peer_address, self._loop.time())
-                log.info("name claimed", user=username, key=fingerprint)
-        except StoreError as error:
+            await question()
+        except StoreUnavailable as error:
+            self._explain(UNAVAILABLE_TEXT)
+            self._reason = error.message
+            raise asyncssh.ServiceNotAvailable("The accounts database does not answer") from error
+        except PipeError as error:
             self._explain(error.message)
             return False
-        self._caller = Caller(username, fingerprint)
         return True
 
     def _explain(self, text: str) -> None:
         """Tell the client, once, why its login fails: ssh itself says only "Permission denied"."""
-        if not self._explained:
-            self._explained = True
+        if text and not self._reason:
+            self._reason = text
             self._connection.send_auth_banner(f"pipe: {text}\r\n")
 
     def auth_completed(self) -> None:
@@ -177,21 +175,16 @@ class Peer(asyncssh.SSHServer):
         Raises:
             PermissionDenied: no identity was committed, however that came about.
         """
-        if self._caller is None:
+        identity = self._identity
+        if identity is None:
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
-        metrics.logins.labels("claimed" if self._claimed else "accepted").inc()
+        metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
         self._service.lanes[self._connection.lane.value] += 1
         self._start_idle_timer()
-        if time.time() - self._key_used_at > TOUCH_INTERVAL_SECONDS:
-            self._connection.create_task(self._touch_key(self._caller.fingerprint))
-
-    async def _touch_key(self, fingerprint: str) -> None:
-        try:
-            await self._service.store.touch_key(fingerprint, time.time())
-        except StoreError as error:
-            log.warning("cannot note that a key was used", error=error.message)
+        if identity.stored and time.time() - (identity.last_used or 0) > TOUCH_INTERVAL_SECONDS:
+            self._service.store.note_use(identity.fingerprint)
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
@@ -201,7 +194,7 @@ class Peer(asyncssh.SSHServer):
         Raises:
             ChannelOpenError: it has enough of them, or the server is stopping.
         """
-        if self._caller is None:
+        if self._caller is None or self._identity is None:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not logged in"
             )
@@ -218,6 +211,9 @@ class Peer(asyncssh.SSHServer):
             )
         self._sessions += 1
         self._stop_idle_timer()
+        restrictions = self._identity.restrictions
+        if restrictions:
+            return RestrictedSession(self._service, self._connection, self._caller, restrictions)
         return Session(self._service, self._connection, self._caller)
 
     def session_closed(self) -> None:

@@ -48,6 +48,23 @@ class Connection(asyncssh.SSHServerConnection):
         service: what all connections share.
     """
 
+    # asyncssh's connections have so many attributes that a few more double the size of their dict.
+    __slots__ = (
+        "_auth_tries_left",
+        "_authenticated",
+        "_clock",
+        "_rekey_timeout",
+        "_rekey_timer",
+        "_service",
+        "_transport_full",
+        "address",
+        "blocked",
+        "peer",
+        "peer_address",
+        "ports",
+        "transport",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -178,11 +195,13 @@ class Connection(asyncssh.SSHServerConnection):
         A client may query one key and sign with another (the trap of CVE-2024-45337), so only the
         key of the very request whose signature was verified becomes the identity.
         """
+        if self.peer is None or not await self.peer.screen(username, key_data, signature):
+            return False
         if not await super().validate_public_key(username, key_data, msg, signature):
             return False
         if not msg:
             return True
-        return self.peer is not None and await self.peer.commit(username, key_data)
+        return await self.peer.commit(username, key_data)
 
     async def send_userauth_success(self) -> None:
         """Tell the client that it is in."""

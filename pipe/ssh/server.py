@@ -21,6 +21,8 @@ from pipe.ssh.auth import Peer
 from pipe.ssh.connection import Connection
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
 from pipe.ssh.limits import ClaimLimit
+from pipe.ssh.logins import Logins
+from pipe.ssh.signatures import SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,19 +94,19 @@ class SSHServer:
         """Begin to accept; sets ``service.port``.
 
         Raises:
-            StartError: the address or the host key cannot be used, or asyncssh does not fit the
-            lane.
+            StartError: the address, the host key, the trusted CAs or the folder of authorized keys
+            cannot be used, or asyncssh does not fit the lane.
         """
         settings = self._service.settings
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop)
         if settings.lane is Lane.FAST:
             check_internals()
-        claims = ClaimLimit(settings.claims_per_day)
+        logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
         options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
-            partial(Peer, self._service, claims),
+            partial(Peer, self._service, logins),
         )
         try:
             self._server = await loop.create_server(
@@ -162,6 +164,7 @@ def make_options(
         encryption_algs=CIPHERS,
         mac_algs=MACS,
         compression_algs=None,
+        signature_algs=SIGNATURE_ALGORITHMS,
         public_key_auth=True,
         password_auth=False,
         kbdint_auth=False,

@@ -159,7 +159,7 @@ class Database:
 
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await self._worker.do(unless_it_failed_meanwhile)
+                return await self._worker.order(unless_it_failed_meanwhile)
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"cannot use the {self._place}: no answer within {ANSWER_TIMEOUT:g} seconds"
@@ -223,11 +223,11 @@ class _Worker:
         self._thread = threading.Thread(target=self._work, name="pipe-store", daemon=True)
         self._thread.start()
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """Have it done, and wait for the result.  Work that has begun is not cancelled."""
+    def order(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have it done.  The result can be waited for; work that has begun is not cancelled."""
         future: Future[T] = Future()
 
-        def order() -> None:
+        def carry_out() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
@@ -237,12 +237,12 @@ class _Worker:
             else:
                 future.set_result(result)
 
-        self._orders.put(order)
-        return await asyncio.wrap_future(future)
+        self._orders.put(carry_out)
+        return asyncio.wrap_future(future)
 
     async def stop(self, last: Callable[[], None]) -> None:
         """Do one last thing, and end."""
-        done = asyncio.ensure_future(self.do(last))
+        done = self.order(last)
         self._orders.put(None)
         await asyncio.wait({done}, timeout=ANSWER_TIMEOUT)
 

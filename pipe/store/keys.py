@@ -31,7 +31,7 @@ MAX_RSA_EXPONENT_BITS = 32
 
 _RSA = "ssh-rsa"
 
-_ALLOWED_TYPES = frozenset(
+ALLOWED_TYPES = frozenset(
     {
         "ssh-ed25519",
         "sk-ssh-ed25519@openssh.com",
@@ -57,7 +57,7 @@ def check_key_type(key: asyncssh.SSHKey) -> None:
         UsageError: It is not; one sentence says why and what to do.
     """
     key_type = key.get_algorithm()
-    if key_type not in _ALLOWED_TYPES:
+    if key_type not in ALLOWED_TYPES:
         raise UsageError(f"keys of type {quoted(key_type)} are not accepted: {_MEND}")
     if key_type == _RSA:
         _check_rsa(key)

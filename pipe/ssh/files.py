@@ -1,0 +1,108 @@
+"""Files that an operator edits while the server runs: read again when they have changed.
+
+Everything here waits for the disk: call it on a thread of its own, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MAX_FILE_BYTES = 1 << 20
+"""A file of keys that is larger is a mistake: this has room for two thousand."""
+
+_RACY_SECONDS = 2.0
+"""A file that was read this soon after its last change is read again the next time: the clock of
+file systems ticks too slowly to tell two changes in a row apart."""
+
+T = TypeVar("T")
+
+
+class WatchedFile(Generic[T]):
+    """One file, and what was made of it when it was last read.
+
+    As sshd does with ``StrictModes``, only a file is believed that nobody but its owner can change,
+    and whose owner is root or whoever runs the server.
+
+    Args:
+        path: Where it is; a symbolic link is followed.
+        parse: Makes the value of the text.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
+        self.path = path
+        self._parse = parse
+        self._state: tuple[int, ...] = ()
+        self._outcome: T | UsageError | None = None
+
+    def read(self) -> T:
+        """What the file says now.
+
+        Raises:
+            FileNotFoundError: There is none.
+            UsageError: It cannot be read, believed or understood; one sentence says why.
+        """
+        try:
+            # Without O_NONBLOCK a named pipe would hold up whoever opens it.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                state = _state(status)
+                if state != self._state or self._outcome is None:
+                    self._outcome = self._read_new(file.read(MAX_FILE_BYTES + 1), status)
+                    racy = time.time() - status.st_mtime < _RACY_SECONDS
+                    self._state = () if racy else state
+        except FileNotFoundError:
+            self._state, self._outcome = (), None
+            raise
+        except OSError as error:
+            raise UsageError(f"it cannot be read: {error.strerror}") from error
+        if isinstance(self._outcome, UsageError):
+            raise self._outcome
+        return self._outcome
+
+    def _read_new(self, data: bytes, status: os.stat_result) -> T | UsageError:
+        try:
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError("it is no regular file")
+            check_modes(status)
+            check_modes(self.path.resolve().parent.stat())
+            if len(data) > MAX_FILE_BYTES:
+                raise UsageError("it is too large")
+            return self._parse(data.decode("utf-8", "replace"))
+        except UsageError as error:
+            return error
+
+
+def check_modes(status: os.stat_result) -> None:
+    """Check that nobody but root and the server's own user can change a file, or a folder's files.
+
+    In a folder like ``/tmp`` (sticky) others can add files, which the check of the file itself
+    refuses, and cannot replace any.
+
+    Raises:
+        UsageError: Somebody else can.
+    """
+    if status.st_uid not in {0, os.geteuid()}:
+        raise UsageError("its owner is neither root nor the user that the server runs as")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        raise UsageError("others than its owner can write to it or its folder: chmod go-w")
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file has been changed, replaced or given away."""
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

@@ -1,0 +1,273 @@
+"""Who may log in: the judgement over a name and a key, whatever the key comes with.
+
+There are three sources: keys in the accounts database, keys in files (``--authorized-keys``), and
+certificates (``--trusted-ca``).  Whoever gets in has an account from then on:
+
+- A key in a file is the operator's word; the account is made at the first login.
+- A certificate is the CA's word on whose key it is.  Whether that person has an account here is
+  decided as for keys: with ``--signup open`` it is made at the first login, with ``closed`` the
+  operator adds it (``pipe user add``), and removing it ends all certificates of that name.
+- Any other key may claim a name that is free, if sign-up is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import asyncssh
+import structlog
+
+from pipe.errors import AccessDenied, StartError, UsageError
+from pipe.names import escape, parse_user, quoted
+from pipe.settings import Signup
+from pipe.ssh.certificates import judge, read_authorities, read_certificate
+from pipe.ssh.files import WatchedFile
+from pipe.ssh.key_files import KeyFiles
+from pipe.ssh.signatures import (
+    SIGNATURE_ALGORITHMS,
+    fingerprint_of,
+    import_key,
+    is_certificate,
+    is_key,
+    name_of,
+    public_line,
+)
+from pipe.store import check_key_type, read_public_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipe.service import Service
+    from pipe.ssh.certificates import Certificate
+    from pipe.ssh.limits import ClaimLimit
+    from pipe.ssh.restricted import Restrictions
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody who may log in, and on what terms."""
+
+    user: str
+    fingerprint: str
+    """Of the key itself, also where a certificate vouches for it."""
+    admin: bool = False
+    registered: bool = True
+    """Whether there is an account already."""
+    restrictions: Restrictions | None = None
+    stored: bool = False
+    """Whether the key is one of the database's, which remembers when it was last used."""
+    last_used: float | None = None
+    claimed: bool = False
+    """Whether the name was claimed by this very login."""
+
+
+class Logins:
+    """The judge of logins, for all connections.
+
+    Args:
+        service: the parts that all share.
+        claims: the limit on new names per address.
+
+    Raises:
+        StartError: the key files or the trusted CAs cannot be used.
+    """
+
+    def __init__(self, service: Service, claims: ClaimLimit) -> None:
+        settings = service.settings
+        self._service = service
+        self._store = service.store
+        self._open = settings.resolved_signup is Signup.OPEN
+        self._claims = claims
+        self._claiming = asyncio.Lock()
+        self._key_files = KeyFiles(settings.authorized_keys) if settings.authorized_keys else None
+        self._authorities = _open_authorities(settings.trusted_ca) if settings.trusted_ca else None
+
+    # -- what may be shown at all -----------------------------------------------------------------
+
+    async def screen(self, user: str, blob: bytes, signature: bytes, address: str) -> None:
+        """Judge what a client shows before anything is spent on it.
+
+        Args:
+            user: who the client wants to be.
+            blob: a public key or a certificate, in the protocol's form.
+            signature: empty where the client only asks.
+            address: the client's.
+
+        Raises:
+            PipeError: it is refused; an empty sentence is not worth a word.
+        """
+        parse_user(user)
+        name = name_of(blob)
+        if is_certificate(name):
+            await self._judge(user, read_certificate(blob), address)
+        elif not is_key(name):
+            raise AccessDenied(
+                f"keys of type {quoted(name)} are not accepted: "
+                "make a new key with: ssh-keygen -t ed25519"
+            )
+        if signature and name_of(signature) not in SIGNATURE_ALGORITHMS:
+            raise AccessDenied(
+                f"signatures of type {quoted(name_of(signature))} are not accepted: use a newer "
+                "client, or a key made with: ssh-keygen -t ed25519"
+            )
+
+    async def trusts(self, authority: str) -> bool:
+        """Whether certificates by the CA with this fingerprint count."""
+        return authority in await self._trusted()
+
+    async def _judge(self, user: str, certificate: Certificate, address: str) -> Restrictions:
+        restrictions = judge(
+            certificate,
+            user=user,
+            address=address,
+            now=time.time(),
+            authorities=await self._trusted(),
+        )
+        try:
+            check_key_type(import_key(certificate.key))
+        except asyncssh.KeyImportError as error:
+            raise AccessDenied("the certificate is damaged") from error
+        return restrictions
+
+    async def _trusted(self) -> frozenset[str]:
+        if self._authorities is None:
+            return frozenset()
+        try:
+            return await asyncio.to_thread(self._authorities.read)
+        except (FileNotFoundError, UsageError) as error:
+            log.warning("trusted CAs not used", reason=escape(str(error)))
+            return frozenset()
+
+    # -- who it is --------------------------------------------------------------------------------
+
+    async def welcome(self, user: str, blob: bytes, address: str) -> None:
+        """Judge whether a key, if it signs, would log in under a name.
+
+        Raises:
+            PipeError: it would not; an empty sentence is not worth a word.
+        """
+        if not await self._find(user, fingerprint_of(blob), address):
+            self._check_claims(address)
+
+    async def admit(self, user: str, blob: bytes, address: str) -> Identity:
+        """Say who has signed, and see to the account.
+
+        Args:
+            user: who the client wants to be.
+            blob: the key or certificate whose signature was verified.
+            address: the client's.
+
+        Raises:
+            PipeError: nobody who may log in.
+        """
+        if is_certificate(name_of(blob)):
+            identity = await self._find_certified(user, read_certificate(blob), address)
+        else:
+            found = await self._find(user, fingerprint_of(blob), address)
+            identity = found or await self._claim(user, blob, address)
+        if not identity.registered:
+            claimed = await self._store.ensure_user(user)
+            identity = replace(identity, registered=True, claimed=claimed)
+        if identity.claimed:
+            log.info("name claimed", user=user, key=identity.fingerprint)
+        return identity
+
+    async def _find(self, user: str, fingerprint: str, address: str) -> Identity | None:
+        """Look the key up in the files, then in the database.
+
+        Returns:
+            Whose it is; None if it is not this user's, and the name is free to be claimed.
+
+        Raises:
+            AccessDenied: The key is not this user's, and the name cannot be claimed.
+        """
+        files = self._key_files
+        if files:
+            place = ipaddress.ip_address(address)
+            terms = await asyncio.to_thread(files.find, user, fingerprint, place, time.time())
+            if terms:
+                return await self._registered(Identity(user, fingerprint, restrictions=terms))
+        login = await self._store.find_login(user, fingerprint)
+        if login and login.key:
+            return Identity(
+                user,
+                fingerprint,
+                admin=login.user.admin,
+                stored=True,
+                last_used=login.key.last_used,
+            )
+        if not self._open:
+            raise AccessDenied("")
+        filed = files is not None and await asyncio.to_thread(files.knows, user)
+        if login or filed:
+            raise AccessDenied(
+                f"the name {quoted(user)} is taken, and this key is not one of its keys"
+            )
+        return None
+
+    async def _find_certified(self, user: str, certificate: Certificate, address: str) -> Identity:
+        restrictions = await self._judge(user, certificate, address)
+        identity = await self._registered(
+            Identity(user, fingerprint_of(certificate.key), restrictions=restrictions)
+        )
+        if not identity.registered and not self._open:
+            raise AccessDenied(
+                f"the certificate is good, but there is no user {quoted(user)}: "
+                "the operator adds users with 'pipe user add'"
+            )
+        return identity
+
+    async def _registered(self, identity: Identity) -> Identity:
+        """Add what the account says about the user."""
+        login = await self._store.find_login(identity.user)
+        if login is None:
+            return replace(identity, registered=False)
+        return replace(identity, admin=login.user.admin)
+
+    # -- claims -----------------------------------------------------------------------------------
+
+    def _check_claims(self, address: str) -> None:
+        """Check that an address has not claimed too many names."""
+        if not self._claims.allows(address, time.monotonic()):
+            self._service.metrics.refused.labels("claims").inc()
+            raise AccessDenied("too many new names from your address today; try again tomorrow")
+
+    async def _claim(self, user: str, blob: bytes, address: str) -> Identity:
+        """Claim a name, one at a time, so that many at once do not get past the limit."""
+        async with self._claiming:
+            found = await self._find(user, fingerprint_of(blob), address)
+            if found:  # two first logins of one person at the same moment
+                return found
+            self._check_claims(address)
+            if await self._store.claim(user, read_public_key(public_line(blob))):
+                self._claims.record(address, time.monotonic())
+                return Identity(user, fingerprint_of(blob), stored=True, claimed=True)
+        # The key is somebody's, or another server on the same database was faster.
+        found = await self._find(user, fingerprint_of(blob), address)
+        if not found:
+            raise AccessDenied("this key belongs to another user")
+        return found
+
+
+def _open_authorities(path: Path) -> WatchedFile[frozenset[str]]:
+    """Open the file of trusted CAs.
+
+    Raises:
+        StartError: It cannot be used.
+    """
+    file = WatchedFile(path, read_authorities)
+    try:
+        file.read()
+    except (FileNotFoundError, UsageError) as error:
+        reason = error.message if isinstance(error, UsageError) else error.strerror
+        raise StartError(
+            f"cannot use the trusted CAs {escape(str(path))}: {reason}; "
+            "it takes public keys of CAs, one in a line"
+        ) from error
+    return file

@@ -1,0 +1,76 @@
+"""Which keys, certificates and signatures are looked at at all, by their names in the protocol.
+
+asyncssh tries every kind that it knows, and does so before it asks whether anybody wants it: a
+certificate by an unknown CA is verified first, whatever that costs.  So `pipe.ssh.auth` asks here
+before asyncssh sees a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import asyncssh
+
+from pipe.store.keys import ALLOWED_TYPES
+
+SIGNATURE_ALGORITHMS = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "webauthn-sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+"""By which users and CAs may sign.  Not here: ssh-rsa, which is RSA over SHA-1 (OpenSSH 8.8)."""
+
+_CERTIFICATE = "-cert-v01"
+
+_RSA_NAMES = ("rsa-sha2-256", "rsa-sha2-512")
+"""Some programs put the signature's algorithm where the key's type belongs."""
+
+
+def name_of(blob: bytes) -> str:
+    """The name that a key, certificate or signature begins with, empty if it does not."""
+    length = int.from_bytes(blob[:4])
+    if len(blob) < 4 + length:
+        return ""
+    return blob[4 : 4 + length].decode("ascii", "replace")
+
+
+def is_key(name: str) -> bool:
+    """Whether this is the type of a plain public key that may log in."""
+    return name in ALLOWED_TYPES
+
+
+def is_certificate(name: str) -> bool:
+    """Whether this is the type of a certificate for a key that may log in."""
+    return _CERTIFICATE in name and certified_type(name) in ALLOWED_TYPES
+
+
+def certified_type(name: str) -> str:
+    """The type of the key in a certificate of this type."""
+    plain = name.replace(f"{_CERTIFICATE}@openssh.com", "@openssh.com" * name.startswith("sk-"))
+    return "ssh-rsa" if plain in _RSA_NAMES else plain
+
+
+def fingerprint_of(blob: bytes) -> str:
+    """A public key's fingerprint, as ``ssh-keygen -l`` prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def public_line(blob: bytes) -> str:
+    """A public key as a line of text."""
+    return f"{name_of(blob)} {base64.b64encode(blob).decode()}"
+
+
+def import_key(blob: bytes) -> asyncssh.SSHKey:
+    """Read a public key.
+
+    Raises:
+        asyncssh.KeyImportError: It is none.
+    """
+    return asyncssh.import_public_key(public_line(blob))
