@@ -68,6 +68,7 @@ class Service:
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
+    orphans: int = 0
     port: int = 0
     draining: bool = False
 
