@@ -166,6 +166,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._serve(self._request)
         except PipeError as error:
             self.fail(error)
+        except Exception:
+            self._blunder()
 
     def _serve(self, request: Request) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
@@ -186,8 +188,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            log.exception("command failed", user=self.caller.user)
-            self.end(Outcome.FAILED, Outcome.FAILED.text)
+            self._blunder()
+
+    def _blunder(self) -> None:
+        """A mistake of ours: into the log with it, and the client is not left hanging."""
+        log.exception("session failed", user=self.caller.user)
+        self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     async def _collect_input(self, limit: int) -> bytes:
         """Read the client's input to its end, for a command that wants any."""
