@@ -167,7 +167,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            self._blunder()
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     def _serve(self, request: Request) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
@@ -188,21 +189,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            self._blunder()
-
-    def _blunder(self) -> None:
-        """A mistake of ours: into the log with it, and the client is not left hanging."""
-        log.exception("session failed", user=self.caller.user)
-        self.end(Outcome.FAILED, Outcome.FAILED.text)
-
-    async def _collect_input(self, limit: int) -> bytes:
-        """Read the client's input to its end, for a command that wants any."""
-        if not limit:
-            self._discard_input()
-            return b""
-        collector = Collector(limit)
-        self._intake.collect(collector)
-        return await collector.wait_collected()
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     def _discard_input(self) -> None:
         """Let the client send what it likes: a paused channel would not tell when it closes."""
