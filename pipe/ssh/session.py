@@ -192,6 +192,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
             log.exception("session failed", user=self.caller.user)
             self.end(Outcome.FAILED, Outcome.FAILED.text)
 
+    async def _collect_input(self, limit: int) -> bytes:
+        """Read the client's input to its end, for a command that wants any."""
+        if not limit:
+            self._discard_input()
+            return b""
+        collector = Collector(limit)
+        self._intake.collect(collector)
+        return await collector.wait_collected()
+
     def _discard_input(self) -> None:
         """Let the client send what it likes: a paused channel would not tell when it closes."""
         self._intake.discard()
