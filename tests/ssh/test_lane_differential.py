@@ -200,7 +200,7 @@ bad = (
     st.builds(data, st.integers(CHANNELS, 2**32 - 1), contents)
     | st.builds(adjust, st.integers(CHANNELS, 2**32 - 1), windows)
     | st.builds(lambda channel, tail: data(channel, b"x") + tail, channels, st.binary(min_size=1))
-    | st.builds(lambda channel, cut: data(channel, b"xyz")[:-cut], channels, st.integers(1, 12))
+    | st.builds(lambda channel, cut: data(channel, b"xyz")[:-cut], channels, st.integers(1, 11))
     | st.builds(lambda channel, tail: adjust(channel, 1) + tail, channels, st.binary(min_size=1))
     | st.builds(lambda channel, cut: adjust(channel, 1)[:-cut], channels, st.integers(1, 8))
     | st.builds(lambda kind, rest: Byte(kind) + rest, st.integers(80, 127), st.binary(max_size=30))
