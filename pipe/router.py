@@ -14,6 +14,7 @@ The rules that it keeps (their numbers are those of the laws in docs/architectur
 3. A publisher is paused while a sink of its topic is clogged (its own does not count, unless it
    asked to hear itself), or while it blocks and too few sinks are there: fewer than it wants until
    it has started, none afterwards.  A paused source publishes nothing, so nothing is queued here.
+   While the router is held, all publishers are paused; readers go on.
 4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
    publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
 5. A publisher that ended is done when each of its readers has left after its last byte or, where
@@ -68,6 +69,7 @@ class Router:
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
         self._past: Counter[tuple[str, Mode]] = Counter()
 
+        self.held = False
         self._fanning_out = False
         self._settling = False
         self._changed: dict[Topic, None] = {}
@@ -408,6 +410,19 @@ class Router:
             self._check_marks(reader)
         self._settle()
 
+    def hold(self) -> None:
+        """Pause all publishers, those that come later too, until `let_go`."""
+        self._set_held(held=True)
+
+    def let_go(self) -> None:
+        """Let go on those that nothing else pauses."""
+        self._set_held(held=False)
+
+    def _set_held(self, *, held: bool) -> None:
+        self.held = held
+        self._changed.update(dict.fromkeys(self._topics.values()))
+        self._settle()
+
     def _after_fan_out(self, action: Callable[[Any], None], subject: Member | Topic) -> None:
         self._postponed.append((action, subject))
         self._settle()
@@ -472,7 +487,9 @@ class Router:
 
     def _must_pause(self, member: Member, topic: Topic) -> bool:
         own = member in topic.clogged and not member.replay
-        return len(topic.clogged) > own or not member.started or self._missing(member, topic) > 0
+        if self.held or len(topic.clogged) > own or not member.started:
+            return True
+        return self._missing(member, topic) > 0
 
     @staticmethod
     def _pause(member: Member) -> None:
