@@ -94,6 +94,10 @@ SMALL_BYTES = 256
 300 bytes beside its data, so that a window full of one-byte packets would hold hundreds of
 times its size."""
 
+PACK_BYTES = 64 * 1024
+"""A pack that has had so many bytes or chunks is closed, as its memory comes free only once all of
+it has been taken: a backlog that is never quite empty would otherwise keep a whole stream."""
+
 
 class Backlog:
     """Chunks that wait, first in, first out, in about the memory of their bytes.
@@ -103,18 +107,20 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._items: deque[Chunk | _Pack] = deque()
+        self._items: deque[Chunk | _Pack] | None = None  # most streams never wait
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def append(self, chunk: Chunk) -> None:
         """Add a chunk at the end."""
+        if self._items is None:
+            self._items = deque()
         if chunk.size > SMALL_BYTES:
             self._items.append(chunk)
             return
         last = self._items[-1] if self._items else None
-        if not isinstance(last, _Pack):
+        if not isinstance(last, _Pack) or last.is_full:
             last = _Pack()
             self._items.append(last)
         last.append(chunk)
@@ -125,6 +131,8 @@ class Backlog:
         Raises:
             IndexError: there is none.
         """
+        if not self._items:
+            raise IndexError
         first = self._items[0]
         if isinstance(first, Chunk):
             self._items.popleft()
@@ -136,7 +144,7 @@ class Backlog:
 
     def clear(self) -> None:
         """Forget them all."""
-        self._items.clear()
+        self._items = None
 
 
 class _Pack:
@@ -152,6 +160,10 @@ class _Pack:
 
     def __bool__(self) -> bool:
         return self._index < len(self._sizes)
+
+    @property
+    def is_full(self) -> bool:
+        return max(len(self._data), len(self._sizes)) >= PACK_BYTES
 
     def append(self, chunk: Chunk) -> None:
         self._data += chunk.data

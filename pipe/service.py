@@ -73,6 +73,7 @@ class Service:
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
     unauthenticated: Callable[[], int] = int  # 0, until a front counts them
+    orphans: int = 0
     port: int = 0
     draining: bool = False
 

@@ -225,11 +225,16 @@ def test_disconnect_cuts_a_slow_reader_off(router: Router) -> None:
 
 
 def test_disconnect_is_cut_after_its_own_write(router: Router) -> None:
-    """A sink is not cut from inside its own write."""
+    """A sink is not cut from inside its own write, and is cut once."""
     source = publisher(router, NAME)
     sink = subscriber(router, NAME, on_slow=OnSlow.DISCONNECT)
     seen: list[Outcome | None] = []
-    sink.on_write = lambda: seen.append(sink.cut_for)
+
+    def look() -> None:
+        router.update(sink.member)
+        seen.append(sink.cut_for)
+
+    sink.on_write = look
     source.send(FULL)
     assert (seen, sink.cut_for) == ([None], Outcome.SLOW)
 
@@ -574,6 +579,21 @@ def test_clogged_writer_is_not_waited_for_by_its_own_readers(router: Router) -> 
     assert own.told == []
 
 
+def test_clogged_writer_is_not_what_holds_itself_up(router: Router) -> None:
+    """Of two clogged pipes that the only writer among them must wait for, it is the other one."""
+    (source, own), (_, other) = pipe(router, NAME), pipe(router, NAME)
+    third = publisher(router, NAME)
+    third.send(FULL)
+    third.vanish()
+    other_source = next(m.source for m in router.members(NAME) if m.sink is other)
+    assert isinstance(other_source, FakeSource)
+    other_source.end()  # paused: its end of file is not read yet
+    router.end(other_source.member)
+    subscriber(router, NAME)
+    assert source.paused
+    assert (own.waited, other.waited) == (False, True)
+
+
 def test_sink_is_not_waited_for_after_its_end(router: Router) -> None:
     """A reader that is to finish may take its time: nobody has more to wait for."""
     source = publisher(router, NAME)
@@ -736,19 +756,19 @@ def test_receipt_counts_late_readers(router: Router) -> None:
 def test_readers_that_leave_inside_finish(router: Router) -> None:
     """Readers with nothing pending may leave at once, and take others along."""
     source = publisher(router, NAME)
-    sinks = [subscriber(router, NAME) for _ in range(3)]
 
     class Dragging(FakeSink):
         def finish(self, outcome: Outcome, exit_status: int) -> None:
-            sinks[2].vanish()
+            last.vanish()
             super().finish(outcome, exit_status)
 
     dragging = Dragging(router)
     dragging.member = Member(Mode.SUBSCRIBE, sink=dragging)
     router.join(dragging.member, NAME)
-    sinks[2], sinks[1] = sinks[1], sinks[2]
+    last = subscriber(router, NAME)
     source.end()
-    assert len(source.receipts) == 1
+    assert not last.finished
+    assert source.receipts == [Receipt(0, 2, 0)]
     assert NAME not in router
 
 
@@ -785,6 +805,7 @@ def test_publisher_may_vanish_while_it_waits_for_its_readers(router: Router) -> 
     sink.drain()
     assert (sink.finished, source.receipts) == ((Outcome.DONE, 0), [])
     assert NAME not in router
+    assert [*source.member.awaits, *sink.member.awaited_by] == []
 
 
 def test_end_before_the_start_waits(router: Router) -> None:
@@ -926,14 +947,13 @@ def test_broken_stays_broken(router: Router) -> None:
 def test_silent_pipe_breaks_nothing(router: Router) -> None:
     """A pipe that never wrote may go as it likes; one that did is missed."""
     (silent, _), (loud, _) = pipe(router, NAME), pipe(router, NAME)
-    sink, later = subscriber(router, NAME), subscriber(router, NAME)
-    silent.vanish()
-    last = publisher(router, NAME)
-    last.end()
-    assert not sink.over
+    early = subscriber(router, NAME)
     loud.send("x")
     loud.vanish()
-    assert sink.finished == later.finished == (Outcome.BROKEN, 0)
+    late = subscriber(router, NAME)
+    silent.vanish()
+    assert early.finished == (Outcome.BROKEN, 0)
+    assert late.finished == (Outcome.DONE, 0)
 
 
 def test_publisher_that_gives_up_ends_nobody(router: Router) -> None:
@@ -1076,6 +1096,70 @@ def test_error_while_admitting_opens_no_topic(router: Router) -> None:
     with pytest.raises(ZeroDivisionError):
         subscriber(router, NAME)
     assert NAME not in router
+
+
+def test_review_takes_topics_in_and_out(router: Router) -> None:
+    """When the rules of a topic change, readers on patterns come and go; others are left alone."""
+    admitted = {NAME}
+    sink = FakeSink(router)
+    sink.member = Member(Mode.SUBSCRIBE, sink=sink)
+    router.join_pattern(sink.member, ALL, lambda name: name in admitted)
+    here, there = publisher(router, NAME), publisher(router, OTHER)
+    named = subscriber(router, NAME)
+    here.send("1")
+    admitted = {OTHER}
+    for name in (NAME, OTHER, TopicName("alice", ("none",))):
+        router.review(name)
+        router.review(name)
+    here.send("2")
+    there.send("3")
+    for reader in (sink, named):
+        reader.drain()
+    assert (sink.text, named.text) == ("13", "12")
+    here.end()
+    assert here.receipts == [Receipt(2, 2, 1)]
+
+
+def test_review_frees_publishers_of_a_clogged_reader(router: Router) -> None:
+    """A clogged reader that may read a topic no more holds up nobody there."""
+    admitted = {NAME, OTHER}
+    sink = FakeSink(router)
+    sink.member = Member(Mode.SUBSCRIBE, sink=sink)
+    router.join_pattern(sink.member, ALL, lambda name: name in admitted)
+    here, there = publisher(router, NAME, wants=0), publisher(router, OTHER, wants=0)
+    here.send(FULL)
+    admitted = {NAME}
+    router.review(OTHER)
+    assert (here.paused, there.paused) == (True, False)
+    sink.drain()
+    assert (here.paused, there.paused) == (False, False)
+
+
+def test_at_once_makes_changes_as_one(router: Router) -> None:
+    """Nobody goes on between two changes that belong together."""
+    source = publisher(router, NAME, synchronous=True)
+    source.send("to both")
+    with router.at_once():
+        sinks = [subscriber(router, NAME) for _ in range(2)]
+        assert source.paused
+    assert [sink.taken for sink in sinks] == [source.published] * 2
+
+
+def test_clogged_since_the_longest_clogged() -> None:
+    """A topic tells since when its slowest sink is clogged, by the router's clock."""
+    now = 0.0
+    router = Router(clock=lambda: now)
+    here, there = publisher(router, NAME), publisher(router, OTHER)
+    slow, slower = subscriber(router, NAME), pattern_reader(router)
+    now = 1.0
+    there.send(FULL)
+    now = 2.0
+    slow.clogged = True
+    router.update(slow.member)
+    assert [topic.clogged_since for topic in router.topics()] == [1.0, 1.0]
+    slower.drain()
+    assert [topic.clogged_since for topic in router.topics()] == [2.0, None]
+    assert here.paused
 
 
 # -- looking in ------------------------------------------------------------------------------------

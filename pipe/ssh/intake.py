@@ -121,6 +121,12 @@ class Intake:
         self._stop_resting()
 
     @property
+    def complete_but_waiting(self) -> bool:
+        """Whether the client sent its end of file, and readers lack bytes that came before it."""
+        waits = self._paused or bool(self._pending)
+        return self._eof and waits and not self._missing and not self._done and bool(self._member)
+
+    @property
     def held_seconds(self) -> float:
         """How long clogged readers have held this publisher back."""
         now = self._loop.time() - self._held_since if self._held_since is not None else 0.0

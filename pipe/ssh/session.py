@@ -54,6 +54,12 @@ CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a session that was cut may take to go, before its channel is taken away."""
 
 
+MAX_ORPHANS = 256
+"""Streams of clients that sent an end of file and hung up before slow readers had taken
+everything: each holds at most a window, so together they stay below 256 MiB.  Beyond that such
+a stream is broken."""
+
+
 class State(enum.Enum):
     """Where a session is in its life; see the module's docstring."""
 
@@ -96,6 +102,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
         self._exit_status = 0
+        self._orphaned = False
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -354,6 +361,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._write_stderr(text)
         self._leave_unless_read()
         self.emptied()
+        if self._orphaned:
+            self._close()
 
     def cut(self, outcome: Outcome, text: str = "") -> None:
         """End now: what is pending is lost, and the client gets its status at once."""
@@ -372,7 +381,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             )
             self._channel.abort()
         self._leave()
-        if self._close_timer is None:
+        if self._orphaned:
+            self._close()
+        elif self._close_timer is None:
             self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
 
     def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
@@ -419,8 +430,18 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client closed the channel or the connection: confirmation, or an end without one."""
-        if self._state is State.CLOSED:
+        if self._state is State.CLOSED or self._orphaned:
             return
+        if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
+            # The client sent its whole stream and hung up; slow readers are to get it all the same.
+            self._orphaned = True
+            self._service.orphans += 1
+            return
+        self._close(exc)
+
+    def _close(self, exc: Exception | None = None) -> None:
+        if self._orphaned:
+            self._service.orphans -= 1
         outcome = self._outcome or Outcome.LEFT
         self._state = State.CLOSED
         if self._close_timer:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 
-LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "asyncssh").split(","))
+LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "fast,asyncssh").split(","))
 """The data paths on which the whole suite runs, one after the other."""
 
 START_TIMEOUT: Final = 30.0
@@ -134,8 +134,12 @@ class Server:
             environment=clients.bare_environment(),
             directory=ROOT,
         )
-        # The line that tells both addresses comes once it accepts.
-        self.process.wait_stderr(rf"\b{self.port}\b.*\b{self.metrics_port}\b.*\n", START_TIMEOUT)
+        try:  # the line that tells both addresses comes once it accepts
+            ready = rf"\b{self.port}\b.*\b{self.metrics_port}\b.*\n"
+            self.process.wait_stderr(ready, START_TIMEOUT)
+        except BaseException:
+            self.process.kill()
+            raise
 
     # What it is and does
 
@@ -184,7 +188,11 @@ class Server:
     ) -> None:
         """Return once the metric has exactly the value `wanted`."""
         what = f"{name}{labels or ''} == {wanted:g}"
-        wait_until(lambda: self.metrics().value(name, **labels) == wanted, what, timeout)
+        try:
+            wait_until(lambda: self.metrics().value(name, **labels) == wanted, what, timeout)
+        except AssertionError as error:
+            error.add_note("\n".join(str(client) for client in self._clients))
+            raise
 
     def wait_sessions(self, **counts: int) -> None:
         """Return once there are so many sessions of each mode: `wait_sessions(subscribe=3)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
+
+SSH_FAILED = 255
+"""What ssh itself exits with when the server refuses its request."""
 
 MISTAKES = [
     ("frobnicate", "frobnicate"),
@@ -43,12 +47,12 @@ MISTAKES = [
     ("pub /x", "/x"),
     ("pub x/", "x/"),
     ("pub 'a b'", "a b"),
-    ("pub 'x", "'"),
+    ("pub 'x", "quot"),
     ("pub a%2fb", "a%2fb"),
     ("pub " + "x" * 65, "x" * 20),
-    ("pub " + "/".join(["abcdefg"] * 40), "abcdefg"),
+    ("pub " + "/".join(["abcdefg"] * 40), "319 bytes"),
     ("pub '*'", "*"),
-    ("pub 'logs/**'", "**"),
+    ("pub 'alice/**'", "*"),
     ("pub Alice/x", "Alice"),
 ]
 
@@ -79,12 +83,15 @@ def test_control_characters_are_not_echoed(server: Server, name: str) -> None:
     assert client.text[:-1].isprintable()
 
 
-def test_command_that_is_not_text_is_refused(server: Server) -> None:
-    """Bytes that are no UTF-8 are a usage error like any other."""
-    client = server.ssh("alice", b"pub caf\xe9".decode(errors="surrogateescape"), stdin=HELD)
+def test_command_that_is_not_text_is_refused(server: Server, lane: str) -> None:
+    """A name that is no UTF-8 is a bad name like any other; asyncssh itself refuses the request."""
+    client = server.ssh("alice", os.fsdecode(b"pub caf\xe9"), stdin=HELD)
 
-    assert client.wait() == Status.USAGE
-    assert len(client.lines) == 1
+    # The command is not repeated where this fails: pytest-xdist cannot carry what is no UTF-8.
+    status = client.wait()
+    assert status == (Status.USAGE if lane == "fast" else SSH_FAILED)
+    lines = len(client.lines)
+    assert lines == 1
 
 
 @pytest.mark.parametrize(
@@ -95,14 +102,17 @@ def test_command_that_is_not_text_is_refused(server: Server) -> None:
     ],
 )
 def test_weak_key_is_refused(start_server: StartServer, kind: Sequence[str]) -> None:
-    """Keys that can be forged do not log in, even where a free name could be claimed."""
+    """Keys that can be forged do not log in, even under a free name; the next key still may."""
     server = start_server()
-    options = ("-o", "RequiredRSASize=1024", "-o", "PubkeyAcceptedAlgorithms=+ssh-dss,ssh-rsa")
+    weak = ("RequiredRSASize=1024", "PubkeyAcceptedAlgorithms=+ssh-dss,ssh-rsa", "LogLevel=INFO")
+    options = [word for option in weak for word in ("-o", option)]
     client = server.ssh("alice", "whoami", kind=kind, options=options)
 
     assert client.wait() == Status.NO_CONNECTION
-    assert "denied" in client.text.lower()
+    assert "Permission denied" in client.text
     assert server.metrics().value("pipe_sessions_ended_total") == 0
+    options += ["-i", str(server.keys.openssh("alice", kind))]
+    assert server.ssh("alice", "whoami", options=options).wait() == Status.OK
 
 
 @pytest.mark.parametrize("kind", [("rsa", "2048"), ("ecdsa", "256")], ids="-".join)

@@ -146,7 +146,7 @@ def test_sessions_of_one_connection_are_independent(server: Server) -> None:
     with tempfile.TemporaryDirectory() as directory:
         shared = ("-o", f"ControlPath={directory}/socket")
         master = server.ssh("alice", "", options=(*shared, "-M", "-N"))
-        wait_until(Path(directory, "socket").exists, "the master's socket")
+        wait_until(Path(directory, "socket").exists, "the shared connection's socket")
         readers = [server.ssh("alice", "sub one", options=shared) for _ in range(2)]
         server.wait_sessions(subscribe=2)
         bad = server.ssh("alice", "sub //", options=shared)
@@ -157,14 +157,14 @@ def test_sessions_of_one_connection_are_independent(server: Server) -> None:
         assert server.metrics().value("pipe_connections") == 1
         assert [sha256(reader.stdout.data) for reader in readers] == [sha256(data)] * 2
 
-        [survivor] = [server.ssh("alice", "sub two", options=shared)]
+        survivor = server.ssh("alice", "sub two", options=shared)
         server.wait_sessions(subscribe=1)
-        doomed = server.ssh("alice", "pub three", stdin=HELD, options=shared)
-        server.wait_waiting()
-        doomed.kill()
-        server.wait_waiting(0)
+        quitter = server.ssh("alice", "pub -t 100ms three", options=shared)
+        assert quitter.wait() == Status.TIMEOUT
         assert survivor.running
         assert master.running
+        master.kill()
+        assert survivor.wait() == Status.NO_CONNECTION
 
 
 def test_stalled_session_does_not_hold_its_neighbours(server: Server) -> None:
@@ -173,7 +173,7 @@ def test_stalled_session_does_not_hold_its_neighbours(server: Server) -> None:
     with tempfile.TemporaryDirectory() as directory:
         shared = ("-o", f"ControlPath={directory}/socket")
         server.ssh("alice", "", options=(*shared, "-M", "-N"))
-        wait_until(Path(directory, "socket").exists, "the master's socket")
+        wait_until(Path(directory, "socket").exists, "the shared connection's socket")
         stalled = server.ssh("alice", "sub flood", options=shared, reading=False)
         reader = server.ssh("alice", "sub calm", options=shared)
         server.wait_sessions(subscribe=2)

@@ -36,9 +36,10 @@ from asyncssh.packet import SSHPacket
 
 from pipe.settings import Lane
 from pipe.ssh.connection import Connection
+from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
 from pipe.ssh.lane.outbox import READ_BYTES
-from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, LanePort
+from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -75,13 +76,6 @@ _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
 _GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
-
-
-class _NoEnvironment(dict[bytes, bytes]):
-    """Where asyncssh may put what clients ask it to set: nobody needs it, so nothing is kept."""
-
-    def __setitem__(self, name: bytes, value: bytes) -> None:
-        """Forget it."""
 
 
 class BufferReader(asyncio.BufferedProtocol):
@@ -122,6 +116,23 @@ class BufferReader(asyncio.BufferedProtocol):
 class LaneConnection(Connection):
     """A connection whose streams bypass asyncssh."""
 
+    __slots__ = (
+        "_alive",
+        "_buffer",
+        "_flush_due",
+        "_frames",
+        "_input",
+        "_kexinit_timer",
+        "_opener",
+        "_outbox",
+        "_packets",
+        "_reading_paused",
+        "_reads_into_buffer",
+        "_start",
+        "_turn_scheduled",
+        "lane_ports",
+    )
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -154,10 +165,33 @@ class LaneConnection(Connection):
         gcm = (GCMEncryption, Opener, Sealer)
         return isinstance(self._recv_encryption, gcm) and isinstance(self._send_encryption, gcm)
 
+    def create_server_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> LaneChannel:
+        """Make a session's channel: bytes, no line editor."""
+        longest = max_pktsize or self._max_pktsize
+        self._update_recv_pktlen(longest)
+        return LaneChannel(
+            self,
+            self._loop,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=encoding,
+            errors=errors,
+            window=window or self._window,
+            max_pktsize=longest,
+        )
+
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path: the lane's where this connection is on it."""
-        channel._env = _NoEnvironment()
-        if self._opener is None:
+        if self._opener is None or not self._uses_gcm():
             return super().make_port(session, channel)
         return LanePort(session, channel, self, self._service.router, self._service.settings.buffer)
 
@@ -253,6 +287,8 @@ class LaneConnection(Connection):
             and self._recv_handler == self._recv_pkthdr
         ):
             self._opener = self._recv_encryption = Opener.adopt(encryption)
+            if self._uses_gcm():
+                self._stay_with_gcm()
             self._input, self._inpbuf = self._inpbuf + self._rest(), b""
             return True
         return False
@@ -322,6 +358,8 @@ class LaneConnection(Connection):
         if port is None:
             return False
         self._alive = True
+        if packet[0] < MIN_PADDING_BYTES:
+            raise asyncssh.ProtocolError("Bad padding length")  # it would go on to all readers
         if kind == MSG_CHANNEL_DATA:
             return DATA_OFFSET + number + packet[0] == length and port.receive(packet, number)
         self._start_rekey_if_due()
@@ -420,9 +458,18 @@ class LaneConnection(Connection):
                 KEXINIT_PATIENCE_SECONDS, self._wait_no_longer
             )
 
+    def _stay_with_gcm(self) -> None:
+        """Agree to nothing else in this and later key exchanges: the lane's ports rely on it."""
+        self._enc_algs = [name for name in self._enc_algs if name in _GCM_CIPHERS]
+
     def _wait_no_longer(self) -> None:
         if self._transport is not None:
             super()._send_kexinit()
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        """Finish a key exchange; what was signed in it is needed no more."""
+        self._client_kexinit = self._server_kexinit = b""
+        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""
@@ -430,7 +477,7 @@ class LaneConnection(Connection):
         if pkttype == MSG_KEXINIT and not self._session_id and timer and not self._server_kexinit:
             timer.cancel()
             if _offers_gcm(packet):
-                self._enc_algs = [name for name in self._enc_algs if name in _GCM_CIPHERS]
+                self._stay_with_gcm()
             super()._send_kexinit()
         return super().process_packet(pkttype, pktid, packet)
 

@@ -72,9 +72,9 @@ class LanePort(Port):
         buffer: int,
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)
-        self._queue: deque[Chunk] = deque()
+        self._queue: deque[Chunk] | None = None  # made when it is needed: most readers keep up
         self._queued = 0
-        self._reading = True
+        self._reading = False  # until the session has been told what to do with what comes
         self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
         if self._number is not None:
@@ -101,7 +101,8 @@ class LanePort(Port):
             return False
         channel._recv_window -= size
         data = memoryview(packet)[DATA_OFFSET : DATA_OFFSET + size]
-        self._feed(Chunk(data, packet))
+        # A packet that names channel 0 can go on as it is to all readers whose channel is 0, too.
+        self._feed(Chunk(data, None if self._number else packet))
         if self._reading and channel._recv_window * 2 < channel._init_recv_window:
             self._open_window()
         return True
@@ -155,19 +156,22 @@ class LanePort(Port):
     def _enqueue(self, chunk: Chunk) -> None:
         if self._channel._send_state != "open":
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(chunk)
         self._queued += chunk.size
+        self.pump()
         if self._queued >= self._buffer:
             self._full = True
             self._update()
-        else:
-            self.pump()
 
     def pump(self) -> None:
         """Send from the queue what the window and the connection allow now."""
         channel = self._channel
         queue = self._queue
         while queue and channel._send_window and not self._connection.blocked:
+            if channel._send_state != "open":
+                return  # what is queued now never arrives
             chunk = queue[0]
             most = min(channel._send_window, self._most)
             if chunk.size > most:
@@ -207,7 +211,9 @@ class LanePort(Port):
 
     def emptied(self) -> None:
         """The channel's buffer or the queue has become empty; it counts when both are."""
-        if not self._queue:
+        if self._queue:
+            self.pump()  # the text before it has left some of the window
+        else:
             super().emptied()
 
     def connection_changed(self) -> None:
