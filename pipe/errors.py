@@ -85,6 +85,8 @@ class Ending(enum.Enum):
     STUCK = ("stuck", Outcome.CUT)
     """A session that had been cut did not go."""
     SHUTDOWN = ("shutdown", Outcome.SHUTDOWN)
+    UNAVAILABLE = ("unavailable", Outcome.UNAVAILABLE)
+    """Nobody could be logged in, as the accounts database did not answer."""
     FAILED = ("failed", Outcome.FAILED)
     """A fault of the server's own; its log has the trace."""
 

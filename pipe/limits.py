@@ -154,5 +154,3 @@ class Limits(BaseModel):
         default=20,
         description="log lines of one kind per second, so that a flood cannot fill the disk",
     )
-
-

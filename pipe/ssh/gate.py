@@ -51,7 +51,16 @@ class Visit:
         gate: where it entered; None for one that no gate counts.
     """
 
-    __slots__ = ("_gate", "cut", "delivered", "holders", "received", "sessions", "source", "trusted")
+    __slots__ = (
+        "_gate",
+        "cut",
+        "delivered",
+        "holders",
+        "received",
+        "sessions",
+        "source",
+        "trusted",
+    )
 
     def __init__(self, source: str, *, trusted: bool = True, gate: Gate | None = None) -> None:
         self.source = source

@@ -21,7 +21,7 @@ from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.commands import Asker, answer, input_limit
 from pipe.durations import format_duration
-from pipe.errors import Outcome, PipeError
+from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
 from pipe.members import Member, Mode
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
@@ -33,6 +33,7 @@ from pipe.ssh.stall import StallClock
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
     from pipe.members import Receipt
+    from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
     from pipe.ssh.connection import Connection
@@ -103,6 +104,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._orphaned = False
+        self._bucket: Bucket | None = None  # while it publishes at a limited rate
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -218,10 +220,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
             exists=name in router,
             lost=self._lost,
         )
+        self._service.open_topic(name, self._connection.visit.holders)
         self.port.bind(self.member)
         if isinstance(request, Subscribe):
             self._discard_input()
         else:
+            self._bucket = self._service.rates.join(self.caller.user, self._loop.time())
+            if self._bucket:
+                self._intake.throttle(self._bucket)
             empty = isinstance(request, Publish) and request.empty
             self._intake.bind(self.member, request.framing, empty=empty)
             self._say_how_to_reach(request, name)
@@ -384,7 +390,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._orphaned:
             self._close()
         elif self._close_timer is None:
-            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
+            self._close_timer = self._loop.call_later(
+                CLOSE_TIMEOUT_SECONDS, self._connection.cut_off, Ending.STUCK
+            )
 
     def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
         if self._state in {State.ENDING, State.CLOSED}:
@@ -414,6 +422,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
+        if self._bucket:
+            self._bucket = None
+            self._service.rates.leave(self.caller.user, self._loop.time())
         # At once, so that nothing reaches those who were here by this session's leave.
         with self._service.router.at_once():
             if self._pass:
@@ -442,7 +453,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _close(self, exc: Exception | None = None) -> None:
         if self._orphaned:
             self._service.orphans -= 1
-        outcome = self._outcome or Outcome.LEFT
+        outcome = self._outcome or self._connection.why_ended(exc).outcome
         self._state = State.CLOSED
         if self._close_timer:
             self._close_timer.cancel()
@@ -460,6 +471,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         seconds = self._loop.time() - self._opened_at
         member = self.member
         if member:
+            self._connection.visit.received += member.received_bytes
+            self._connection.visit.delivered += member.accepted_bytes
             self._service.metrics.sessions_ended.labels(member.mode.value, outcome.label).inc()
             self._service.metrics.session_duration.labels(member.mode.value).observe(seconds)
         log.info(
