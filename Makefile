@@ -12,6 +12,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 MODULE_LINES := 550
 EXTRA_CODE = $(wildcard loadtest)
+LOCUST_SHAPE ?= steady
+LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -51,8 +53,8 @@ bench: $(VENV)/.dev ssh-programs ## measure against the baselines
 bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
 	$(BIN)/python -m loadtest.bench --quick $(ARGS)
 
-load: $(VENV)/.load ## put the server under load with locust
-	$(BIN)/locust -f loadtest/locustfile.py $(ARGS)
+load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
+	LOCUST_SHAPE=$(LOCUST_SHAPE) $(BIN)/locust -f loadtest/locustfile.py $(LOAD_ARGS) $(ARGS)
 
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
@@ -98,12 +100,17 @@ $(VENV)/.load: $(VENV)/.base requirements/load.lock
 $(BIN)/uv: | $(VENV)/.created
 	@$(PIP) install 'uv>=0.9,<1'
 
-# The tests and the benchmark drive real clients, and sshd is one of the benchmark's baselines.
+# The tests and the benchmark drive real clients, sshd is one of the benchmark's baselines, and a
+# real Prometheus evaluates the dashboard.
 ssh-programs:
 	@export PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
 	command -v ssh >/dev/null || missing="$$missing openssh-client"; \
 	command -v dbclient >/dev/null || missing="$$missing dropbear-bin"; \
 	command -v sshd >/dev/null || missing="$$missing openssh-server"; \
+	command -v plink >/dev/null || missing="$$missing putty-tools"; \
+	{ command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || \
+		missing="$$missing postgresql"; \
+	command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	[ -z "$$missing" ] || $(call apt_install,$$missing)
 
 # Installs Debian packages where that is possible without a question, or says which are needed.

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from pipe.members import Statistics
 
+COMMAND_MODE = "command"
+"""The ``mode`` label of a session that only answers, beside those of `pipe.members.Mode`."""
+
 LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed")
 """accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login."""
 
@@ -125,10 +128,10 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=self.registry,
         )
-        for mode in Mode:
-            self.session_duration.labels(mode.value)
+        for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
+            self.session_duration.labels(mode)
             for outcome in Outcome:
-                self.sessions_ended.labels(mode.value, outcome.label)
+                self.sessions_ended.labels(mode, outcome.label)
         for result in LOGIN_RESULTS:
             self.logins.labels(result)
         for reason in REFUSALS:

@@ -234,7 +234,7 @@ class Router:
                     if reader is not skipped:
                         self._hand(reader, chunk)
             else:
-                chosen = self._in_turn(member, topic)
+                chosen = topic.take_turn(member)
                 if chosen:
                     self._hand(chosen, chunk)
         finally:
@@ -251,7 +251,7 @@ class Router:
         topic = member.topic
         if topic is None or member.ended or not records:
             return
-        readers = self._turns(member, topic) if member.dispatch is Dispatch.ROUND_ROBIN else []
+        readers = topic.turns(member) if member.dispatch is Dispatch.ROUND_ROBIN else []
         if len(readers) <= 1:
             self.publish(member, make(b"".join(records)))
             return
@@ -280,21 +280,6 @@ class Router:
         sink.write(chunk)
         if reader.awaited_by:
             self._check_marks(reader)
-
-    def _in_turn(self, member: Member, topic: Topic) -> Member | None:
-        """The reader whose turn it is; the publisher itself is passed over unless it replays."""
-        for _ in range(len(topic.sinks)):
-            topic.turn %= len(topic.sinks)
-            reader = topic.sinks[topic.turn]
-            topic.turn += 1
-            if reader.joined and (reader is not member or member.replay):
-                return reader
-        return None
-
-    def _turns(self, member: Member, topic: Topic) -> list[Member]:
-        """All readers in the order of their turns."""
-        sinks = topic.sinks[topic.turn :] + topic.sinks[: topic.turn]
-        return [other for other in sinks if other.joined and (other is not member or member.replay)]
 
     # -- ends -----------------------------------------------------------------------------------
 
@@ -410,15 +395,8 @@ class Router:
             self._check_marks(reader)
         self._settle()
 
-    def hold(self) -> None:
-        """Pause all publishers, those that come later too, until `let_go`."""
-        self._set_held(held=True)
-
-    def let_go(self) -> None:
-        """Let go on those that nothing else pauses."""
-        self._set_held(held=False)
-
-    def _set_held(self, *, held: bool) -> None:
+    def hold(self, *, held: bool) -> None:
+        """Pause all publishers, those that come later too; or undo it."""
         self.held = held
         self._changed.update(dict.fromkeys(self._topics.values()))
         self._settle()

@@ -52,9 +52,9 @@ async def watch_memory(
             figures = {"resident_mib": resident // MIB, "alarm_mib": threshold // MIB}
             if alarm.active:
                 log.warning("memory is short: publishers are paused", **figures)
-                service.router.hold()
+                service.router.hold(held=True)
             else:
                 log.warning("memory is free again: publishers go on", **figures)
-                service.router.let_go()
+                service.router.hold(held=False)
         if alarm.active:
             await asyncio.to_thread(give_back_memory)

@@ -12,7 +12,7 @@ from pipe.commands.asker import Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
-from pipe.commands.ls import ls
+from pipe.commands.ls import list_topics
 from pipe.commands.whoami import whoami
 from pipe.requests import (
     AddKey,
@@ -49,7 +49,7 @@ async def answer(request: Answerable, service: Service, asker: Asker) -> str:
     """
     match request:
         case List():
-            return await ls(service, asker.caller, request.pattern, as_json=request.json)
+            return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
         case WhoAmI():
             return whoami(asker.caller, asker.address, service.settings, as_json=request.json)
         case Explain():

@@ -41,7 +41,12 @@ async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
             }
             for key in keys
         )
-    return table(
+    known = any(key.fingerprint == caller.fingerprint for key in keys)
+    elsewhere = (
+        f"you logged in with {caller.fingerprint}, which is not kept here: it is in a certificate, "
+        "or in a file of the operator's\n"
+    )
+    listing = table(
         ("FINGERPRINT", "TYPE", "ADDED", "LAST USED", "COMMENT"),
         [
             (
@@ -54,6 +59,7 @@ async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
             for key in keys
         ],
     )
+    return listing if known else listing + elsewhere
 
 
 async def add_key(service: Service, asker: Asker) -> str:

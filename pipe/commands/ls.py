@@ -31,7 +31,9 @@ class Row(NamedTuple):
     clogged_seconds: float | None
 
 
-async def ls(service: Service, caller: Caller, pattern: str | None, *, as_json: bool) -> str:
+async def list_topics(
+    service: Service, caller: Caller, pattern: str | None, *, as_json: bool
+) -> str:
     """Answer with a table, or with one JSON object per line.
 
     Without a pattern: the caller's own topics, public ones, and those that are shared with the

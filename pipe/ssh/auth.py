@@ -24,7 +24,6 @@ from pipe.quotas import Resource
 from pipe.ssh.penalties import Offence
 from pipe.ssh.restricted import RestrictedSession
 from pipe.ssh.session import Session
-from pipe.store import check_key_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -143,13 +142,8 @@ class Peer(asyncssh.SSHServer):
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether this key, if it signs, would log in under this name."""
-
-        async def question() -> None:
-            check_key_type(key)
-            address = self._connection.peer_address
-            await self._logins.welcome(username, key.public_data, address)
-
-        return await self._ask(question)
+        address = self._connection.peer_address
+        return await self._ask(lambda: self._logins.welcome(username, key.public_data, address))
 
     async def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
         """Whether certificates by this CA count."""

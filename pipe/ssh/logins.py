@@ -18,7 +18,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import asyncssh
 import structlog
 
 from pipe.errors import AccessDenied, StartError, UsageError
@@ -29,14 +28,13 @@ from pipe.ssh.files import WatchedFile
 from pipe.ssh.key_files import KeyFiles
 from pipe.ssh.signatures import (
     SIGNATURE_ALGORITHMS,
+    check_key,
     fingerprint_of,
-    import_key,
     is_certificate,
-    is_key,
     name_of,
     public_line,
 )
-from pipe.store import check_key_type, read_public_key
+from pipe.store import read_public_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,14 +101,10 @@ class Logins:
             PipeError: it is refused; an empty sentence is not worth a word.
         """
         parse_user(user)
-        name = name_of(blob)
-        if is_certificate(name):
+        if is_certificate(name_of(blob)):
             await self._judge(user, read_certificate(blob), address)
-        elif not is_key(name):
-            raise AccessDenied(
-                f"keys of type {quoted(name)} are not accepted: "
-                "make a new key with: ssh-keygen -t ed25519"
-            )
+        else:
+            check_key(blob)
         if signature and name_of(signature) not in SIGNATURE_ALGORITHMS:
             raise AccessDenied(
                 f"signatures of type {quoted(name_of(signature))} are not accepted: use a newer "
@@ -129,10 +123,7 @@ class Logins:
             now=time.time(),
             authorities=await self._trusted(),
         )
-        try:
-            check_key_type(import_key(certificate.key))
-        except asyncssh.KeyImportError as error:
-            raise AccessDenied("the certificate is damaged") from error
+        check_key(certificate.key)
         return restrictions
 
     async def _trusted(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
 from pipe.members import Member, Mode
+from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import Help, Pipe, Publish, Subscribe, parse
 from pipe.ssh.collector import Collector
@@ -59,6 +60,14 @@ MAX_ORPHANS = 256
 """Streams of clients that sent an end of file and hung up before slow readers had taken
 everything: each holds at most a window, so together they stay below 256 MiB.  Beyond that such
 a stream is broken."""
+
+
+_MODES = {
+    Publish: Mode.PUBLISH.value,
+    Subscribe: Mode.SUBSCRIBE.value,
+    Pipe: Mode.PIPE.value,
+}
+"""The ``mode`` label of a session, also of one that was refused its topic."""
 
 
 class State(enum.Enum):
@@ -159,6 +168,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._serve(self._request)
         except PipeError as error:
             self.fail(error)
+        except Exception:
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     def _serve(self, request: Request) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
@@ -179,7 +191,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            log.exception("command failed", user=self.caller.user)
+            log.exception("session failed", user=self.caller.user)
             self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     async def _collect_input(self, limit: int) -> bytes:
@@ -473,8 +485,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if member:
             self._connection.visit.received += member.received_bytes
             self._connection.visit.delivered += member.accepted_bytes
-            self._service.metrics.sessions_ended.labels(member.mode.value, outcome.label).inc()
-            self._service.metrics.session_duration.labels(member.mode.value).observe(seconds)
+        mode = _MODES.get(type(self._request), COMMAND_MODE)
+        self._service.metrics.sessions_ended.labels(mode, outcome.label).inc()
+        self._service.metrics.session_duration.labels(mode).observe(seconds)
         log.info(
             "session ended",
             user=self.caller.user,

@@ -1,8 +1,8 @@
 """Which keys, certificates and signatures are looked at at all, by their names in the protocol.
 
 asyncssh tries every kind that it knows, and does so before it asks whether anybody wants it: a
-certificate by an unknown CA is verified first, whatever that costs.  So `pipe.ssh.auth` asks here
-before asyncssh sees a key.
+certificate by an unknown CA is verified first, whatever that costs, and an impossible key ends in
+an internal error.  So `pipe.ssh.logins` looks here before asyncssh sees a key.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 
-import asyncssh
+from asyncssh.public_key import decode_ssh_public_key
+from cryptography.exceptions import UnsupportedAlgorithm
 
-from pipe.store.keys import ALLOWED_TYPES
+from pipe.errors import UsageError
+from pipe.names import quoted
+from pipe.store.keys import ALLOWED_TYPES, check_key_type
 
 SIGNATURE_ALGORITHMS = (
     "ssh-ed25519",
@@ -41,11 +44,6 @@ def name_of(blob: bytes) -> str:
     return blob[4 : 4 + length].decode("ascii", "replace")
 
 
-def is_key(name: str) -> bool:
-    """Whether this is the type of a plain public key that may log in."""
-    return name in ALLOWED_TYPES
-
-
 def is_certificate(name: str) -> bool:
     """Whether this is the type of a certificate for a key that may log in."""
     return _CERTIFICATE in name and certified_type(name) in ALLOWED_TYPES
@@ -67,10 +65,20 @@ def public_line(blob: bytes) -> str:
     return f"{name_of(blob)} {base64.b64encode(blob).decode()}"
 
 
-def import_key(blob: bytes) -> asyncssh.SSHKey:
-    """Read a public key.
+def check_key(blob: bytes) -> None:
+    """Check that these bytes are a public key, and one that may log in.
 
     Raises:
-        asyncssh.KeyImportError: It is none.
+        UsageError: They are not; one sentence says why.
     """
-    return asyncssh.import_public_key(public_line(blob))
+    name = name_of(blob)
+    if name not in ALLOWED_TYPES:
+        raise UsageError(
+            f"keys of type {quoted(name)} are not accepted: "
+            "make a new key with: ssh-keygen -t ed25519"
+        )
+    try:
+        key = decode_ssh_public_key(blob)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError("the key is damaged") from error
+    check_key_type(key)

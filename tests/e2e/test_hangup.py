@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 SENT = noise(3 * MIB + 512 * KIB)
-"""More than a reader's ssh and the server's buffer for it take (2 MiB and 1 MiB), so that the rest waits at
-the publisher's end; and less than these and the publisher's window, so that it can be sent."""
+"""More than a reader's ssh and the server's buffer for it take (2 MiB and 1 MiB), so that the rest
+waits at the publisher's end; less than these and the publisher's window, so that it can be sent."""
 
 
 @pytest.mark.parametrize("hang_up", ["channel", "connection"])

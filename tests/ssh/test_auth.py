@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncssh
 import pytest
 import pytest_asyncio
-from asyncssh.packet import MPInt, String
+from asyncssh.constants import MSG_CHANNEL_REQUEST
+from asyncssh.packet import Boolean, MPInt, String
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipe.store import read_public_key
@@ -433,10 +434,22 @@ async def test_subsystems_are_refused(closed: Service) -> None:
         await refused(closed, ask)
 
 
-async def test_agent_is_not_forwarded(closed: Service) -> None:
-    """A client that offers its agent or its display is served, without either."""
+async def test_agent_is_not_forwarded(
+    closed: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that offers its agent is served, and no socket is made for it."""
+    temporary = tmp_path / "data"
+    before = children(temporary)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     async with await connect(closed, "alice", ALICES) as connection:
-        for _ in range(2):  # the first request for the agent comes with the first session
-            assert "alice" in await run(connection, "whoami")
+        process = await connection.create_process("pub inbox")
+        wanted = String("auth-agent-req@openssh.com"), Boolean(False)
+        process.channel.send_packet(MSG_CHANNEL_REQUEST, *wanted)
+        assert "alice" in await run(connection, "whoami")
+        assert children(temporary) == before
+
+
+async def test_display_is_not_forwarded(closed: Service) -> None:
+    """A client that offers its display is told no."""
     ask = partial(open_session, command="whoami", x11_forwarding=True, x11_display="127.0.0.1:9")
     await refused(closed, ask)

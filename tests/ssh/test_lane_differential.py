@@ -6,6 +6,7 @@ every packet that comes back, the reason for a disconnect, and how many packets 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -19,6 +20,7 @@ from tests.ssh.wire import (
     MSG_UNKNOWN,
     Disconnect,
     Received,
+    Recorder,
     Wire,
     adjust,
     close,
@@ -30,6 +32,8 @@ from tests.ssh.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from pipe.chunks import Chunk
 
 WINDOW = 65_536
 """Bytes, the least that the server can be set to: so that it is opened again and again."""
@@ -96,7 +100,7 @@ async def play(
         [event for event in wire.events if event[1] != "closed"],
         {n: [event for number, event in wire.events if number == n] for n in range(CHANNELS)},
         list(wire.client.received),
-        wire.client.disconnect,
+        wire.client.goodbye,
         lost,
     )
     await wire.finish()
@@ -156,7 +160,7 @@ async def test_every_single_cut_through_rekeying() -> None:
     assert not expected.lost
     assert expected.events[0][0] == b"before"
     assert len(expected.order) == 5
-    for position in range(0, size + 1):
+    for position in range(size + 1):
         seen, _ = await play(Lane.FAST, REKEYED, [position])
         assert seen == expected, f"cut at {position}"
 
@@ -201,8 +205,10 @@ bad = (
 
 
 def without_what_follows_a_close(steps: list[bytes]) -> list[bytes]:
-    """Leave out what depends on whether the loop has turned since: asyncssh forgets a closed
-    channel a turn later, and words its complaint accordingly."""
+    """Leave out what depends on whether the loop has turned since.
+
+    asyncssh forgets a closed channel a turn later, and words its complaint accordingly.
+    """
     closed: set[bytes] = set()
     kept = []
     for step in steps:
@@ -251,7 +257,7 @@ async def test_any_stream_with_rekeying(steps: list[Step], positions: list[int])
 
 @pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes256-ctr"])
 async def test_other_ciphers_take_asyncsshs_path(cipher: str) -> None:
-    """A connection that the lane cannot serve has the same effect, through asyncssh's own parser."""
+    """What the lane cannot serve has the same effect, through asyncssh's own parser."""
     expected, size = await play(Lane.ASYNCSSH, SHORT, ciphers=[cipher])
     for positions in ([], range(size), [size // 2]):
         assert (await play(Lane.FAST, SHORT, positions, ciphers=[cipher]))[0] == expected
@@ -259,7 +265,10 @@ async def test_other_ciphers_take_asyncsshs_path(cipher: str) -> None:
 
 async def test_different_ciphers_in_the_two_directions() -> None:
     """A client that wants AES-GCM in one direction only is served as well, on asyncssh's path."""
-    for pair in (("aes128-gcm@openssh.com", "aes256-ctr"), ("aes256-ctr", "aes128-gcm@openssh.com")):
+    for pair in (
+        ("aes128-gcm@openssh.com", "aes256-ctr"),
+        ("aes256-ctr", "aes128-gcm@openssh.com"),
+    ):
         wire = Wire(Lane.FAST)
         wire.client.offer(*[[name] for name in pair])
         await wire.log_in()
@@ -302,6 +311,11 @@ async def test_rekeying_from_another_cipher_to_aes_gcm() -> None:
     await wire.finish()
 
 
+def forward(target: Recorder, _source: Recorder, chunk: Chunk) -> None:
+    """Write a chunk to another session, as the router does."""
+    target.port.write(chunk)
+
+
 async def test_channel_number_of_the_sender_is_not_the_readers() -> None:
     """What comes on one channel goes out under the reader's own number, whatever both are."""
     for sender in (0, 1):
@@ -309,7 +323,7 @@ async def test_channel_number_of_the_sender_is_not_the_readers() -> None:
             source, target = await Wire.ready(Lane.FAST), await Wire.ready(Lane.FAST)
             await source.open(2)
             await target.open(first=reader)
-            source.on_chunk = lambda _, chunk, port=target.sessions[0].port: port.write(chunk)
+            source.on_chunk = partial(forward, target.sessions[0])
             source.client.send(data(sender, b"hello"))
             await source.settle()
             await target.settle()

@@ -271,7 +271,7 @@ class Client(asyncssh.SSHClientConnection):
         return [number.get_uint32() for number in numbers if number.get_uint32() == channel]
 
     @property
-    def disconnect(self) -> Disconnect | None:
+    def goodbye(self) -> Disconnect | None:
         """Why the server has ended the connection, if it said so."""
         for body in self.of_kind(MSG_DISCONNECT):
             packet = SSHPacket(body)
@@ -668,4 +668,3 @@ def client_options(ciphers: Sequence[str]) -> asyncssh.SSHClientConnectionOption
         encryption_algs=list(ciphers),
         mac_algs=["hmac-sha2-256-etm@openssh.com"],
     )
-

@@ -1,0 +1,118 @@
+"""``ls``: who sees which topic, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipe.commands import ls as ls_module
+from pipe.members import Mode
+
+if TYPE_CHECKING:
+    from tests.sessions import People
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates are not what these tests are about."""
+    monkeypatch.setattr(ls_module, "RATE_INTERVAL_SECONDS", 0.001)
+
+
+async def topics(
+    people: People, user: str, command: str = "ls", *, admin: bool = False
+) -> list[str]:
+    """The names in the first column."""
+    text = await people.run(user, command, admin=admin)
+    return [line.split()[0] for line in text.splitlines()[1:]]
+
+
+async def test_who_sees_what(people: People) -> None:
+    """Own topics, public ones and shared ones are seen, own ones first, and no others."""
+    people.on("alice", Mode.SUBSCRIBE, "mine")
+    people.on("alice", Mode.SUBSCRIBE, "alice/deep/er")
+    people.on("bob", Mode.SUBSCRIBE, "his")
+    people.on("bob", Mode.SUBSCRIBE, "listed", "alice")
+    people.on("bob", Mode.SUBSCRIBE, "aa-readable")
+    people.on("bob", Mode.SUBSCRIBE, "writable")
+    people.on("bob", Mode.SUBSCRIBE, "public/open")
+    people.on("bob", Mode.SUBSCRIBE, "public/closed", "carol")
+    await people.run("bob", "grant aa-readable alice --read")
+    await people.run("bob", "grant writable alice --write")
+
+    assert await topics(people, "alice") == [
+        "alice/deep/er",
+        "mine",
+        "bob/aa-readable",
+        "bob/listed",
+        "bob/writable",
+        "public/open",
+    ]
+    assert await topics(people, "alice", "ls 'bob/*'") == [
+        "bob/aa-readable",
+        "bob/listed",
+        "bob/writable",
+    ]
+    assert await topics(people, "alice", "ls mine") == ["mine"]
+    assert await topics(people, "carol") == ["public/closed", "public/open"]
+
+
+async def test_admin_sees_all_who_asks(people: People) -> None:
+    """An admin sees every space with `ls '**'`, and is not bothered with them otherwise."""
+    people.on("alice", Mode.SUBSCRIBE, "mine")
+    people.on("bob", Mode.SUBSCRIBE, "public/closed", "carol")
+
+    assert await topics(people, "boss", "ls '**'", admin=True) == ["alice/mine", "public/closed"]
+    assert await people.run("boss", "ls", admin=True) == (
+        "no topics; make one: ssh -p 2222 example.org pub NAME\n"
+    )
+    assert await topics(people, "boss", "ls '**'") == []
+
+
+async def test_table_is_aligned_and_says_who_waits(people: People) -> None:
+    """Columns line up; the owner learns who waits and who is clogged, for how long, by name."""
+    await people.run("alice", "grant build bob carol")
+    waiting = people.on("bob", Mode.PUBLISH, "alice/build")
+    text = await people.run("alice", "ls")
+    header, row = text.splitlines()
+    assert row.index("1") == header.index("PUB")
+    assert row.endswith("  bob waiting")
+    people.on("carol", Mode.SUBSCRIBE, "alice/build", bound=2048)
+    assert waiting.source
+    waiting.source.send(b"x" * 3000)
+    [_, row] = (await people.run("alice", "ls")).splitlines()
+    assert row.endswith("  carol clogged for 0s")
+    assert "2.9 KiB" in row
+
+    [_, row] = (await people.run("bob", "ls")).splitlines()
+    assert row.endswith("  1 reader clogged for 0s")
+    assert "carol" not in row
+
+
+async def test_for_programs(people: People) -> None:
+    """`ls --json` has one object a line, and none where there is no topic."""
+    assert await people.run("alice", "ls --json") == ""
+    people.on("alice", Mode.PUBLISH, "build")
+    [row] = map(json.loads, (await people.run("alice", "ls --json")).splitlines())
+
+    assert row == {
+        "topic": "alice/build",
+        "publishers": 1,
+        "subscribers": 0,
+        "pipes": 0,
+        "waiting": 1,
+        "clogged": 0,
+        "clogged_seconds": None,
+        "in_bytes_per_second": 0,
+        "out_bytes_per_second": 0,
+        "in_bytes": 0,
+        "out_bytes": 0,
+    }
+
+
+async def test_pattern_that_matches_nothing(people: People) -> None:
+    """Nothing to show is no error, and what was asked is repeated safely."""
+    text = await people.run("alice", "ls 'alice/no*'")
+
+    assert text.startswith("no topics match 'alice/no*'; ")
