@@ -16,6 +16,7 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -27,6 +28,7 @@ from asyncssh.constants import (
     MSG_IGNORE,
     MSG_KEXINIT,
 )
+from asyncssh.packet import PacketDecodeError
 
 from pipe.errors import Ending
 from pipe.settings import Lane
@@ -165,9 +167,16 @@ class Connection(asyncssh.SSHServerConnection):
         | None = None,
         error_logger: object = None,
     ) -> None:
-        """End this connection and no other, for a fault of ours; asyncssh would not say which."""
-        self.ending = self.ending or Ending.FAILED
-        log.error("connection failed", address=self.address, exc_info=exc_info or True)
+        """End this connection and no other, for a fault of ours, and say which.
+
+        A packet that cannot be read comes here too, where its handler is a coroutine.
+        """
+        _, error, _ = exc_info or sys.exc_info()
+        if isinstance(error, PacketDecodeError):
+            self.ending = self.ending or Ending.PROTOCOL
+        else:
+            self.ending = self.ending or Ending.FAILED
+            log.error("connection failed", address=self.address, exc_info=error)
         super().internal_error(exc_info, error_logger)  # type: ignore[arg-type]
 
     # -- the transport ----------------------------------------------------------------------------
