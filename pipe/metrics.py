@@ -207,7 +207,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "pipe_memory_alarm",
-        "Whether all publishers are paused, because memory is short.",
+        "Whether memory is short, so that publishers are paused while readers catch up.",
         int(snapshot.memory_alarm),
     )
     yield _by(

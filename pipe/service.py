@@ -74,6 +74,7 @@ class Service:
     paused_seconds: float = 0.0
     unauthenticated: Callable[[], int] = int  # 0, until a front counts them
     orphans: int = 0
+    memory_alarm: bool = False
     port: int = 0
     draining: bool = False
 
@@ -150,7 +151,7 @@ class Service:
             connections=self.connections,
             lanes=dict(self.lanes),
             unauthenticated=self.unauthenticated(),
-            memory_alarm=self.router.held,
+            memory_alarm=self.memory_alarm,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
         )

@@ -28,6 +28,12 @@ LOOK_SECONDS = 0.25
 and what all buffers can grow by in this time is far less than the share left above the alarm."""
 
 
+WORTH_SHARE = 0.05
+"""Of the threshold: publishers are paused only while readers have this much to take.  With less,
+a pause would free nothing: the memory has gone elsewhere, and one reader that stands still must
+not hold up everybody."""
+
+
 async def watch_memory(
     service: Service,
     measure: Callable[[], int] = resident_bytes,
@@ -49,12 +55,20 @@ async def watch_memory(
         await asyncio.sleep(LOOK_SECONDS)
         resident = measure()
         if alarm.update(resident):
-            figures = {"resident_mib": resident // MIB, "alarm_mib": threshold // MIB}
-            if alarm.active:
-                log.warning("memory is short: publishers are paused", **figures)
-                service.router.hold(held=True)
-            else:
-                log.warning("memory is free again: publishers go on", **figures)
-                service.router.hold(held=False)
+            service.memory_alarm = alarm.active
+            log.warning(
+                "memory is short" if alarm.active else "memory is free again",
+                resident_mib=resident // MIB,
+                alarm_mib=threshold // MIB,
+            )
+        hold = alarm.active and _unread_bytes(service) > threshold * WORTH_SHARE
+        if hold != service.router.held:
+            service.router.hold(held=hold)
         if alarm.active:
             await asyncio.to_thread(give_back_memory)
+
+
+def _unread_bytes(service: Service) -> int:
+    """What readers have yet to take, in queues or, where TCP stands, in transports."""
+    now = service.router.statistics()
+    return max(now.send_buffer_bytes, now.clogged_subscribers * service.settings.buffer)
