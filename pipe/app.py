@@ -24,6 +24,7 @@ from pipe.service import Service
 from pipe.settings import LogFormat
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from pipe.watchdog import watch_memory
 
 if TYPE_CHECKING:
     from pipe.members import Member
@@ -83,6 +84,8 @@ class App:
                 metrics_port = metrics.port
             lag = loop.create_task(service.metrics.watch_lag())
             cleanup.callback(lag.cancel)
+            memory = loop.create_task(watch_memory(service))
+            cleanup.callback(memory.cancel)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled)
             self._greet(service, metrics_port)

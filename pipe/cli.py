@@ -53,9 +53,9 @@ class SettingsCommand(click.Command):
     @cached_property
     def setting_options(self) -> list[click.Parameter]:
         """An option for each setting, made from its description in `Settings`."""
-        from pipe.settings import CONFIG_VARIABLE, Settings
+        from pipe.settings import CONFIG_VARIABLE, setting_names
 
-        names = self.setting_names or tuple(Settings.model_fields)
+        names = self.setting_names or setting_names()
         config = click.Option(
             ["--config"],
             metavar="FILE",

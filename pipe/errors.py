@@ -4,6 +4,7 @@
     ├── UsageError            a command, flag or name that cannot be understood      64
     │   └── BadName           a user name, topic or pattern outside the grammar      64
     ├── AccessDenied          the caller has no right to the topic                   77
+    ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
@@ -12,6 +13,9 @@
 Every session ends for exactly one `Outcome`: the exit status that its client sees, the
 ``outcome`` field of its log line and the ``outcome`` label of its metric all come from that one
 value.  Statuses follow ``sysexits.h`` where it has a fitting one.
+
+Every connection ends for exactly one `Ending`, which decides in the same way for its log line, its
+metric and the sessions that it carried.
 """
 
 from __future__ import annotations
@@ -40,11 +44,55 @@ class Outcome(enum.Enum):
     TIMEOUT = ("timeout", 75, "")
     DROPPED = ("dropped", 75, "")
     DENIED = ("denied", 77, "")
+    LIMITED = ("limited", 75, "")
+    """A quota is used up: later it may work."""
+    CUT = ("cut", 74, "the connection was cut off")
+    """The server ended the connection; the connection's own line in the log says why."""
 
     def __init__(self, label: str, status: int, text: str) -> None:
         self.label = label
         self.status = status
         self.text = text
+
+
+class Ending(enum.Enum):
+    """Why a connection ended.
+
+    ``label`` is the log field and metric label, ``outcome`` that of its sessions, where they had
+    none of their own yet.
+    """
+
+    CLIENT = ("client", Outcome.LEFT)
+    """The client said goodbye."""
+    LOST = ("lost", Outcome.LEFT)
+    """TCP ended it: the client closed or was killed, or the network broke."""
+    PROTOCOL = ("protocol", Outcome.CUT)
+    """The client broke the rules of SSH, or found that we did."""
+    TRIES = ("tries", Outcome.CUT)
+    LOGIN_TIMEOUT = ("login-timeout", Outcome.CUT)
+    EVICTED = ("evicted", Outcome.CUT)
+    """Its address had more connections without a login than any other when one too many came."""
+    QUOTA = ("quota", Outcome.LIMITED)
+    IDLE = ("idle", Outcome.CUT)
+    DEAD = ("dead", Outcome.CUT)
+    """It answered no keepalive."""
+    REKEY = ("rekey", Outcome.CUT)
+    """It did not finish a key exchange."""
+    OVERFLOW = ("overflow", Outcome.CUT)
+    """It asked for more answers than it read."""
+    UNREAD = ("unread", Outcome.CUT)
+    """It asked for answers and read nothing for long."""
+    STUCK = ("stuck", Outcome.CUT)
+    """A session that had been cut did not go."""
+    SHUTDOWN = ("shutdown", Outcome.SHUTDOWN)
+    UNAVAILABLE = ("unavailable", Outcome.UNAVAILABLE)
+    """Nobody could be logged in, as the accounts database did not answer."""
+    FAILED = ("failed", Outcome.FAILED)
+    """A fault of the server's own; its log has the trace."""
+
+    def __init__(self, label: str, outcome: Outcome) -> None:
+        self.label = label
+        self.outcome = outcome
 
 
 class PipeError(Exception):
@@ -71,6 +119,16 @@ class AccessDenied(PipeError):
     """The caller has no right to the topic, whether it exists or not."""
 
     outcome = Outcome.DENIED
+
+
+class QuotaExceeded(PipeError):
+    """The caller has as much of something as anybody may; ``resource`` names what."""
+
+    outcome = Outcome.LIMITED
+
+    def __init__(self, message: str, resource: str) -> None:
+        super().__init__(message)
+        self.resource = resource
 
 
 class SettingsError(PipeError):

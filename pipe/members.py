@@ -251,6 +251,21 @@ class Topic:
         free = len(self.sinks) - len(self.clogged) - deaf
         return publisher.started and publisher.paused and not publisher.waiting and free > 0
 
+    def take_turn(self, publisher: Member) -> Member | None:
+        """The reader whose turn it is; the publisher itself is passed over unless it replays."""
+        for _ in range(len(self.sinks)):
+            self.turn %= len(self.sinks)
+            reader = self.sinks[self.turn]
+            self.turn += 1
+            if reader.joined and (reader is not publisher or publisher.replay):
+                return reader
+        return None
+
+    def turns(self, publisher: Member) -> list[Member]:
+        """All readers that may get a publisher's chunks, in the order of their turns."""
+        sinks = self.sinks[self.turn :] + self.sinks[: self.turn]
+        return [one for one in sinks if one.joined and (one is not publisher or publisher.replay)]
+
     def statistics(self) -> TopicStatistics:
         """What is to be seen of it now."""
         modes = Counter(member.mode for member in self.everybody)

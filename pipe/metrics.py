@@ -27,7 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pipe import __version__
-from pipe.errors import Outcome, StartError
+from pipe.errors import Ending, Outcome, StartError
 from pipe.members import Mode
 
 if TYPE_CHECKING:
@@ -45,7 +45,17 @@ COMMAND_MODE = "command"
 LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed")
 """accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login."""
 
-REFUSALS = ("sessions", "claims", "draining")
+REFUSALS = (
+    "sessions",
+    "claims",
+    "draining",
+    "connections",
+    "topics",
+    "unauthenticated",
+    "unauthenticated-address",
+    "penalty",
+    "descriptors",
+)
 """What the server turned away, by the limit that did it."""
 
 SCRAPE_TIMEOUT_SECONDS = 5.0
@@ -62,6 +72,8 @@ class Snapshot:
     router: Statistics
     connections: int
     lanes: dict[str, int]
+    unauthenticated: int
+    memory_alarm: bool
     paused_seconds: float
 
 
@@ -93,7 +105,16 @@ class Metrics:
             registry=self.registry,
         )
         self.refused = Counter(
-            "pipe_refused", "Requests turned away by a limit.", ["reason"], registry=self.registry
+            "pipe_refused",
+            "Connections and requests turned away by a limit, by which.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.disconnects = Counter(
+            "pipe_disconnects",
+            "Connections that have ended, by why.",
+            ["reason"],
+            registry=self.registry,
         )
         self.handshake = Histogram(
             "pipe_handshake_seconds",
@@ -115,6 +136,8 @@ class Metrics:
             self.logins.labels(result)
         for reason in REFUSALS:
             self.refused.labels(reason)
+        for ending in Ending:
+            self.disconnects.labels(ending.label)
 
     def serve(
         self, host: str, port: int, loop: asyncio.AbstractEventLoop, take: Callable[[], Snapshot]
@@ -177,6 +200,16 @@ class _SnapshotCollector(Collector):
 def _families(snapshot: Snapshot) -> Iterator[Metric]:
     router = snapshot.router
     yield GaugeMetricFamily("pipe_connections", "Open SSH connections.", snapshot.connections)
+    yield GaugeMetricFamily(
+        "pipe_unauthenticated_connections",
+        "Open connections that have not logged in.",
+        snapshot.unauthenticated,
+    )
+    yield GaugeMetricFamily(
+        "pipe_memory_alarm",
+        "Whether memory is short, so that publishers are paused while readers catch up.",
+        int(snapshot.memory_alarm),
+    )
     yield _by(
         GaugeMetricFamily, "pipe_sessions", "Sessions on a topic.", "mode", _modes(router.sessions)
     )

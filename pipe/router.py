@@ -14,6 +14,7 @@ The rules that it keeps (their numbers are those of the laws in docs/architectur
 3. A publisher is paused while a sink of its topic is clogged (its own does not count, unless it
    asked to hear itself), or while it blocks and too few sinks are there: fewer than it wants until
    it has started, none afterwards.  A paused source publishes nothing, so nothing is queued here.
+   While the router is held, all publishers are paused; readers go on.
 4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
    publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
 5. A publisher that ended is done when each of its readers has left after its last byte or, where
@@ -68,6 +69,7 @@ class Router:
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
         self._past: Counter[tuple[str, Mode]] = Counter()
 
+        self.held = False
         self._fanning_out = False
         self._settling = False
         self._changed: dict[Topic, None] = {}
@@ -232,7 +234,7 @@ class Router:
                     if reader is not skipped:
                         self._hand(reader, chunk)
             else:
-                chosen = self._in_turn(member, topic)
+                chosen = topic.take_turn(member)
                 if chosen:
                     self._hand(chosen, chunk)
         finally:
@@ -249,7 +251,7 @@ class Router:
         topic = member.topic
         if topic is None or member.ended or not records:
             return
-        readers = self._turns(member, topic) if member.dispatch is Dispatch.ROUND_ROBIN else []
+        readers = topic.turns(member) if member.dispatch is Dispatch.ROUND_ROBIN else []
         if len(readers) <= 1:
             self.publish(member, make(b"".join(records)))
             return
@@ -278,21 +280,6 @@ class Router:
         sink.write(chunk)
         if reader.awaited_by:
             self._check_marks(reader)
-
-    def _in_turn(self, member: Member, topic: Topic) -> Member | None:
-        """The reader whose turn it is; the publisher itself is passed over unless it replays."""
-        for _ in range(len(topic.sinks)):
-            topic.turn %= len(topic.sinks)
-            reader = topic.sinks[topic.turn]
-            topic.turn += 1
-            if reader.joined and (reader is not member or member.replay):
-                return reader
-        return None
-
-    def _turns(self, member: Member, topic: Topic) -> list[Member]:
-        """All readers in the order of their turns."""
-        sinks = topic.sinks[topic.turn :] + topic.sinks[: topic.turn]
-        return [other for other in sinks if other.joined and (other is not member or member.replay)]
 
     # -- ends -----------------------------------------------------------------------------------
 
@@ -409,6 +396,12 @@ class Router:
             self._check_marks(reader)
         self._settle()
 
+    def hold(self, *, held: bool) -> None:
+        """Pause all publishers, those that come later too; or undo it."""
+        self.held = held
+        self._changed.update(dict.fromkeys(self._topics.values()))
+        self._settle()
+
     def _after_fan_out(self, action: Callable[[Any], None], subject: Member | Topic) -> None:
         self._postponed.append((action, subject))
         self._settle()
@@ -473,7 +466,9 @@ class Router:
 
     def _must_pause(self, member: Member, topic: Topic) -> bool:
         own = member in topic.clogged and not member.replay
-        return len(topic.clogged) > own or not member.started or self._missing(member, topic) > 0
+        if self.held or len(topic.clogged) > own or not member.started:
+            return True
+        return self._missing(member, topic) > 0
 
     @staticmethod
     def _pause(member: Member) -> None:

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.access import REMOVED_TEXT, Access
-from pipe.errors import Outcome
+from pipe.errors import Outcome, QuotaExceeded
 from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
+from pipe.quotas import Quotas, Rates, Resource, Scope
 from pipe.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from pipe.access import Caller, Loss, Pass
     from pipe.members import Member
     from pipe.names import TopicName
+    from pipe.quotas import Holder
     from pipe.settings import Settings
     from pipe.store import Store
 
@@ -64,18 +66,53 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     guard: Guard = field(init=False)
+    quotas: Quotas = field(init=False)
+    rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
+    unauthenticated: Callable[[], int] = int  # 0, until a front counts them
     orphans: int = 0
+    memory_alarm: bool = False
     port: int = 0
     draining: bool = False
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
-        self.router = Router(closed=self.access.closed, clock=time.monotonic)
+        self.router = Router(closed=self._closed, clock=time.monotonic)
         self.guard = Guard(self.access, self.store, self.expel)
+        settings = self.settings
+        self.quotas = Quotas(
+            {
+                (Resource.CONNECTIONS, Scope.USER): settings.max_connections_per_user,
+                (Resource.CONNECTIONS, Scope.ADDRESS): settings.max_connections_per_address,
+                (Resource.SESSIONS, Scope.USER): settings.max_sessions_per_user,
+                (Resource.SESSIONS, Scope.ADDRESS): settings.max_sessions_per_address,
+                (Resource.TOPICS, Scope.USER): settings.max_topics_per_user,
+                (Resource.TOPICS, Scope.ADDRESS): settings.max_topics_per_address,
+            }
+        )
+        self.rates = Rates(settings.max_rate_per_user)
+
+    def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
+        """Count a topic that the next join opens; does nothing for one that exists.
+
+        Raises:
+            QuotaExceeded: one of the holders has opened as many as it may.
+        """
+        if name in self.router:
+            return
+        try:
+            self.quotas.open_topic(name, *holders)
+        except QuotaExceeded as error:
+            self.access.closed(name)  # the list that was to be its first
+            self.metrics.refused.labels(error.resource).inc()
+            raise
+
+    def _closed(self, name: TopicName) -> None:
+        self.quotas.close_topic(name)
+        self.access.closed(name)
 
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
         """End what is no longer allowed, and let patterns take in what now is, all in one step."""
@@ -113,6 +150,8 @@ class Service:
             router=self.router.statistics(),
             connections=self.connections,
             lanes=dict(self.lanes),
+            unauthenticated=self.unauthenticated(),
+            memory_alarm=self.memory_alarm,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
         )

@@ -11,32 +11,23 @@ import difflib
 import ipaddress
 import os
 import tomllib
-from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from pipe.durations import format_duration, parse_duration
-from pipe.errors import SettingsError, UsageError
+from pipe.errors import SettingsError
+from pipe.limits import Limits, check_networks
 from pipe.names import escape, quoted
+from pipe.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
-
-MINUTE, HOUR = 60.0, 3600.0
+    from collections.abc import Iterable, Iterator, Mapping
 
 ENVIRONMENT_PREFIX = "PIPE_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 """Names the TOML file where no ``--config`` does."""
-
-_SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
 
 _DATABASES = ("sqlite", "postgresql")
 
@@ -71,90 +62,6 @@ class Lane(StrEnum):
     ASYNCSSH = "asyncssh"
 
 
-def parse_size(text: str) -> int:
-    """Read a size such as ``64KiB``, ``1.5GiB`` or a plain ``1000000``.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UsageError: The text is no whole number of bytes.
-    """
-    unit = next((unit for unit in _SIZE_UNITS if text.endswith(unit)), "")
-    number = text.removesuffix(unit).strip() if unit else text
-    if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) <= 20:
-        size = Decimal(number) * _SIZE_UNITS.get(unit, 1)
-        if size == int(size):
-            return int(size)
-    raise UsageError("this is not a size: write it like 64KiB, 1MiB, 1GiB or 1000000")
-
-
-def format_size(size: float) -> str:
-    """Write a size in the shortest form that `parse_size` reads back."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size >= _SIZE_UNITS[unit] and size % _SIZE_UNITS[unit] == 0:
-            return f"{size / _SIZE_UNITS[unit]:.0f}{unit}"
-    return f"{size:.0f}"
-
-
-def _parse_count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 20:
-        return int(text)
-    raise UsageError("this is not a whole number")
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """What a number may be: how it is written, and its bounds, both allowed.
-
-    Text goes through ``parse``; a number, as TOML and tests give it, is in the base unit already.
-    """
-
-    kind: str
-    parse: Callable[[str], float]
-    show: Callable[[float], str]
-    low: float
-    high: float
-    note: str = ""
-
-    @property
-    def allowed(self) -> str:
-        """The rule as an error message and the help state it."""
-        return f"{self.show(self.low)} to {self.show(self.high)}{self.note}"
-
-    def __call__(self, value: object) -> float:
-        """Check a value.
-
-        Raises:
-            ValueError: It cannot be read, or is out of bounds.
-        """
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError(self.allowed)
-        try:
-            number = self.parse(value) if isinstance(value, str) else value
-        except UsageError as error:
-            raise ValueError(self.allowed) from error
-        if not self.low <= number <= self.high:
-            raise ValueError(self.allowed)
-        return number
-
-
-def _duration(low: float, high: float) -> BeforeValidator:
-    return BeforeValidator(
-        Quantity("DURATION", parse_duration, format_duration, low, high, ", such as 90s or 1h30m")
-    )
-
-
-def _size(low: int, high: int) -> BeforeValidator:
-    return BeforeValidator(
-        Quantity("SIZE", parse_size, format_size, low, high, ", such as 512KiB or 2MiB")
-    )
-
-
-def _count(low: int, high: int, note: str = "") -> BeforeValidator:
-    return BeforeValidator(Quantity("N", _parse_count, "{:.0f}".format, low, high, note))
-
-
 def _check_host(host: str) -> str:
     """Refuse what can be no address; ``""`` would mean all interfaces to the operating system."""
     if not host or not host.isprintable() or set(host) & set(" /@[]"):
@@ -178,29 +85,26 @@ def _check_database(url: str) -> str:
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
-ShortDuration = Annotated[float, _duration(0.1, 10 * MINUTE)]
-"""Seconds that somebody or something on the other end may take to answer."""
 
 _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+    check_networks: ("NETWORKS", "networks such as 10.0.0.0/8,::1, or none"),
 }
 
 
-class Settings(BaseModel):
+class Settings(Limits):
     """All settings, frozen: durations in seconds, sizes in bytes.
 
     `load` makes it from all sources; made directly it has its arguments and defaults only.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
     host: HostName = Field(
         default="127.0.0.1",
         description="address to listen on; only this machine unless somebody decides otherwise",
     )
-    port: Annotated[int, _count(0, 65535, " (0: any free port)")] = Field(
+    port: Annotated[int, count(0, 65535, " (0: any free port)")] = Field(
         default=2222,
         description="TCP port for SSH; 22 would take root and the machine's own sshd has it",
     )
@@ -218,7 +122,7 @@ class Settings(BaseModel):
         default="127.0.0.1",
         description="address for Prometheus; metrics need no login, so keep it private",
     )
-    metrics_port: Annotated[int, _count(0, 65535, " (0: no metrics)")] = Field(
+    metrics_port: Annotated[int, count(0, 65535, " (0: no metrics)")] = Field(
         default=9222, description="HTTP port for Prometheus"
     )
     signup: Signup | None = Field(
@@ -240,7 +144,7 @@ class Settings(BaseModel):
         default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="least important lines to log")
-    drain: Annotated[float, _duration(0, HOUR)] = Field(
+    drain: Annotated[float, duration(0, HOUR)] = Field(
         default=30.0,
         description="how long a stop lets moving streams finish; a service manager waits 90s",
     )
@@ -248,45 +152,22 @@ class Settings(BaseModel):
         default=None,
         description="host name that help and receipts print; default: the host to listen on",
     )
-    stall_timeout: Annotated[float, _duration(0.1, HOUR)] = Field(
+    stall_timeout: Annotated[float, duration(0.1, HOUR)] = Field(
         default=60.0, description="how long one reader may take nothing while others wait for it"
     )
-    buffer: Annotated[int, _size(64 * KIB, 64 * MIB)] = Field(
+    buffer: Annotated[int, size(64 * KIB, 64 * MIB)] = Field(
         default=MIB,
         description="bytes that wait for one reader before its topic's writers are paused",
     )
-    window: Annotated[int, _size(64 * KIB, 64 * MIB)] = Field(
+    window: Annotated[int, size(64 * KIB, 64 * MIB)] = Field(
         default=MIB,
         description="bytes that a writer may send ahead per channel: memory against distance",
     )
     lane: Lane = Field(
         default=Lane.FAST, description="data path: our own, or asyncssh's to compare"
     )
-    login_timeout: ShortDuration = Field(
-        default=20.0, description="time to log in; connections that never do must not pile up"
-    )
-    keepalive_interval: Annotated[float, _duration(1, HOUR)] = Field(
-        default=30.0, description="silence after which a client is asked whether it still lives"
-    )
-    keepalive_count: Annotated[int, _count(1, 100)] = Field(
-        default=3, description="questions without an answer after which a client counts as dead"
-    )
-    max_sessions_per_connection: Annotated[int, _count(1, 1000)] = Field(
-        default=10, description="channels open at once on one connection, as sshd's MaxSessions"
-    )
-    max_auth_tries: Annotated[int, _count(1, 100)] = Field(
-        default=6, description="keys that a connection may try, as sshd's MaxAuthTries"
-    )
-    claims_per_day: Annotated[int, _count(0, 1_000_000)] = Field(
-        default=3,
-        description="names that one address may claim in a day, so that nobody hoards them",
-    )
-    rekey_bytes: Annotated[int, _size(64 * KIB, 64 * GIB)] = Field(
+    rekey_bytes: Annotated[int, size(64 * KIB, 64 * GIB)] = Field(
         default=GIB, description="bytes under one encryption key; RFC 4253 section 9 asks for 1 GiB"
-    )
-    rekey_timeout: ShortDuration = Field(
-        default=30.0,
-        description="time for a rekey to finish; what is sent meanwhile has to wait in memory",
     )
 
     @property
@@ -318,6 +199,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def setting_names() -> tuple[str, ...]:
+    """All settings, what one sets up a server with before the limits."""
+    return tuple(sorted(Settings.model_fields, key=Limits.model_fields.__contains__))
 
 
 def option_name(name: str) -> str:

@@ -9,10 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipe.errors import SettingsError, UsageError
+from pipe.quantities import GIB, KIB, MIB, format_size, parse_size
 from pipe.settings import (
-    GIB,
-    KIB,
-    MIB,
     Lane,
     LogFormat,
     LogLevel,
@@ -20,10 +18,8 @@ from pipe.settings import (
     Signup,
     default_text,
     describe,
-    format_size,
     load,
     option_name,
-    parse_size,
 )
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipe.names import escape
-from pipe.settings import format_size
+from pipe.quantities import format_size
 
 if TYPE_CHECKING:
     from pipe.access import Caller

@@ -19,7 +19,9 @@ import asyncssh
 import structlog
 
 from pipe.access import Caller
-from pipe.errors import PipeError, StoreUnavailable
+from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
+from pipe.quotas import Resource
+from pipe.ssh.penalties import Offence
 from pipe.ssh.restricted import RestrictedSession
 from pipe.ssh.session import Session
 
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-IDLE_TIMEOUT_SECONDS = 60.0
-"""How long a connection may stay without a channel, once logged in."""
-
 TOUCH_INTERVAL_SECONDS = 600.0
 """A key's time of last use is this exact, so that a flurry of logins is not a flurry of writes."""
+
+_BLAMELESS = frozenset(
+    (Ending.EVICTED, Ending.QUOTA, Ending.SHUTDOWN, Ending.FAILED, Ending.UNAVAILABLE)
+)
 
 UNAVAILABLE_TEXT = "nobody can log in right now, as the accounts database does not answer"
 
@@ -59,6 +62,8 @@ class Peer(asyncssh.SSHServer):
         self._caller: Caller | None = None
         self._tried = False
         self._reason = ""
+        self._logged_in = False
+        self._gone = False
         self._sessions = 0
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -73,19 +78,40 @@ class Peer(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._service.connections -= 1
+        self._gone = True
         self._stop_idle_timer()
-        if self._caller:
+        ending = self._connection.why_ended(exc)
+        self._service.metrics.disconnects.labels(ending.label).inc()
+        self._connection.visit.leave(self._offence(ending), self._loop.time())
+        if self._logged_in:
             self._service.lanes[self._connection.lane.value] -= 1
-            log.debug("connection ended", user=self._caller.user, error=str(exc or ""))
+            self._report("connection ended", ending, exc)
             return
         result = "refused" if self._tried else "failed"
         self._service.metrics.logins.labels(result).inc()
+        self._report("login refused" if self._tried else "connection without login", ending, exc)
+
+    def _offence(self, ending: Ending) -> Offence | None:
+        """What its address is charged with: nothing for what the server itself brought about."""
+        if self._logged_in or ending in _BLAMELESS:
+            return None
+        if ending is Ending.LOGIN_TIMEOUT:
+            return Offence.TIMEOUT
+        return Offence.REFUSED if self._tried else Offence.NO_LOGIN
+
+    def _report(self, event: str, ending: Ending, exc: Exception | None) -> None:
+        visit = self._connection.visit
         log.info(
-            "login refused" if self._tried else "connection without login",
+            event,
             user=self._user or "",
             address=self._connection.address,
-            reason=self._reason,
-            error=str(exc or ""),
+            reason=ending.label,
+            sessions=visit.sessions,
+            received=visit.received,
+            delivered=visit.delivered,
+            seconds=round(self._loop.time() - self._connected_at, 3),
+            **({"told": self._reason} if self._reason else {}),
+            **({"error": str(exc)} if exc else {}),
         )
 
     # -- asyncssh: authentication -----------------------------------------------------------------
@@ -152,6 +178,7 @@ class Peer(asyncssh.SSHServer):
         except StoreUnavailable as error:
             self._explain(UNAVAILABLE_TEXT)
             self._reason = error.message
+            self._connection.ending = Ending.UNAVAILABLE
             raise asyncssh.ServiceNotAvailable("The accounts database does not answer") from error
         except PipeError as error:
             self._explain(error.message)
@@ -169,11 +196,22 @@ class Peer(asyncssh.SSHServer):
 
         Raises:
             PermissionDenied: no identity was committed, however that came about.
+            DisconnectError: the user has as many connections as anybody may.
         """
         identity = self._identity
         if identity is None:
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
+        try:
+            self._connection.visit.admit(identity.user)
+        except QuotaExceeded as error:
+            metrics.refused.labels(error.resource).inc()
+            self._connection.ending = Ending.QUOTA
+            self._reason = error.message
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_TOO_MANY_CONNECTIONS, error.message
+            ) from error
+        self._logged_in = True
         metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
         self._service.lanes[self._connection.lane.value] += 1
@@ -204,7 +242,16 @@ class Peer(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {most} sessions on one connection"
             )
+        visit = self._connection.visit
+        try:
+            self._service.quotas.take(Resource.SESSIONS, *visit.holders)
+        except QuotaExceeded as error:
+            self._service.metrics.refused.labels(error.resource).inc()
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, error.message
+            ) from error
         self._sessions += 1
+        visit.sessions += 1
         self._stop_idle_timer()
         restrictions = self._identity.restrictions
         if restrictions:
@@ -213,13 +260,16 @@ class Peer(asyncssh.SSHServer):
 
     def session_closed(self) -> None:
         """One of its channels is gone."""
+        self._service.quotas.give_back(Resource.SESSIONS, *self._connection.visit.holders)
         self._sessions -= 1
-        if not self._sessions:
+        if not self._sessions and not self._gone:
             self._start_idle_timer()
 
     def _start_idle_timer(self) -> None:
         self._stop_idle_timer()
-        self._idle_timer = self._loop.call_later(IDLE_TIMEOUT_SECONDS, self._connection.close)
+        self._idle_timer = self._loop.call_later(
+            self._service.settings.idle_timeout, self._connection.cut_off, Ending.IDLE
+        )
 
     def _stop_idle_timer(self) -> None:
         if self._idle_timer:

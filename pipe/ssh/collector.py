@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pipe.errors import UsageError
-from pipe.settings import format_size
+from pipe.quantities import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,22 +8,37 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
   transport is above its high water or while keys are exchanged, and a blocked connection's ports
   are clogged.
 - An end to key exchanges that never finish.
+- An end for clients that ask and do not read (`pipe.ssh.answers`).
+- The reason of each end, an `Ending`.
 - The commitment of an identity: the key whose signature was verified, and no other.
 - A limit of failed authentication attempts.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
-from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT
+import structlog
+from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_IGNORE,
+    MSG_KEXINIT,
+)
+from asyncssh.packet import PacketDecodeError
 
+from pipe.errors import Ending
 from pipe.settings import Lane
+from pipe.ssh.answers import Answers
+from pipe.ssh.gate import Visit
 from pipe.ssh.port import Port
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
     from asyncssh.packet import SSHPacketLogger
 
@@ -39,6 +54,24 @@ TRANSPORT_LOW_WATER_BYTES = 1 << 18
 """Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
 
 
+_STREAM_MESSAGES = frozenset(
+    (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST)
+)
+"""What is sent because of a stream, and bounded with it; all else answers the client."""
+
+_PROTOCOL_CODES = frozenset(
+    (
+        asyncssh.DISC_PROTOCOL_ERROR,
+        asyncssh.DISC_KEY_EXCHANGE_FAILED,
+        asyncssh.DISC_MAC_ERROR,
+        asyncssh.DISC_COMPRESSION_ERROR,
+        asyncssh.DISC_PROTOCOL_VERSION_NOT_SUPPORTED,
+    )
+)
+
+log = structlog.get_logger()
+
+
 class Connection(asyncssh.SSHServerConnection):
     """A connection on asyncssh's own data path.
 
@@ -50,6 +83,7 @@ class Connection(asyncssh.SSHServerConnection):
 
     # asyncssh's connections have so many attributes that a few more double the size of their dict.
     __slots__ = (
+        "_answers",
         "_auth_tries_left",
         "_authenticated",
         "_clock",
@@ -59,10 +93,12 @@ class Connection(asyncssh.SSHServerConnection):
         "_transport_full",
         "address",
         "blocked",
+        "ending",
         "peer",
         "peer_address",
         "ports",
         "transport",
+        "visit",
     )
 
     def __init__(
@@ -87,6 +123,9 @@ class Connection(asyncssh.SSHServerConnection):
         )  # the first is the client's "none", which asks
         self._transport_full = False
         self._authenticated = False
+        self._answers: Answers | None = None  # while it is blocked, and asks
+        self.visit = Visit("")  # until the gate says where it is from
+        self.ending: Ending | None = None  # once there is a reason
 
     @property
     def lane(self) -> Lane:
@@ -102,6 +141,44 @@ class Connection(asyncssh.SSHServerConnection):
         if self.peer:
             self.peer.session_closed()
 
+    # -- the end ----------------------------------------------------------------------------------
+
+    def cut_off(self, ending: Ending, text: str = "") -> None:
+        """End it, for this reason, and tell the client as far as it still listens."""
+        if self.is_closed():
+            return
+        self.ending = self.ending or ending
+        self.disconnect(asyncssh.DISC_BY_APPLICATION, text or f"Closed: {ending.label}")
+
+    def why_ended(self, exc: Exception | None) -> Ending:
+        """The reason of its end, where ``exc`` is what asyncssh says about it."""
+        if self.ending:
+            return self.ending
+        if isinstance(exc, asyncssh.ConnectionLost):
+            return Ending.LOST
+        if isinstance(exc, asyncssh.DisconnectError) and exc.code in _PROTOCOL_CODES:
+            return Ending.PROTOCOL
+        return Ending.CLIENT
+
+    def internal_error(
+        self,
+        exc_info: tuple[type[BaseException], BaseException, TracebackType]
+        | tuple[None, None, None]
+        | None = None,
+        error_logger: object = None,
+    ) -> None:
+        """End this connection and no other, for a fault of ours, and say which.
+
+        A packet that cannot be read comes here too, where its handler is a coroutine.
+        """
+        _, error, _ = exc_info or sys.exc_info()
+        if isinstance(error, PacketDecodeError):
+            self.ending = self.ending or Ending.PROTOCOL
+        else:
+            self.ending = self.ending or Ending.FAILED
+            log.error("connection failed", address=self.address, exc_info=error)
+        super().internal_error(exc_info, error_logger)  # type: ignore[arg-type]
+
     # -- the transport ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -115,8 +192,18 @@ class Connection(asyncssh.SSHServerConnection):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None = None) -> None:
-        """End, with the timer stopped."""
+        """End, with the timers stopped.
+
+        The transport says so with an error of the system's or none; asyncssh's own timers, for the
+        login and for keepalive, say so with one of asyncssh's.
+        """
         self._stop_rekey_timer()
+        self._forget_answers()
+        if self.ending is None:
+            if isinstance(exc, asyncssh.ConnectionLost):
+                self.ending = Ending.DEAD if self._authenticated else Ending.LOGIN_TIMEOUT
+            elif exc is not None:
+                self.ending = Ending.LOST
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -133,8 +220,26 @@ class Connection(asyncssh.SSHServerConnection):
         blocked = self._transport_full or self._rekey_timer is not None
         if blocked != self.blocked:
             self.blocked = blocked
+            self._forget_answers()
             for port in list(self.ports):
                 port.connection_changed()
+
+    def _count_answer(self, size: int) -> None:
+        if self._answers is None:
+            settings = self._service.settings
+            self._answers = Answers(
+                self._clock,
+                lambda: self.transport.get_write_buffer_size() if self.transport else 0,
+                self.cut_off,
+                settings.max_unsent,
+                settings.unread_timeout,
+            )
+        self._answers.add(size, deferred=not self._transport_full)
+
+    def _forget_answers(self) -> None:
+        if self._answers:
+            self._answers.close()
+            self._answers = None
 
     # -- key exchange -----------------------------------------------------------------------------
 
@@ -152,6 +257,8 @@ class Connection(asyncssh.SSHServerConnection):
             self._rekey_timer = self._clock.call_later(self._rekey_timeout, self._rekey_too_slow)
             self._update_blocked()
         super().send_packet(pkttype, *args, handler=handler)
+        if self.blocked and pkttype not in _STREAM_MESSAGES:
+            self._count_answer(sum(map(len, args)))
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange."""
@@ -165,6 +272,7 @@ class Connection(asyncssh.SSHServerConnection):
             self._rekey_timer = None
 
     def _rekey_too_slow(self) -> None:
+        self.ending = self.ending or Ending.REKEY
         self.connection_lost(
             asyncssh.ConnectionLost(f"no new keys within {self._rekey_timeout:g} seconds")
         )
@@ -182,6 +290,7 @@ class Connection(asyncssh.SSHServerConnection):
         """
         self._auth_tries_left -= 1
         if self._auth_tries_left < 0:
+            self.ending = Ending.TRIES
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
             )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipe.errors import PipeError
     from pipe.members import Receipt
+    from pipe.quotas import Bucket
     from pipe.ssh.port import Port
 
 TURN_CHUNKS = 256
@@ -81,6 +82,15 @@ class Intake:
         self._step: asyncio.Handle | None = None
         self._held_since: float | None = None  # paused by a clogged reader, not by a missing one
         self._held_seconds = 0.0
+        self._bucket: Bucket | None = None
+        self._rest: asyncio.TimerHandle | None = None  # until the bucket has been refilled
+
+    def throttle(self, bucket: Bucket) -> None:
+        """Publish no faster than ``bucket`` allows.
+
+        It is the client's window that slows the client: what is not read opens no window.
+        """
+        self._bucket = bucket
 
     def bind(self, member: Member, framing: Framing, *, empty: bool) -> None:
         """Publish as ``member`` from the first `resume` on.
@@ -108,6 +118,7 @@ class Intake:
         self._done = True
         self._pending.clear()
         self._settle_hold()
+        self._stop_resting()
 
     @property
     def complete_but_waiting(self) -> bool:
@@ -127,7 +138,7 @@ class Intake:
         """A chunk came: publish it, or keep it until the source may go on."""
         if self._done or (self._eof and self._member):
             return
-        if self._paused or self._pending:
+        if self._stands or self._pending:
             self._pending.append(chunk)
         else:
             self._publish(chunk)
@@ -141,6 +152,8 @@ class Intake:
     def _publish(self, chunk: Chunk) -> None:
         if self._member is None:
             return
+        if self._bucket:
+            self._spend(self._bucket, chunk.size)
         if self._framer is None:
             self._router.publish(self._member, chunk)
             return
@@ -161,6 +174,34 @@ class Intake:
         self._publisher.end_of_stream()
         self._router.end(self._member)
 
+    # -- the rate ---------------------------------------------------------------------------------
+
+    @property
+    def _stands(self) -> bool:
+        """Whether nothing may be published now, for the router's sake or for the rate's."""
+        return self._paused or self._rest is not None
+
+    def _spend(self, bucket: Bucket, size: int) -> None:
+        delay = bucket.take(size, self._loop.time())
+        if delay and self._rest is None:
+            self._rest = self._loop.call_later(delay, self._end_rest, bucket)
+            self._port.pause_reading()
+
+    def _end_rest(self, bucket: Bucket) -> None:
+        delay = bucket.wait(self._loop.time())
+        if delay:  # another session of the user's was faster
+            self._rest = self._loop.call_later(delay, self._end_rest, bucket)
+            return
+        self._rest = None
+        if not self._paused:
+            self._publish_pending()
+
+    def _stop_resting(self) -> None:
+        self._bucket = None
+        if self._rest:
+            self._rest.cancel()
+            self._rest = None
+
     # -- from the router --------------------------------------------------------------------------
 
     def pause(self) -> None:
@@ -178,15 +219,17 @@ class Intake:
 
     def _publish_pending(self) -> None:
         for _ in range(TURN_CHUNKS):
-            if self._paused or not self._pending:
+            if self._stands or not self._pending:
                 break
             self._publish(self._pending.popleft())
         if self._paused:
             return
-        if self._pending:
-            self._later(self._publish_pending)
-        elif self._eof:
+        if self._eof and not self._pending:
             self._later(self._end)
+        elif self._rest:
+            return
+        elif self._pending:
+            self._later(self._publish_pending)
         else:
             self._port.resume_reading()
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipe.limits import Network
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -22,6 +28,23 @@ def source_of(address: str) -> str:
             return str(host.ipv4_mapped)
         return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
     return str(host)
+
+
+class TrustedSources:
+    """The addresses that are exempt from limits per address.
+
+    Args:
+        networks: all of them.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        host = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
+            host = host.ipv4_mapped
+        return any(host in network for network in self._networks)
 
 
 class ClaimLimit:

@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import asyncssh
+import structlog
 
-from pipe.errors import StartError
+from pipe.errors import Ending, StartError
+from pipe.limits import parse_networks
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import Connection
+from pipe.ssh.descriptors import most_connections
+from pipe.ssh.door import Doorman
+from pipe.ssh.gate import Gate, Refusal
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
-from pipe.ssh.limits import ClaimLimit
+from pipe.ssh.limits import ClaimLimit, TrustedSources
 from pipe.ssh.logins import Logins
+from pipe.ssh.penalties import Offence, Penalties
 from pipe.ssh.signatures import SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
@@ -60,6 +66,9 @@ BACKLOG = 512
 """Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
 
 
+log = structlog.get_logger()
+
+
 def load_host_key(path: Path) -> asyncssh.SSHKey:
     """Read the server's key, or make it on the first start; only the server's user may read it.
 
@@ -89,6 +98,8 @@ class SSHServer:
         self._service = service
         self._server: asyncio.Server | None = None
         self._connections: WeakSet[Connection] = WeakSet()
+        self._gate = _make_gate(service)
+        service.unauthenticated = lambda: self._gate.waiting
 
     async def start(self) -> None:
         """Begin to accept; sets ``service.port``.
@@ -110,7 +121,10 @@ class SSHServer:
         )
         try:
             self._server = await loop.create_server(
-                partial(self._connect, loop, options), settings.host, settings.port, backlog=BACKLOG
+                lambda: Doorman(partial(self._welcome, loop, options)),
+                settings.host,
+                settings.port,
+                backlog=BACKLOG,
             )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
@@ -120,14 +134,25 @@ class SSHServer:
             ) from error
         self._service.port = self._server.sockets[0].getsockname()[1]
 
-    def _connect(
-        self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions
-    ) -> Connection:
+    def _welcome(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: asyncssh.SSHServerConnectionOptions,
+        address: str,
+    ) -> Connection | None:
+        """Make the connection of a client whom the gate lets in."""
+        visit = self._gate.enter(address, loop.time())
+        if isinstance(visit, Refusal):
+            self._service.metrics.refused.labels(visit.value).inc()
+            log.info("connection refused", address=address, reason=visit.value)
+            return None
         connection: Connection
         if self._service.settings.lane is Lane.FAST:
             connection = LaneConnection(loop, options, self._service, self._outbox)
         else:
             connection = Connection(loop, options, self._service)
+        connection.visit = visit
+        visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)
         return connection
 
@@ -142,9 +167,29 @@ class SSHServer:
         if closing:
             _, late = await asyncio.wait(closing, timeout=patience)
             for connection in list(self._connections):
-                connection.abort()
+                connection.cut_off(Ending.SHUTDOWN, "the server is shutting down")
             if late:
                 await asyncio.wait(late, timeout=patience)
+
+
+def _make_gate(service: Service) -> Gate:
+    settings = service.settings
+    return Gate(
+        most=settings.max_unauthenticated,
+        most_per_source=settings.max_unauthenticated_per_address,
+        most_open=most_connections(),
+        trusted=TrustedSources(parse_networks(settings.trusted_sources)),
+        penalties=Penalties(
+            {
+                Offence.REFUSED: settings.penalty_refused,
+                Offence.NO_LOGIN: settings.penalty_no_login,
+                Offence.TIMEOUT: settings.penalty_timeout,
+            },
+            settings.penalty_min,
+            settings.penalty_max,
+        ),
+        quotas=service.quotas,
+    )
 
 
 def make_options(

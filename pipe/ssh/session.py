@@ -21,7 +21,7 @@ from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.commands import Asker, answer, input_limit
 from pipe.durations import format_duration
-from pipe.errors import Outcome, PipeError
+from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
 from pipe.members import Member, Mode
 from pipe.metrics import COMMAND_MODE
@@ -34,6 +34,7 @@ from pipe.ssh.stall import StallClock
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
     from pipe.members import Receipt
+    from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
     from pipe.ssh.connection import Connection
@@ -112,6 +113,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._orphaned = False
+        self._bucket: Bucket | None = None  # while it publishes at a limited rate
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -230,10 +232,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
             exists=name in router,
             lost=self._lost,
         )
+        self._service.open_topic(name, self._connection.visit.holders)
         self.port.bind(self.member)
         if isinstance(request, Subscribe):
             self._discard_input()
         else:
+            self._bucket = self._service.rates.join(self.caller.user, self._loop.time())
+            if self._bucket:
+                self._intake.throttle(self._bucket)
             empty = isinstance(request, Publish) and request.empty
             self._intake.bind(self.member, request.framing, empty=empty)
             self._say_how_to_reach(request, name)
@@ -397,7 +403,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._orphaned:
             self._close()
         elif self._close_timer is None:
-            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self._connection.abort)
+            self._close_timer = self._loop.call_later(
+                CLOSE_TIMEOUT_SECONDS, self._connection.cut_off, Ending.STUCK
+            )
 
     def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
         if self._state in {State.ENDING, State.CLOSED}:
@@ -427,6 +435,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
+        if self._bucket:
+            self._bucket = None
+            self._service.rates.leave(self.caller.user, self._loop.time())
         # At once, so that nothing reaches those who were here by this session's leave.
         with self._service.router.at_once():
             if self._pass:
@@ -455,7 +466,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _close(self, exc: Exception | None = None) -> None:
         if self._orphaned:
             self._service.orphans -= 1
-        outcome = self._outcome or Outcome.LEFT
+        outcome = self._outcome or self._connection.why_ended(exc).outcome
         self._state = State.CLOSED
         if self._close_timer:
             self._close_timer.cancel()
@@ -472,6 +483,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _report(self, outcome: Outcome, exc: Exception | None) -> None:
         seconds = self._loop.time() - self._opened_at
         member = self.member
+        if member:
+            self._connection.visit.received += member.received_bytes
+            self._connection.visit.delivered += member.accepted_bytes
         mode = _MODES.get(type(self._request), COMMAND_MODE)
         self._service.metrics.sessions_ended.labels(mode, outcome.label).inc()
         self._service.metrics.session_duration.labels(mode).observe(seconds)
