@@ -388,8 +388,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         if not self._begin_end(outcome, None) and not self._channel.is_closing():
             self._outcome, self._exit_status = outcome, outcome.status
+        pending = self.port.pending
         if not self._channel.is_closing():
-            if (line := text or outcome.text) and not self.port.pending:
+            if (line := text or outcome.text) and not pending:
                 self._write_stderr(line)
             self._channel.send_packet(
                 MSG_CHANNEL_REQUEST,

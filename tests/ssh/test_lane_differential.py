@@ -6,9 +6,11 @@ every packet that comes back, the reason for a disconnect, and how many packets 
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import asyncssh
 import pytest
 from asyncssh.constants import MSG_GLOBAL_REQUEST
 from asyncssh.packet import Boolean, Byte, String, UInt32
@@ -39,6 +41,8 @@ WINDOW = 65_536
 """Bytes, the least that the server can be set to: so that it is opened again and again."""
 
 CHANNELS = 2
+
+DEADLINE = 30.0
 
 AES256 = ("aes256-gcm@openssh.com",)
 
@@ -196,7 +200,7 @@ bad = (
     st.builds(data, st.integers(CHANNELS, 2**32 - 1), contents)
     | st.builds(adjust, st.integers(CHANNELS, 2**32 - 1), windows)
     | st.builds(lambda channel, tail: data(channel, b"x") + tail, channels, st.binary(min_size=1))
-    | st.builds(lambda channel, cut: data(channel, b"xyz")[:-cut], channels, st.integers(1, 12))
+    | st.builds(lambda channel, cut: data(channel, b"xyz")[:-cut], channels, st.integers(1, 11))
     | st.builds(lambda channel, tail: adjust(channel, 1) + tail, channels, st.binary(min_size=1))
     | st.builds(lambda channel, cut: adjust(channel, 1)[:-cut], channels, st.integers(1, 8))
     | st.builds(lambda kind, rest: Byte(kind) + rest, st.integers(80, 127), st.binary(max_size=30))
@@ -290,6 +294,24 @@ async def test_a_connection_on_the_lane_stays_on_aes_gcm() -> None:
     wire.client.rekey(["chacha20-poly1305@openssh.com"])
     await wire.settle()
     assert wire.lost
+    assert "No matching encryption algorithm" in str(wire.lost[0])
+    await wire.finish()
+
+
+async def test_it_stays_on_aes_gcm_even_if_it_was_offered_more() -> None:
+    """The same for a client that waited for the server's KEXINIT, which then offers all ciphers."""
+    wire = Wire(Lane.FAST)
+    wire.cut([len(b"SSH-2.0-AsyncSSH_") + len(asyncssh.__version__) + 2])
+    wire.connect()
+    wire.exchange()  # both versions, and not the client's KEXINIT
+    async with asyncio.timeout(DEADLINE):
+        while b"chacha20-poly1305" not in wire.server_side.written:  # noqa: ASYNC110 - for a timer
+            await asyncio.sleep(0.01)
+    await wire.until(lambda: wire.client.ready)
+    await wire.open()
+    assert wire.server.lane is Lane.FAST
+    wire.client.rekey(["chacha20-poly1305@openssh.com"])
+    await wire.settle()
     assert "No matching encryption algorithm" in str(wire.lost[0])
     await wire.finish()
 

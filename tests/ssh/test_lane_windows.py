@@ -436,7 +436,7 @@ async def test_many_answers_kept_back_by_a_rekey(lane: Lane) -> None:
     """Answers that wait for new keys, enough to need newer ones at once, all come, in order."""
     wire = await Wire.ready(lane, rekey_bytes=65_536)
     await wire.open()
-    asked = 12_000
+    asked = 7_000
     wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), asked // 2))
     wire.client.rekey()
     wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), asked // 2))
@@ -447,3 +447,15 @@ async def test_many_answers_kept_back_by_a_rekey(lane: Lane) -> None:
     assert len(wire.client.of_kind(MSG_CHANNEL_FAILURE)) == asked
     assert wire.events[-1] == (0, b"still here")
     await wire.finish()
+
+
+async def test_endless_requests_behind_a_rekey_end_the_connection(lane: Lane) -> None:
+    """A peer that asks and asks behind its own KEXINIT is closed before it fills the memory."""
+    if lane is Lane.ASYNCSSH:
+        pytest.skip("asyncssh's own path has no bound but the time that a key exchange may take")
+    wire = await Wire.ready(lane)
+    await wire.open()
+    wire.client.rekey()
+    wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), 6_000))
+    await wire.settle()
+    assert wire.lost

@@ -9,7 +9,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import pytest
 import pytest_asyncio
 from asyncssh.constants import (
     MSG_CHANNEL_CLOSE,
@@ -35,6 +34,8 @@ from tests.ssh.wire import Received, Wire, adjust, close, data, eof, execute, op
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    import pytest
 
     from pipe.members import Member
 
@@ -230,14 +231,6 @@ class IntakeEnd(SourceEnd):
         return await self._ends.exit_status()
 
 
-FORGOTTEN_PENDING = (
-    "test_cut_ends_at_once",
-    "test_client_that_vanishes",
-    "test_client_that_vanishes_at_the_end",
-)
-"""What the port of asyncssh's path gets wrong: bytes that were thrown away count as delivered."""
-
-
 class TestPort(SinkConformance):
     """`pipe.ssh.port.Port` and `pipe.ssh.lane.port.LanePort`."""
 
@@ -248,9 +241,6 @@ class TestPort(SinkConformance):
     async def end(self, request: pytest.FixtureRequest) -> AsyncIterator[PortEnd]:
         """A subscriber on either path."""
         lane, most = request.param
-        if lane is Lane.ASYNCSSH and request.node.originalname in FORGOTTEN_PENDING:
-            reason = "asyncssh empties its buffer when a channel is cut or lost, before it tells"
-            request.applymarker(pytest.mark.xfail(reason=reason))
         end = PortEnd(lane, most)
         await end.start()
         yield end

@@ -549,12 +549,16 @@ class Wire:
         await wire.log_in()
         return wire
 
-    async def log_in(self) -> None:
-        """Do the handshake."""
+    def connect(self) -> None:
+        """Let both ends know of each other, and no more."""
         self.server_side.set_protocol(self.server)
         self.client_side.set_protocol(self.client)
         self.server.connection_made(self.server_side)
         self.client.connection_made(self.client_side)
+
+    async def log_in(self) -> None:
+        """Do the handshake."""
+        self.connect()
         await self.until(lambda: self.client.ready)
         await self.settle()
 

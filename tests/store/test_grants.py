@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUILD = TopicName("alice", ("build",))
 DEEP = TopicName("alice", ("a", "b", "c"))
-A, B, C, KEY = (f"SHA256:{letter * 43}" for letter in "abck")
+A, B, C, KEY = (f"SHA256:{letter * 43}" for letter in ("a", "b", "c", "k"))
 
 
 def make(
