@@ -36,8 +36,6 @@ MAX_KINDS = 1000
 MAX_VALUE_LENGTH = 200
 """Characters of one value: a client chooses its user name and the text of its disconnect."""
 
-log = structlog.get_logger()
-
 
 class Throttle:
     """A token bucket for each kind of log line.  May be used from any thread.
@@ -121,7 +119,7 @@ class _Limit:
         self._reporting = False
         for kind in self._throttle.suppressed_kinds():
             if count := self._throttle.take_suppressed(kind):
-                log.warning("log lines left out", kind=kind, count=count)
+                structlog.get_logger().warning("log lines left out", kind=kind, count=count)
 
 
 def configure(settings: Settings) -> None:

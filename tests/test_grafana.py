@@ -239,6 +239,7 @@ HEALTHY: Final[Series] = {
     'process_max_fds{job="pipe",instance="a"}': steady(1000),
     'process_resident_memory_bytes{job="pipe",instance="a"}': steady(2e8),
     'process_cpu_seconds_total{job="pipe",instance="a"}': growing(30),
+    'pipe_memory_alarm{instance="a"}': steady(0),
 }
 
 FIRING: Final[dict[str, Series]] = {
@@ -257,6 +258,7 @@ FIRING: Final[dict[str, Series]] = {
     "PipeFailures": {ENDED % "failed": growing(1)},
     "PipeDescriptorsLow": {'process_open_fds{job="pipe",instance="a"}': steady(900)},
     "PipeMemoryHigh": {'process_resident_memory_bytes{job="pipe",instance="a"}': steady(2e9)},
+    "PipeMemoryShort": {'pipe_memory_alarm{instance="a"}': steady(1)},
     "PipeProcessorFull": {'process_cpu_seconds_total{job="pipe",instance="a"}': growing(58)},
 }
 """What each alert is for, as changes to the healthy series; an empty one is not there."""

@@ -56,6 +56,18 @@ def test_defaults() -> None:
     assert (settings.login_timeout, settings.keepalive_interval) == (20, 30)
     assert (settings.keepalive_count, settings.max_auth_tries) == (3, 6)
     assert (settings.max_sessions_per_connection, settings.claims_per_day) == (10, 3)
+    assert settings.trusted_sources == "127.0.0.0/8,::1"
+    assert settings.max_unauthenticated == 100
+    assert settings.max_unauthenticated_per_address == 10
+    assert (settings.penalty_refused, settings.penalty_no_login, settings.penalty_timeout) == (
+        5,
+        1,
+        10,
+    )
+    assert (settings.penalty_min, settings.penalty_max) == (15, 600)
+    assert (settings.idle_timeout, settings.rekey_timeout) == (60, 30)
+    assert (settings.max_unsent, settings.unread_timeout) == (8 * MIB, 30)
+    assert (settings.memory_alarm, settings.max_rate_per_user) == (None, 0)
 
 
 def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +119,9 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", "-1", "bad value '-1' for port"),
         ("port", "2222.0", "bad value '2222.0' for port"),
         ("port", True, "bad value 'True' for port"),
+        ("trusted_sources", "10.0.0.0/33", "use networks such as 10.0.0.0/8,::1, or none"),
+        ("trusted_sources", "everybody", "bad value 'everybody' for trusted-sources"),
+        ("max_rate_per_user", "1MiB/s", "bad value '1MiB/s' for max-rate-per-user"),
         ("drain", "7", "use 0s to 1h, such as 90s or 1h30m"),
         ("drain", float("nan"), "bad value 'nan' for drain"),
         ("drain", "2h", "bad value '2h' for drain"),

@@ -1,0 +1,112 @@
+"""The log: lines of one kind have a rate, and values a length."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipe import logs
+from pipe.logs import BURST_SECONDS, MAX_KINDS, MAX_VALUE_LENGTH, Throttle
+from pipe.settings import LogFormat, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+@given(st.integers(1, 50), st.lists(st.floats(0, 3), max_size=200))
+def test_rate_is_kept(rate: int, pauses: list[float]) -> None:
+    """Never more lines than the burst and what the rate has allowed since; all others count."""
+    clock = Clock()
+    throttle = Throttle(rate, clock)
+    admitted = 0
+    for pause in pauses:
+        clock.now += pause
+        admitted += throttle.admits("kind")
+        assert admitted <= rate * (BURST_SECONDS + clock.now) + 0.001
+    assert throttle.take_suppressed("kind") == len(pauses) - admitted
+    assert throttle.take_suppressed("kind") == 0
+
+
+def test_kinds_are_apart() -> None:
+    """A flood of one kind leaves the others their lines."""
+    throttle = Throttle(1, Clock())
+    assert sum(throttle.admits("flood") for _ in range(1000)) == BURST_SECONDS
+    assert throttle.admits("other")
+    assert throttle.suppressed_kinds() == ["flood"]
+
+
+def test_kinds_are_bounded() -> None:
+    """Kinds without end share one count."""
+    throttle = Throttle(1, Clock())
+    assert sum(throttle.admits(str(number)) for number in range(5000)) < MAX_KINDS + 11
+
+
+def test_no_limit() -> None:
+    """0 lets all pass."""
+    throttle = Throttle(0, Clock())
+    assert all(throttle.admits("kind") for _ in range(10_000))
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    """Leave logging as it was."""
+    level = logging.getLogger("asyncssh").level
+    yield
+    structlog.reset_defaults()
+    logging.getLogger("asyncssh").setLevel(level)
+
+
+@pytest.mark.usefixtures("_restored")
+def test_lines_of_ours_and_of_libraries(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are limited; what a client chose of one is cut and escaped."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own
+    logs.configure(Settings(log_format=LogFormat.JSON, log_rate=1))
+    log = structlog.get_logger()
+    for number in range(20):
+        log.info("flood", user="\x1b[2J" + "x" * 100_000)
+        logging.getLogger("asyncssh").warning("packet %d", number)
+    lines = capsys.readouterr().err.splitlines()
+    ours = [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert len(ours) == BURST_SECONDS
+    assert len(ours[0]["user"]) < MAX_VALUE_LENGTH + 10
+    assert ours[0]["user"].isprintable()
+    assert len(lines) == 2 * BURST_SECONDS
+
+
+@pytest.mark.usefixtures("_restored")
+async def test_what_is_left_out_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, by a line of its own."""
+    monkeypatch.setattr(logs, "REPORT_SECONDS", 0.0)
+    logs.configure(Settings(log_format=LogFormat.JSON, log_rate=1))
+    log = structlog.get_logger()
+    for _ in range(15):
+        log.info("flood")
+    err = ""
+    while "left out" not in err:
+        await asyncio.sleep(0)
+        err += capsys.readouterr().err
+    told = json.loads(err.splitlines()[-1])
+    assert (told["kind"], told["count"]) == ("flood", 5)
