@@ -138,7 +138,7 @@ class Intake:
         """A chunk came: publish it, or keep it until the source may go on."""
         if self._done or (self._eof and self._member):
             return
-        if self._stands or self._pending:
+        if self._paused or self._rest or self._pending:
             self._pending.append(chunk)
         else:
             self._publish(chunk)
@@ -175,11 +175,6 @@ class Intake:
         self._router.end(self._member)
 
     # -- the rate ---------------------------------------------------------------------------------
-
-    @property
-    def _stands(self) -> bool:
-        """Whether nothing may be published now, for the router's sake or for the rate's."""
-        return self._paused or self._rest is not None
 
     def _spend(self, bucket: Bucket, size: int) -> None:
         delay = bucket.take(size, self._loop.time())
@@ -219,7 +214,7 @@ class Intake:
 
     def _publish_pending(self) -> None:
         for _ in range(TURN_CHUNKS):
-            if self._stands or not self._pending:
+            if self._paused or self._rest or not self._pending:
                 break
             self._publish(self._pending.popleft())
         if self._paused:
