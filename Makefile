@@ -12,16 +12,18 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 MODULE_LINES := 550
 EXTRA_CODE = $(wildcard loadtest)
+FUZZ_RUNS ?= 1000000
+FUZZ_SECONDS ?= 7200
 LOCUST_SHAPE ?= steady
 LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test coverage check bench bench-quick load lock upgrade clean ssh-programs
+.PHONY: help serve test coverage check bench bench-quick fuzz load lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS="…" is handed on to serve, bench and load; PYTEST_ARGS="…" to test.'
+	@echo '  ARGS="…" is handed on to serve, bench, fuzz and load; PYTEST_ARGS="…" to test.'
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
@@ -52,6 +54,9 @@ bench: $(VENV)/.dev ssh-programs ## measure against the baselines
 
 bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
 	$(BIN)/python -m loadtest.bench --quick $(ARGS)
+
+fuzz: $(VENV)/.dev ## try mutated input, FUZZ_RUNS of it or for FUZZ_SECONDS
+	$(BIN)/python -m tests.fuzz.fuzz_lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
 
 load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 	LOCUST_SHAPE=$(LOCUST_SHAPE) $(BIN)/locust -f loadtest/locustfile.py $(LOAD_ARGS) $(ARGS)

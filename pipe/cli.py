@@ -19,7 +19,7 @@ import click
 
 from pipe import __version__
 from pipe.errors import Outcome, PipeError, UsageError
-from pipe.names import escape, quoted
+from pipe.names import escape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -261,7 +261,7 @@ def _read_key(source: str) -> NewKey:
     """Read a public key from a file, or from stdin for ``-``."""
     from pipe.store import read_public_key
 
-    shown = "stdin" if source == "-" else quoted(source)
+    shown = "stdin" if source == "-" else f"'{escape(source)}'"
     try:
         with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
             data = file.read(MAX_KEY_FILE)

@@ -4,9 +4,9 @@
   changes counts as soon as the database has it, and ends at once whatever depended on it.
 - A grant that ends is taken away by a timer for the earliest end.
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
-  changes.  Every `LOOK_SECONDS` the database's stamp is compared, which costs microseconds; only
-  if it is another one is the log read.  SQLite cannot tell another process that something has
-  changed, so this is the one place that looks instead of being woken.
+  changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
+  microseconds; only if it is another one is the log read.  SQLite cannot tell another process that
+  something has changed, so this is the one place that looks instead of being woken.
 - A command that is cancelled between database and memory is made good by that same look.
 """
 
@@ -76,8 +76,7 @@ class Guard:
             StoreUnavailable: the database cannot be read.
         """
         self._stamp = self._store.database.stamp()
-        await self._load()
-        self._note_seen(await self._grants.changes_since(self._newest))
+        self._note_seen(await self._load())
         self._watch = asyncio.get_running_loop().create_task(self._look_for_ever())
 
     async def close(self) -> None:
@@ -139,9 +138,9 @@ class Guard:
         self._set_timer()
 
     def _forget_key(self, user: str, fingerprint: str, spare: LiveSession | None = None) -> None:
-        self._access.forget(fingerprint)
         self._access.bar(user, fingerprint)
         self._expel(spare)
+        self._access.forget(fingerprint)
 
     # -- what ends by itself ----------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ class Guard:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await self._look()
+                await self.catch_up()
             except StoreUnavailable as error:
                 if not away:
                     log.warning("cannot see what others change", error=error.message)
@@ -175,7 +174,15 @@ class Guard:
             else:
                 away = False
 
-    async def _look(self) -> None:
+    async def catch_up(self) -> None:
+        """Follow what others have taken away so far; each login waits for it.
+
+        So whoever has just got a free name, or a key that was removed, finds nothing of what the
+        one before had.
+
+        Raises:
+            StoreUnavailable: something has changed, and the database does not say what.
+        """
         stamp = self._store.database.stamp()
         if stamp is not None and stamp == self._stamp:
             return
@@ -191,34 +198,34 @@ class Guard:
         self._seen = {number for number in self._seen if number > self._newest - LOOK_BACK}
 
     async def _follow(self, changes: Sequence[Change]) -> None:
-        """Look again at what the log names."""
-        topics = [
-            TopicName(one.user, tuple(one.subject.split("/")))
-            for one in changes
-            if one.kind is Kind.GRANTS
-        ]
-        for topic, grants in (await self._grants.load_topics(topics)).items() if topics else ():
-            self._set_grants(topic, grants)
+        """Look again at what the log names: first at who is gone, so that they are told so."""
         removed = [one for one in changes if one.kind is not Kind.GRANTS]
         for one in removed:
             await self._follow_removal(one)
         if removed:
             await self._load()
+            return
+        topics = {TopicName(one.user, tuple(one.subject.split("/"))) for one in changes}
+        if topics:
+            for topic, grants in (await self._grants.load_topics(topics)).items():
+                self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
         """End what depended on a user or key that is gone, unless it is there again."""
         there = await self._store.get_user(change.user) is not None
         if change.kind is Kind.USER:
             if not there:
-                self._access.forget(change.user)
                 self._access.bar(change.user)
                 self._expel(None)
+            self._access.forget(change.user)
             return
         keys = await self._store.list_keys(change.user) if there else ()
         if all(key.fingerprint != change.subject for key in keys):
             self._forget_key(change.user, change.subject)
 
-    async def _load(self) -> None:
-        grants, self._newest = await self._grants.load()
+    async def _load(self) -> Sequence[Change]:
+        """Read all grants anew; the changes that they show already."""
+        grants, changes = await self._grants.load()
         self._access.load(grants)
         self._set_timer()
+        return changes

@@ -138,7 +138,7 @@ class Router:
             return
         for reader, (pattern, admits) in list(self._patterns.items()):
             may_read = pattern.matches(topic.name) and admits(topic.name)
-            if reader.finishing or may_read == (topic in reader.topics):
+            if may_read == (topic in reader.topics):
                 continue
             if may_read:
                 self._attach(reader, topic)
@@ -355,6 +355,7 @@ class Router:
         if not reader.joined or reader.finishing or reader.sink is None:
             return
         reader.finishing = True
+        self._patterns.pop(reader, None)
         self._detach(reader)
         reader.sink.cut(Outcome.SLOW)
 

@@ -12,7 +12,7 @@ from pipe.errors import Outcome
 from pipe.grants import Operation
 from pipe.members import Member, Mode
 from pipe.names import TopicName, parse_pattern
-from pipe.requests import Help, Pipe, Publish, Subscribe, parse
+from pipe.requests import Pipe, Publish, Subscribe, parse
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import NewKey, Store
@@ -181,7 +181,7 @@ class People:
         """
         session = self.session(user, admin=admin, key_of=key_of)
         request = parse(command)
-        assert not isinstance(request, (Publish, Subscribe, Pipe, Help))
+        assert not isinstance(request, (Publish, Subscribe, Pipe))
         try:
             asker = Asker(session.caller, session.address, session, stdin)
             return await answer(request, self.service, asker)

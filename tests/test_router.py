@@ -1135,6 +1135,17 @@ def test_review_frees_publishers_of_a_clogged_reader(router: Router) -> None:
     assert (here.paused, there.paused) == (False, False)
 
 
+def test_pattern_reader_that_was_cut_is_nobody_on_a_new_topic(router: Router) -> None:
+    """It has not confirmed its end yet, and no publisher takes it for a subscriber."""
+    sink = FakeSink(router, confirms=False)
+    sink.member = Member(Mode.SUBSCRIBE, sink=sink, on_slow=OnSlow.DISCONNECT)
+    router.join_pattern(sink.member, ALL, lambda _: True)
+    publisher(router, NAME).send(FULL)
+    assert sink.cut_for is Outcome.SLOW
+
+    assert publisher(router, OTHER).waiting == 1
+
+
 def test_at_once_makes_changes_as_one(router: Router) -> None:
     """Nobody goes on between two changes that belong together."""
     source = publisher(router, NAME, synchronous=True)

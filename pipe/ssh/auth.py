@@ -135,6 +135,7 @@ class Peer(asyncssh.SSHServer):
         async def question() -> None:
             address = self._connection.peer_address
             identity = await self._logins.admit(username, key_data, address)
+            await self._service.guard.catch_up()
             self._identity = identity
             self._caller = Caller(identity.user, identity.fingerprint, identity.admin)
 

@@ -72,6 +72,7 @@ class Port:
         self._full = False
         self._clogged = connection.blocked
         self._flushing = False
+        self._pending = 0
         self._loop = asyncio.get_running_loop()
         self._feed: Callable[[Chunk], None] = _drop
         self._reading = True
@@ -101,15 +102,21 @@ class Port:
 
     @property
     def pending(self) -> int:
-        """Bytes taken and not yet written to the connection."""
-        return self._channel.get_write_buffer_size()
+        """Bytes taken and not yet written to the connection.
+
+        asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
+        then stays pending, so that it never counts as delivered.
+        """
+        if not self._channel.is_closing():
+            self._pending = self._channel.get_write_buffer_size()
+        return self._pending
 
     def write(self, chunk: Chunk) -> None:
         """Take a chunk; a channel that is closing swallows it."""
         if self._channel.is_closing():
             return
         self._channel.write(chunk.data)
-        if not self._full and self._channel.get_write_buffer_size() >= self._buffer:
+        if self.pending >= self._buffer and not self._full:
             self._full = True
             self._update()
 
@@ -141,6 +148,7 @@ class Port:
     def emptied(self) -> None:
         """The channel's buffer has become empty."""
         self._full = False
+        self._pending = 0
         if self._flushing:
             self._flushing = False
             if self._member:

@@ -167,7 +167,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            self._blunder()
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     def _serve(self, request: Request) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
@@ -188,12 +189,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except PipeError as error:
             self.fail(error)
         except Exception:
-            self._blunder()
-
-    def _blunder(self) -> None:
-        """A mistake of ours: into the log with it, and the client is not left hanging."""
-        log.exception("session failed", user=self.caller.user)
-        self.end(Outcome.FAILED, Outcome.FAILED.text)
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     async def _collect_input(self, limit: int) -> bytes:
         """Read the client's input to its end, for a command that wants any."""
@@ -385,8 +382,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         if not self._begin_end(outcome, None) and not self._channel.is_closing():
             self._outcome, self._exit_status = outcome, outcome.status
+        pending = self.port.pending
         if not self._channel.is_closing():
-            if (line := text or outcome.text) and not self.port.pending:
+            if (line := text or outcome.text) and not pending:
                 self._write_stderr(line)
             self._channel.send_packet(
                 MSG_CHANNEL_REQUEST,

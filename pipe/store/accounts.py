@@ -289,8 +289,8 @@ class Store:
             removed = _keys_of(connection, name)
             fingerprints = [key.fingerprint for key in removed]
             grants.forget(connection, [name, *fingerprints])
-            changes.note(connection, changes.Kind.USER, [(name, "")])
             changes.note(connection, changes.Kind.KEY, [(name, key) for key in fingerprints])
+            changes.note(connection, changes.Kind.USER, [(name, "")])
             connection.execute(delete(users_table).where(users_table.c.name == name))
             return removed
 

@@ -41,17 +41,17 @@ class GrantStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self) -> tuple[tuple[Grant, ...], int]:
+    async def load(self) -> tuple[tuple[Grant, ...], tuple[Change, ...]]:
         """Read all grants, those that have ended left out.
 
         Returns:
-            The grants, and the number of the newest change that they show.
+            The grants, and the latest changes, all of which the grants show.
         """
 
-        def work(connection: Connection) -> tuple[tuple[Grant, ...], int]:
+        def work(connection: Connection) -> tuple[tuple[Grant, ...], tuple[Change, ...]]:
             # In this order: a change in between is read again rather than missed.
-            number = changes.last(connection)
-            return _select(connection, _holds(time.time())), number
+            latest = changes.since(connection, changes.last(connection))
+            return _select(connection, _holds(time.time())), latest
 
         return await self._database.read(work)
 

@@ -19,12 +19,14 @@ LAST = 2**64 - 1
 """The invocation counter's last value; 0 comes after it (RFC 5647, section 7.1)."""
 
 packets = st.binary(min_size=1, max_size=4).map(lambda seed: (seed * 20_000)[: 16 * (seed[0] + 1)])
-counters = st.sampled_from([0, 1, 2**32 - 1, 2**63, LAST - 2, LAST - 1, LAST]) | st.integers(0, LAST)
+counters = st.sampled_from([0, 1, 2**32 - 1, 2**63, LAST - 2, LAST - 1, LAST]) | st.integers(
+    0, LAST
+)
 keys = st.binary(min_size=16, max_size=16) | st.binary(min_size=32, max_size=32)
 
 
 def theirs(key: bytes, counter: int) -> GCMEncryption:
-    """asyncssh's object, before the packet with this counter."""
+    """Make asyncssh's object, before the packet with this counter."""
     cipher = GCMCipher(f"aes{len(key) * 8}-gcm", key, b"head" + counter.to_bytes(8, "big"))
     return GCMEncryption(cipher)
 
@@ -61,9 +63,7 @@ def test_frames_are_asyncsshs(key: bytes, counter: int, sent: list[bytes]) -> No
     """Length, ciphertext and tag are the same, with both key sizes and over the counter's end."""
     ours, reference = Sealer.adopt(theirs(key, counter)), theirs(key, counter)
     for packet in sent:
-        assert seal(ours, packet) == b"".join(
-            reference.encrypt_packet(0, header(packet), packet)
-        )
+        assert seal(ours, packet) == b"".join(reference.encrypt_packet(0, header(packet), packet))
 
 
 @given(keys, counters, st.lists(packets, min_size=1, max_size=6))
@@ -130,7 +130,7 @@ def test_what_is_handed_over_is_given_once() -> None:
 @pytest.mark.parametrize("size", [16, 32], ids=["aes128", "aes256"])
 @given(packet=packets, bit=st.integers(min_value=0))
 def test_any_changed_bit_is_noticed(size: int, packet: bytes, bit: int) -> None:
-    """In the length, the ciphertext or the tag, through either interface, as asyncssh notices it."""
+    """In length, ciphertext or tag, through either interface, as asyncssh notices it."""
     key = bytes(range(size))
     frame = flipped(b"".join(theirs(key, 7).encrypt_packet(0, header(packet), packet)), bit)
     assert open_as_asyncssh_does(theirs(key, 7), frame) is None

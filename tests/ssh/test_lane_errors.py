@@ -115,7 +115,7 @@ async def test_ends_as_asyncssh_ends_it(name: str) -> None:
     wires = [await ended_by(lane, AS_ASYNCSSH[name]) for lane in LANES]
     events = [[event for event in wire.events if event[1] != "eof"] for wire in wires]
     assert events == [[(0, "exec any"), (0, b"good"), (0, "closed")]] * 2
-    disconnects = [wire.client.disconnect for wire in wires]
+    disconnects = [wire.client.goodbye for wire in wires]
     assert disconnects[0] == disconnects[1]
     assert disconnects[0]
     assert [str(wire.lost[0]) for wire in wires] == [disconnects[0].reason] * 2
@@ -136,7 +136,7 @@ async def test_window_overrun(lane: Lane) -> None:
     assert not wire.lost
     wire.client.send(data(0, b"!"))
     await wire.settle()
-    assert wire.client.disconnect == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
     assert (0, b"!") not in wire.events
     await wire.finish()
 
@@ -151,7 +151,7 @@ async def test_window_overrun_in_one_packet(lane: Lane) -> None:
         wire.client.send(data(0, bytes(size)))
     wire.client.send(data(0, b"xx"))
     await wire.settle()
-    assert wire.client.disconnect == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
     assert (0, b"xx") not in wire.events
     await wire.finish()
 
@@ -178,16 +178,16 @@ async def test_bad_length(length: int) -> None:
     """
     wire = await ended_by(Lane.FAST, lambda _: UInt32(length) + bytes(11))
     assert_nothing_came_of_it(wire)
-    assert wire.client.disconnect
-    assert wire.client.disconnect.code == asyncssh.DISC_PROTOCOL_ERROR
+    assert wire.client.goodbye
+    assert wire.client.goodbye.code == asyncssh.DISC_PROTOCOL_ERROR
     await wire.finish()
 
     plain = await ended_by(Lane.ASYNCSSH, lambda _: UInt32(length) + bytes(MAX_PACKET + 100))
     assert_nothing_came_of_it(plain)
-    assert plain.client.disconnect
+    assert plain.client.goodbye
     too_large = length > MAX_PACKET
     expected = asyncssh.DISC_PROTOCOL_ERROR if too_large else asyncssh.DISC_MAC_ERROR
-    assert plain.client.disconnect.code == expected
+    assert plain.client.goodbye.code == expected
     await plain.finish()
 
 
@@ -196,8 +196,8 @@ async def test_bad_length_that_is_authentic() -> None:
     odd = padded(data(0, b"bad")) + b"\0"
     wire = await ended_by(Lane.FAST, lambda client: client.frame(odd))
     assert_nothing_came_of_it(wire)
-    assert wire.client.disconnect
-    assert wire.client.disconnect.code == asyncssh.DISC_PROTOCOL_ERROR
+    assert wire.client.goodbye
+    assert wire.client.goodbye.code == asyncssh.DISC_PROTOCOL_ERROR
     await wire.finish()
 
 
@@ -225,9 +225,7 @@ async def test_too_little_padding(padding: int) -> None:
     body = data(0, b"b" * (32 - 1 - 9 - padding))
     wire = await ended_by(Lane.FAST, lambda client: client.frame(padded(body, padding)))
     assert_nothing_came_of_it(wire)
-    assert wire.client.disconnect == Disconnect(
-        asyncssh.DISC_PROTOCOL_ERROR, "Bad padding length"
-    )
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Bad padding length")
     await wire.finish()
 
 
@@ -247,8 +245,8 @@ async def test_padding_that_eats_into_the_data(lane: Lane, padding: int) -> None
     wire = await ended_by(lane, exactly(18, padding))
     assert_nothing_came_of_it(wire)
     if padding < 30:
-        assert wire.client.disconnect
-        assert wire.client.disconnect.code == asyncssh.DISC_PROTOCOL_ERROR
+        assert wire.client.goodbye
+        assert wire.client.goodbye.code == asyncssh.DISC_PROTOCOL_ERROR
     await wire.finish()
 
 
@@ -259,9 +257,7 @@ async def test_window_adjust_overflow(grown: int) -> None:
     await wire.open(window=2**32 - 1)
     wire.client.send(adjust(0, grown))
     await wire.settle()
-    assert wire.client.disconnect == Disconnect(
-        asyncssh.DISC_PROTOCOL_ERROR, "Window adjust overflow"
-    )
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window adjust overflow")
     await wire.finish()
 
 
@@ -287,7 +283,7 @@ async def test_data_before_the_command_is_bounded(lane: Lane) -> None:
         wire.client.send(data(0, bytes(32_768)))
     await wire.settle()
     assert wire.client.adjustments() == []
-    assert wire.client.disconnect == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window exceeded")
     await wire.finish()
 
 

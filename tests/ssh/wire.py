@@ -271,7 +271,7 @@ class Client(asyncssh.SSHClientConnection):
         return [number.get_uint32() for number in numbers if number.get_uint32() == channel]
 
     @property
-    def disconnect(self) -> Disconnect | None:
+    def goodbye(self) -> Disconnect | None:
         """Why the server has ended the connection, if it said so."""
         for body in self.of_kind(MSG_DISCONNECT):
             packet = SSHPacket(body)
@@ -549,12 +549,16 @@ class Wire:
         await wire.log_in()
         return wire
 
-    async def log_in(self) -> None:
-        """Do the handshake."""
+    def connect(self) -> None:
+        """Let both ends know of each other, and no more."""
         self.server_side.set_protocol(self.server)
         self.client_side.set_protocol(self.client)
         self.server.connection_made(self.server_side)
         self.client.connection_made(self.client_side)
+
+    async def log_in(self) -> None:
+        """Do the handshake."""
+        self.connect()
         await self.until(lambda: self.client.ready)
         await self.settle()
 
@@ -668,4 +672,3 @@ def client_options(ciphers: Sequence[str]) -> asyncssh.SSHClientConnectionOption
         encryption_algs=list(ciphers),
         mac_algs=["hmac-sha2-256-etm@openssh.com"],
     )
-

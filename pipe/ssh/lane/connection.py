@@ -3,7 +3,8 @@
 Receiving.  The transport's bytes are searched for packets; each is opened once.  CHANNEL_DATA and
 CHANNEL_WINDOW_ADJUST of an open channel go straight to its port.  Every other packet goes to
 asyncssh's own parser with its plaintext handed over, so that asyncssh judges it as ever; so does
-every packet that is wrong in any way, and asyncssh ends the connection as it always would.  While
+a packet of a stream that is out of order, and asyncssh ends the connection as it always would.
+What cannot be a packet at all (a bad length, padding or tag) ends it here, in the same way.  While
 one of asyncssh's handlers is waiting for something, the lane waits too, with the transport
 paused.
 
@@ -63,6 +64,10 @@ SLICE_BYTES = 8192
 
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
+
+MAX_DEFERRED_PACKETS = 4096
+"""Answers that may wait for the end of a key exchange: asyncssh has no bound, and a peer that asks
+and asks meanwhile, which RFC 4253, section 7.1, forbids, would fill the memory."""
 
 KEXINIT_PATIENCE_SECONDS = 0.25
 """How long the server's KEXINIT waits for the client's.  RFC 4253, section 7.1, has each side send
@@ -375,6 +380,8 @@ class LaneConnection(Connection):
             self._send_encryption = Sealer.adopt(self._send_encryption)
         self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
+        if len(self._deferred_packets) > MAX_DEFERRED_PACKETS:
+            self._force_close(asyncssh.ProtocolError("Too many requests during a key exchange"))
 
     def send_stream(self, packet: bytes) -> None:
         """Send a packet of a stream; not to be called while the connection is blocked."""
@@ -432,6 +439,12 @@ class LaneConnection(Connection):
             transport.write(view[: self._seal_into(view)])
             if transport.get_write_buffer_size():
                 self._outbox.renew_arena()
+
+    def abandon(self) -> None:
+        """What waits cannot be written: close without it, as asyncssh does after any mistake."""
+        self._frames.clear()
+        self._packets.clear()
+        self.internal_error()
 
     def _force_close(self, exc: Exception | None) -> None:
         """Close, after what has been sent so far."""

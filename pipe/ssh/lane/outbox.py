@@ -28,6 +28,9 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Write it."""
 
+    def abandon(self) -> None:
+        """It cannot be written: end the connection."""
+
 
 class Outbox:
     """The connections of one server that have something to write.
@@ -66,7 +69,10 @@ class Outbox:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             for connection in waiting:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception:  # noqa: BLE001 - it ends this connection and no other
+                    connection.abandon()
 
     def renew_arena(self) -> None:
         """The socket did not take all, so the transport still holds the arena: leave it there."""

@@ -1,0 +1,236 @@
+"""The guard: rights that end by themselves, by a command, or by another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipe import guard as guard_module
+from pipe.access import REMOVED_TEXT, Loss
+from pipe.errors import AccessDenied, Outcome, StoreUnavailable
+from pipe.grants import Grant, Operation
+from pipe.members import Mode
+from pipe.names import TopicName
+from pipe.store import GrantStore, Store
+from tests.sessions import DEADLINE, People, fingerprint, key, started
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from pipe.service import Service
+
+BUILD = TopicName("alice", ("build",))
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a look takes to come is not what these tests are about."""
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """The URL of a database that several may open."""
+    return f"sqlite:///{tmp_path}/pipe.db"
+
+
+@pytest.fixture
+async def service(url: str) -> AsyncIterator[Service]:
+    """A server, with alice and bob."""
+    async with started(url) as service:
+        await People(service).add("alice", "bob")
+        yield service
+
+
+@pytest.fixture
+def people(service: Service) -> People:
+    """Those on the server."""
+    return People(service)
+
+
+@pytest.fixture
+async def outside(url: str, service: Service) -> AsyncIterator[Store]:  # noqa: ARG001 - comes first
+    """The same database, as the command line opens it."""
+    async with await Store.open(url) as store:
+        yield store
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Return once a condition holds that announces itself in no other way."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def make(grantee: str, until: float | None = None) -> Grant:
+    """A grant of alice's."""
+    return Grant(BUILD, grantee, Operation.BOTH, until, "alice", time.time())
+
+
+async def test_grant_ends_by_itself(service: Service, people: People) -> None:
+    """A session ends when its grant does, and not before; others go on."""
+    await service.guard.grant([make("bob", time.time() + 0.2)])
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    alice = people.on("alice", Mode.SUBSCRIBE, "build")
+    until = service.access.granted_by("alice")[0].until
+    assert until is not None
+    assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
+
+    assert time.time() >= until
+    assert alice.ended is None
+    assert service.access.granted_by("alice") == []
+
+
+async def test_each_end_in_its_turn(service: Service, people: People) -> None:
+    """The timer is set anew for the next end, also when a later one was there first."""
+    await people.add("carol")
+    now = time.time()
+    await service.guard.grant([make("carol", now + 0.4)])
+    await service.guard.grant([make("bob", now + 0.2)])
+    carol = people.on("carol", Mode.SUBSCRIBE, "alice/build")
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    await bob.wait_over()
+    assert carol.ended is None
+    assert await carol.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
+
+
+async def test_grants_outlive_the_server(url: str) -> None:
+    """A server that starts again knows all grants, but for those that have ended."""
+    async with started(url) as service:
+        await People(service).add("alice", "bob", "carol")
+        await service.guard.grant([make("bob"), make("carol", time.time() + 0.01)])
+    await asyncio.sleep(0.02)
+    async with started(url) as service:
+        assert [grant.grantee for grant in service.access.granted_by("alice")] == ["bob"]
+
+
+async def test_revoked_elsewhere(url: str, service: Service, people: People) -> None:
+    """What another server on the database grants and takes back counts here too."""
+    bob = None
+    async with started(url) as other:
+        await other.guard.grant([make("bob")])
+        await wait_until(lambda: service.access.granted_by("alice"))
+        bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+        await other.guard.revoke(BUILD, ["bob"])
+        assert await bob.wait_over() == (Outcome.DENIED, Loss.REVOKED.value)
+
+
+async def test_user_removed_elsewhere(service: Service, people: People, outside: Store) -> None:
+    """When `pipe user rm` removes a user, the user's sessions end and so does what they shared."""
+    await service.guard.grant([make("bob")])
+    alice = people.on("alice", Mode.SUBSCRIBE, "own", "bob")
+    granted = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    listed = people.on("bob", Mode.SUBSCRIBE, "alice/own")
+    own = people.on("bob", Mode.SUBSCRIBE, "own")
+    await outside.remove_user("alice")
+
+    assert await alice.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    assert (await granted.wait_over() or (None,))[0] is Outcome.DENIED
+    assert (await listed.wait_over() or (None,))[0] is Outcome.DENIED
+    assert own.ended is None
+    with pytest.raises(AccessDenied, match="was removed"):
+        service.access.require(alice.caller)
+
+
+async def test_key_removed_elsewhere(service: Service, people: People, outside: Store) -> None:
+    """When `pipe key rm` removes a key, its sessions end, and those by another key do not."""
+    await service.store.add_key("alice", key("other"))
+    first = people.on("alice", Mode.SUBSCRIBE, "own")
+    second = people.session("alice", key_of="other")
+    second.join(Mode.SUBSCRIBE, "own")
+    await outside.remove_key("alice", fingerprint("other"))
+
+    assert await second.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    assert first.ended is None
+
+
+async def test_name_that_is_somebody_elses_now(
+    service: Service, people: People, outside: Store
+) -> None:
+    """Who has the name next is not taken for the one before, nor given what that one had."""
+    await service.guard.grant([make("bob")])
+    before = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    await outside.remove_user("bob")
+    await outside.add_user("bob", keys=[key("new")])
+    await service.guard.catch_up()
+    assert await before.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    after = people.caller("bob", key_of="new")
+
+    service.access.require(after)
+    assert not service.access.decide(after, BUILD).allowed
+
+
+async def test_key_that_is_there_again(
+    service: Service, people: People, outside: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that was removed and added again before anybody looked has never been away."""
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.5)
+    await asyncio.sleep(0.02)
+    session = people.on("bob", Mode.SUBSCRIBE, "own")
+    await outside.remove_key("bob", fingerprint("bob"))
+    await outside.add_key("bob", key("bob"))
+    marker = people.on("alice", Mode.SUBSCRIBE, "own")
+    await outside.remove_key("alice", fingerprint("alice"))
+    await marker.wait_over()
+
+    assert session.ended is None
+    service.access.require(session.caller)
+
+
+async def test_old_entries_are_no_news(url: str) -> None:
+    """What was removed before the start ends nobody who logs in after it."""
+    async with await Store.open(url) as store:
+        await store.add_user("alice", keys=[key("alice")])
+        await store.remove_user("alice")
+        await store.add_user("alice", keys=[key("next")])
+    async with started(url) as service:
+        people = People(service)
+        session = people.session("alice", key_of="alice")  # by a certificate, say
+        session.join(Mode.SUBSCRIBE, "own")
+        await people.add("marker")
+        marker = people.on("marker", Mode.SUBSCRIBE, "own")
+        await service.store.remove_user("marker")
+        await marker.wait_over()
+        assert session.ended is None
+
+
+async def test_database_that_goes_away(
+    service: Service, people: People, url: str, outside: Store
+) -> None:
+    """Live sessions go on without the database, and what happened meanwhile is made good."""
+    await service.guard.grant([make("bob")])
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    path = url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("ALTER TABLE changes RENAME TO gone")
+        with pytest.raises(StoreUnavailable):
+            await service.guard.revoke(BUILD, ["bob"])
+        assert bob.ended is None
+        assert service.access.decide(bob.caller, BUILD).allowed
+        raw.execute("ALTER TABLE gone RENAME TO changes")
+    await outside.remove_user("bob")
+
+    assert (await bob.wait_over() or (None,))[0] is Outcome.DENIED
+
+
+async def test_cancelled_command_is_made_good(service: Service, people: People) -> None:
+    """A client that goes away in the middle of `revoke` leaves memory and database in step."""
+    await service.guard.grant([make("bob")])
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    task = asyncio.create_task(service.guard.revoke(BUILD, ["bob"]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    stored, _ = await GrantStore(service.store.database).load()
+    if stored:
+        assert bob.ended is None
+    else:
+        assert await bob.wait_over() == (Outcome.DENIED, Loss.REVOKED.value)
