@@ -290,6 +290,59 @@ def one_byte_windows(target: Target, suite: Suite, size: int = 50_000) -> int:
         return reader.size
 
 
+def crumbs_for_a_shut_window(target: Target, suite: Suite, count: int = 300_000) -> tuple[int, int]:
+    """Publish byte by byte to a reader whose window is shut, then open it; sent and received."""
+    with logged_in(target, suite) as reading, logged_in(target, suite) as writing:
+        reader = reading.run("sub crumbs", window=0)
+        reader.granted = MAX_WINDOW
+        writer = writing.run("pub crumbs")
+        sent = 0
+        while sent < count and (writer.window or writing.take(SHUT_SECONDS)):
+            size = min(writer.window, 4096)
+            writing.flood(itertools.repeat(writer.packet(b"c"), size))
+            writer.window -= size
+            sent += size
+            writing.take()
+        reading.send(reader.adjustment(1 << 30))
+        writer.end()
+        reader.wait()
+        return sent, reader.size
+
+
+def small_messages_to_a_stalled_reader(target: Target, suite: Suite, count: int = 100_000) -> int:
+    """Publish small messages, each by itself, to a reader that has the largest window and stalls.
+
+    Returns:
+        How many the server took.
+    """
+    with stall(target, suite, "murmur"), logged_in(target, suite) as writing:
+        writer = writing.run("pub murmur")
+        for number in range(count):
+            if not writer.window and not writing.take(SHUT_SECONDS):
+                return number
+            if writer.send(b"m" * 8, SHUT_SECONDS) < 8:
+                return number
+        return count
+
+
+def small_packets_for_many(target: Target, suite: Suite, readers: int = 100) -> int:
+    """Publish byte by byte to many readers of one's own; how many bytes the last one got."""
+    count = 2000
+    with contextlib.ExitStack() as stack:
+        channels = []
+        for _ in range(readers // 10):
+            peer = stack.enter_context(logged_in(target, suite))
+            channels += [peer.run("sub fan", window=1 << 30) for _ in range(10)]
+        for channel in channels:
+            channel.granted = MAX_WINDOW
+        writer = stack.enter_context(logged_in(target, suite)).run(f"pub -m {readers} fan")
+        writer.peer.flood(itertools.repeat(writer.packet(b"f"), count))
+        writer.end()
+        for channel in channels:
+            channel.wait()
+        return min(channel.size for channel in channels)
+
+
 # -- what is not offered --------------------------------------------------------------------------
 
 CHANNELS: Final = {
@@ -363,6 +416,9 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "19 rekeys": rekey_without_end,
     "23 topics": flood_topics,
     "smallest packets": functools.partial(small_packets_wanted, most=1024),
+    "crumbs for a shut window": crumbs_for_a_shut_window,
+    "small messages to a stalled reader": small_messages_to_a_stalled_reader,
+    "small packets for 100 readers": small_packets_for_many,
     "one byte a window": one_byte_windows,
 }
 """By the number in the list of cases, where it has one."""

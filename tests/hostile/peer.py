@@ -164,6 +164,14 @@ class Peer(Transport):
             self.handle(self.receive())
         return True
 
+    def wait_cut_handling(self) -> CutOffError:
+        """As `wait_cut`, but do with each message what a client would."""
+        try:
+            while True:
+                self.handle(self.receive())
+        except CutOffError as cut:
+            return cut
+
     def open(self, *, window: int = WINDOW, most: int = MAX_PACKET) -> Channel:
         """Open a session.
 

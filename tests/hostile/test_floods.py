@@ -196,6 +196,20 @@ def test_smallest_windows_starve_nobody(scene: Scene, suite: Suite) -> None:
         assert attacks.one_byte_windows(scene.target(), suite, size=20_000) == 20_000
 
 
+def test_tiny_chunks_for_a_stalled_reader_are_bounded(scene: Scene, suite: Suite) -> None:
+    """A reader whose window is shut holds no more of a stream of one-byte chunks than of others."""
+    with scene.attack():
+        sent, received = attacks.crumbs_for_a_shut_window(scene.target(), suite, count=100_000)
+
+    assert received == sent
+
+
+def test_tiny_chunks_for_many_readers(scene: Scene, suite: Suite) -> None:
+    """One-byte chunks to a hundred readers arrive at all of them."""
+    with scene.attack(descriptors=16):
+        assert attacks.small_packets_for_many(scene.target(), suite, readers=100) == 2000
+
+
 def test_unread_input_of_a_command_is_bounded(scene: Scene, suite: Suite) -> None:
     """Input for a command that reads none is thrown away as it comes."""
     with scene.attack(growth=8 * MIB):
