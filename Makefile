@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadgroup -m "not slow"
+PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow and not hostile"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test coverage check bench bench-quick fuzz load lock upgrade clean ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick fuzz load lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ help: ## this list
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
 
-test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow
+test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or hostile
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-hostile: $(VENV)/.dev ssh-programs ## let misbehaving clients at a server, beside an innocent one
+	$(BIN)/python -m pytest tests/hostile -n 2 --dist loadfile
 
 coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and branches they miss
 	$(BIN)/coverage erase

@@ -24,6 +24,10 @@ MAX_BURST = 256
 """Chunks that one channel may deliver per turn of the event loop, so that a flood of tiny packets
 starves nobody; more wait for the next turn."""
 
+CHUNK_COST = 512
+"""Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
+clogged by N / 512 chunks as well.  Without it a stalled reader of one-byte chunks held 400 MB."""
+
 
 class Owner(Protocol):
     """What a port asks of the session that it belongs to."""
@@ -44,8 +48,9 @@ class Owner(Protocol):
 class Port:
     """The sending half of a channel as a `pipe.members.Sink`, and the valve of its receiving half.
 
-    It is clogged from when ``buffer`` bytes are pending until none is, and while its connection
-    is blocked. The most that it holds is ``buffer`` and one chunk.
+    It is clogged from when ``buffer`` bytes are pending (or so many chunks, see `CHUNK_COST`)
+    until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
+    one chunk.
 
     Args:
         owner: the session.
@@ -70,6 +75,7 @@ class Port:
         self._buffer = buffer
         self._member: Member | None = None
         self._full = False
+        self._waiting = 0  # chunks that have waited since the channel's buffer was empty
         self._clogged = connection.blocked
         self._flushing = False
         self._pending = 0
@@ -116,9 +122,11 @@ class Port:
         if self._channel.is_closing():
             return
         self._channel.write(chunk.data)
-        if self.pending >= self._buffer and not self._full:
-            self._full = True
-            self._update()
+        if pending := self.pending:
+            self._waiting += 1
+            if not self._full and max(pending, self._waiting * CHUNK_COST) >= self._buffer:
+                self._full = True
+                self._update()
 
     def flush(self) -> None:
         """Tell the router once nothing is pending."""
@@ -149,6 +157,7 @@ class Port:
         """The channel's buffer has become empty."""
         self._full = False
         self._pending = 0
+        self._waiting = 0
         if self._flushing:
             self._flushing = False
             if self._member:

@@ -22,6 +22,7 @@ from asyncssh.packet import SSHPacket
 from pipe.access import Caller
 from pipe.service import Service
 from pipe.settings import Lane, Settings
+from pipe.ssh.connection import MIN_PACKET_BYTES
 from pipe.ssh.session import Session
 from tests.conformance import (
     RecordingRouter,
@@ -235,7 +236,7 @@ class TestPort(SinkConformance):
     """`pipe.ssh.port.Port` and `pipe.ssh.lane.port.LanePort`."""
 
     @pytest_asyncio.fixture(
-        params=[(Lane.FAST, 32_768), (Lane.FAST, 1000), (Lane.ASYNCSSH, 32_768)],
+        params=[(Lane.FAST, 32_768), (Lane.FAST, MIN_PACKET_BYTES), (Lane.ASYNCSSH, 32_768)],
         ids=["fast", "fast in small packets", "asyncssh"],
     )
     async def end(self, request: pytest.FixtureRequest) -> AsyncIterator[PortEnd]:

@@ -39,7 +39,7 @@ from pipe.settings import Lane
 from pipe.ssh.connection import Connection
 from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
-from pipe.ssh.lane.outbox import READ_BYTES
+from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 
 if TYPE_CHECKING:
@@ -60,7 +60,13 @@ TURN_SECONDS = 0.004
 """The same for packets that go to asyncssh, whose cost varies more."""
 
 SLICE_BYTES = 8192
-"""asyncssh copies its whole buffer for each packet, so it gets the input in slices of this size."""
+"""asyncssh copies its whole buffer for each packet, so it gets its input in slices of at most
+this size."""
+
+FIRST_SLICE_BYTES = 1024
+MIN_SLICE_BYTES = 256
+"""The slices grow while they are quick, and shrink where what is in them takes long, such as small
+packets that go to a hundred readers."""
 
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
@@ -133,6 +139,7 @@ class LaneConnection(Connection):
         "_packets",
         "_reading_paused",
         "_reads_into_buffer",
+        "_slice_bytes",
         "_start",
         "_turn_scheduled",
         "lane_ports",
@@ -157,6 +164,7 @@ class LaneConnection(Connection):
         self._buffer = outbox.input
         self._reads_into_buffer = False
         self._turn_scheduled = False
+        self._slice_bytes = FIRST_SLICE_BYTES
         self._reading_paused = False
         self._alive = False
         self._kexinit_timer: asyncio.TimerHandle | None = None
@@ -270,6 +278,8 @@ class LaneConnection(Connection):
         is_async: bool = False,
     ) -> None:
         """A packet has been handled; if that took a while, go on with what came meanwhile."""
+        if pkttype in _STREAM_MESSAGES:
+            self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
         if is_async and not self._turn_scheduled and self._transport is not None:
             self._turn_scheduled = True
@@ -300,18 +310,23 @@ class LaneConnection(Connection):
 
     def _feed_asyncssh(self) -> bool:
         """Give asyncssh's own parser slice after slice; whether there is more to do now."""
-        self._alive = True
-        deadline = time.monotonic() + TURN_SECONDS
+        now = time.monotonic()
+        deadline = now + TURN_SECONDS
         while self._start < len(self._input) and not self._waits():
             if self._on_lane():
                 return True
-            stop = self._start + SLICE_BYTES
+            stop = self._start + self._slice_bytes
             piece = bytes(self._input[self._start : stop])
             self._start = stop
             super().data_received(piece)
             if self._transport is None:
                 return False
-            if time.monotonic() > deadline:
+            before, now = now, time.monotonic()
+            if now - before > TURN_SECONDS / 2:
+                self._slice_bytes = max(self._slice_bytes // 2, MIN_SLICE_BYTES)
+            elif self._slice_bytes < SLICE_BYTES:
+                self._slice_bytes *= 2
+            if now > deadline or self._outbox.load > TURN_LOAD:
                 break
         return self._start < len(self._input) and not self._waits()
 
@@ -320,6 +335,7 @@ class LaneConnection(Connection):
         data, start = self._input, self._start
         view, end = memoryview(data), len(data)
         opener, ports, longest = self._opener, self.lane_ports, self._max_recv_pktlen
+        outbox = self._outbox
         if opener is None or self._waits():
             return False
         budget = TURN_PACKETS
@@ -351,6 +367,8 @@ class LaneConnection(Connection):
             start = stop
             if self._transport is None:
                 return False
+            if outbox.load > TURN_LOAD:
+                return True
         return budget <= 0
 
     def _take(self, packet: bytes, length: int, ports: dict[int, LanePort]) -> bool:
@@ -386,6 +404,7 @@ class LaneConnection(Connection):
     def send_stream(self, packet: bytes) -> None:
         """Send a packet of a stream; not to be called while the connection is blocked."""
         self._packets.append(packet)
+        self._outbox.load += len(packet) + PACKET_COST
         self._wait_for_flush()
         self._send_seq = (self._send_seq + 1) & MAX_SEQUENCE
         self._rekey_bytes_sent += len(packet)
@@ -432,12 +451,12 @@ class LaneConnection(Connection):
             frames, self._frames = self._frames, []
             transport.writelines(frames)
         elif self._packets:
-            arena = self._outbox.arena
-            if _sealed_size(self._packets) > len(arena):
-                arena = bytearray(_sealed_size(self._packets))
-            view = memoryview(arena)
+            arena, size = self._outbox.arena, _sealed_size(self._packets)
+            # A transport that has not taken all keeps the whole of what this lies in.
+            shared = size <= len(arena) and not transport.get_write_buffer_size()
+            view = memoryview(arena if shared else bytearray(size))
             transport.write(view[: self._seal_into(view)])
-            if transport.get_write_buffer_size():
+            if shared and transport.get_write_buffer_size():
                 self._outbox.renew_arena()
 
     def abandon(self) -> None:

@@ -22,6 +22,14 @@ LEFT_OVER_BYTES = 1 << 16
 """Room in the input buffer for the beginning of a packet, which came with the read before."""
 
 
+PACKET_COST = 8192
+"""What a packet counts as beside its bytes: sealing a tiny one takes as long as so many bytes."""
+
+TURN_LOAD = 24 * (1 << 20)
+"""Bytes, counted like that, that a turn may have given to its readers before it makes way for the
+other connections: some 10 ms, and a read of full packets for 64 readers."""
+
+
 class Flushable(Protocol):
     """A connection that has something to write."""
 
@@ -44,6 +52,7 @@ class Outbox:
         self._waiting: list[Flushable] = []
         self._scheduled = False
         self._turns = 0
+        self.load = 0  # what this turn has to seal, in bytes
         self.arena = bytearray(ARENA_BYTES)
         self.input = memoryview(bytearray(LEFT_OVER_BYTES + READ_BYTES))
 
@@ -66,6 +75,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Write everything that waits; what comes up meanwhile, too."""
+        self.load = 0
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             for connection in waiting:

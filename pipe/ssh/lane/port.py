@@ -16,7 +16,7 @@ from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
 from pipe.chunks import Chunk
-from pipe.ssh.port import Port
+from pipe.ssh.port import CHUNK_COST, Port
 
 if TYPE_CHECKING:
     from pipe.router import Router
@@ -161,9 +161,13 @@ class LanePort(Port):
         self._queue.append(chunk)
         self._queued += chunk.size
         self.pump()
-        if self._queued >= self._buffer:
+        if not self._full and self._weight() >= self._buffer:
             self._full = True
             self._update()
+
+    def _weight(self) -> int:
+        """The bytes that wait, or what their chunks cost where that is more."""
+        return max(self._queued, len(self._queue or ()) * CHUNK_COST)
 
     def pump(self) -> None:
         """Send from the queue what the window and the connection allow now."""
@@ -184,7 +188,7 @@ class LanePort(Port):
             number = channel._send_chan or 0
             packet = None if number else chunk.frame
             self._connection.send_stream(packet or data_packet(number, chunk.data))
-        if self._full and self._queued * 4 <= self._buffer:
+        if self._full and self._weight() * 4 <= self._buffer:
             self._full = False
             self._update()
         if not queue:
