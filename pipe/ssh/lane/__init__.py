@@ -8,6 +8,7 @@ directions, on connections that are logged in and run AES-GCM.  Follow a byte:
     `connection`  finds packets in what the transport delivers, opens them, and takes what it can;
                   everything else it hands to asyncssh's own parser
     `channel`     asyncssh's channel, which keeps nothing that nobody needs
+    `reader`      lets the transport read into a buffer of ours
     `port`        one channel: the receive window, the sink's queue, packets for the peer
     `outbox`      what a turn of the event loop has to write, sealed and written when it ends
 

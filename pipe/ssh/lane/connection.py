@@ -21,7 +21,6 @@ AES-GCM nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from struct import Struct
 from typing import TYPE_CHECKING, cast
@@ -41,8 +40,10 @@ from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
 from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
+from pipe.ssh.lane.reader import BufferReader
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable
 
     from asyncssh.packet import SSHPacketLogger
@@ -87,41 +88,6 @@ _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
 _GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
-
-
-class BufferReader(asyncio.BufferedProtocol):
-    """Lets the transport read into a buffer of ours, which spares a copy of all that comes in.
-
-    A transport asks for a buffer only where the protocol is no `asyncio.Protocol`, as asyncssh's
-    connection is one; so this stands in for it once the connection is on the lane.
-    """
-
-    def __init__(self, connection: LaneConnection) -> None:
-        self._connection = connection
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where to put what comes next."""
-        return self._connection.get_buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """It is there."""
-        self._connection.buffer_updated(nbytes)
-
-    def eof_received(self) -> None:
-        """The peer has closed its side."""
-        self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._connection.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The transport is above its high water."""
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        """The transport is below its low water."""
-        self._connection.resume_writing()
 
 
 class LaneConnection(Connection):

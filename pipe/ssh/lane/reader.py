@@ -1,0 +1,44 @@
+"""What the transport talks to on the lane, in place of asyncssh's connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipe.ssh.lane.connection import LaneConnection
+
+
+class BufferReader(asyncio.BufferedProtocol):
+    """Lets the transport read into a buffer of ours, which spares a copy of all that comes in.
+
+    A transport asks for a buffer only where the protocol is no `asyncio.Protocol`, as asyncssh's
+    connection is one; so this stands in for it once the connection is on the lane.
+    """
+
+    def __init__(self, connection: LaneConnection) -> None:
+        self._connection = connection
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where to put what comes next."""
+        return self._connection.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """It is there."""
+        self._connection.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        """The peer has closed its side."""
+        self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport is above its high water."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport is below its low water."""
+        self._connection.resume_writing()
