@@ -45,7 +45,7 @@ CHECK_EVERY: Final = 200
 
 CHANNELS: Final = 2
 WINDOW: Final = 1 << 17
-MOST: Final = 1000
+MOST: Final = 1024
 """Bytes that the client takes in one packet."""
 
 INTERESTING: Final = (

@@ -102,11 +102,13 @@ async def test_a_database_of_the_first_version(url: str) -> None:
     engine = create_engine(with_driver(url))
     if url.startswith("sqlite"):
         Path(str(engine.url.database)).parent.mkdir()
+        with engine.connect() as connection:  # as the server that made it left it
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     with engine.begin() as connection:
         command.upgrade(config_for(connection), "0001")
         connection.execute(insert(tables.users).values(name="bob", admin=True, created=1.5))
     engine.dispose()
-    stores = await asyncio.gather(*(Store.open(url) for _ in range(3)))
+    stores = await asyncio.gather(*(Store.open(url, busy_timeout=60) for _ in range(3)))
     assert [await store.list_users() for store in stores] == [(User("bob", True, 1.5),)] * 3
     await asyncio.gather(*(store.close() for store in stores))
 
