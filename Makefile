@@ -19,7 +19,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick fuzz load lock upgrade clean ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile fuzz audit load lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe tests requirements/check.py $(EXTRA_CODE)
+	$(BIN)/mypy pipe tests requirements $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
@@ -60,6 +60,12 @@ bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
 
 fuzz: $(VENV)/.dev ## try mutated input, FUZZ_RUNS of it or for FUZZ_SECONDS
 	$(BIN)/python -m tests.fuzz.fuzz_lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
+
+bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of hostile peer
+	$(BIN)/python -m loadtest.hostile $(ARGS)
+
+audit: $(VENV)/.dev ## ask whether a locked version has a known weakness
+	$(BIN)/python requirements/audit.py
 
 load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 	LOCUST_SHAPE=$(LOCUST_SHAPE) $(BIN)/locust -f loadtest/locustfile.py $(LOAD_ARGS) $(ARGS)

@@ -132,7 +132,7 @@ def set_scene(
     yield start
     for scene in scenes:
         _report(request, scene)
-        if getattr(request.node, "failed", True) or not scene.server.running:
+        if getattr(request.node, "failed", True) or scene.spoilt or not scene.server.running:
             _tear_down(scene)
         else:
             _end(scene)

@@ -127,6 +127,8 @@ class Scene:
     server: Server
     innocent: Innocent
     figures: list[Figures] = field(default_factory=list)
+    spoilt: bool = False
+    """Whether the test has ended more than its own clients: then there is no good end."""
     _peers: list[Peer] = field(default_factory=list)
 
     def target(self, user: str = "mallory") -> Target:

@@ -33,8 +33,6 @@ pytestmark = pytest.mark.hostile
 HALF_OPEN = 500
 """Connections that never log in: five times what the server may have at once."""
 
-LIMITS_NEEDED = "needs the limits on connections before the login"
-
 SILENCES = {
     "not a byte": b"",
     "a version": b"SSH-2.0-silent\r\n",
@@ -187,11 +185,10 @@ def test_half_open_connections_are_gone_in_time(set_scene: SetScene) -> None:
         wait_until(lambda: not any(map(is_open, strangers)), "all are closed")
 
 
-@pytest.mark.xfail(strict=False, reason=LIMITS_NEEDED)
 @pytest.mark.parametrize(("sources", "most"), [(1, 10), (100, 100)])
 def test_half_open_connections_are_few(set_scene: SetScene, sources: int, most: int) -> None:
     """Of five hundred at most ten of one address stay, and at most a hundred of all."""
-    scene = set_scene(login_timeout="20s")
+    scene = set_scene(trusted_sources="none", penalty_max="1s")
     with (
         scene.attack(growth=32 * MIB, descriptors=116),
         half_open(scene, HALF_OPEN, sources) as strangers,
@@ -203,7 +200,7 @@ def test_half_open_connections_are_few(set_scene: SetScene, sources: int, most: 
 
 def test_others_get_in_beside_half_open_connections(set_scene: SetScene) -> None:
     """Another address logs in and works while one holds as many connections as it can."""
-    scene = set_scene()
+    scene = set_scene(trusted_sources="none")
     with (
         scene.attack(growth=96 * MIB, descriptors=HALF_OPEN + 16, kept=64 * MIB),
         half_open(scene, HALF_OPEN, sources=1),
