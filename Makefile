@@ -125,6 +125,7 @@ ssh-programs:
 	{ command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || \
 		missing="$$missing postgresql"; \
 	command -v prometheus >/dev/null || missing="$$missing prometheus"; \
+	command -v sqlite3 >/dev/null || missing="$$missing sqlite3"; \
 	[ -z "$$missing" ] || $(call apt_install,$$missing)
 
 # Installs Debian packages where that is possible without a question, or says which are needed.

@@ -1,0 +1,396 @@
+"""The README word for word: its quick start and its ten recipes, taken from the file itself.
+
+A block of a recipe is what somebody types into one terminal.  Each is run by bash, in a folder of
+its own; the `ssh` that it finds first has the README's lines as its `~/.ssh/config`, and is told
+beside them only what a reader would have: the key, and that this server's port is another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from . import clients
+from .payloads import MIB, noise, sha256
+from .processes import HELD, Input, Process, statuses, wait_until
+from .server import ROOT, Server, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .clients import KeyRing
+
+pytestmark = pytest.mark.e2e
+
+README: Final = (ROOT / "README.md").read_text()
+
+MANY_JOBS: Final = 100
+
+
+def section(title: str) -> str:
+    """What stands below the heading `title`, up to the next one of its rank."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def indented_blocks(text: str) -> list[str]:
+    """The blocks that are set off by four blanks, without these."""
+    blocks = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    return [re.sub("^    ", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def recipes() -> dict[int, list[str]]:
+    """The blocks of each recipe, by its number."""
+    _, *parts = re.split(r"^### (\d+)\. ", section("Ten recipes"), flags=re.MULTILINE)
+    numbered = zip(parts[::2], parts[1::2], strict=True)
+    return {
+        int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
+    }
+
+
+class Terminal:
+    """A folder, and a bash in it that runs one block."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], server: Server) -> None:
+        self.folder = folder
+        self._environment = environment
+        self._server = server
+        self._process: Process | None = None
+
+    def start(self, block: str, stdin: Input = None) -> Process:
+        """Type this block; a session of its own lets Ctrl-C reach all that it started."""
+        self._process = Process(
+            ["bash", "-c", block],
+            stdin=stdin,
+            environment=self._environment,
+            directory=self.folder,
+            new_session=True,
+        )
+        return self._server.adopt(self._process)
+
+    def program(self, name: str, text: str) -> None:
+        """Put a shell script of the reader's own, `./name`, into the folder."""
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def control_c(self) -> None:
+        """Interrupt what runs."""
+        self._signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """End whatever is still there."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+class Desks:
+    """Terminals for people who have read the README."""
+
+    def __init__(self, folder: Path, server: Server, keys: KeyRing) -> None:
+        self._folder = folder
+        self._server = server
+        self._keys = keys
+        self._terminals: list[Terminal] = []
+
+    def terminal(self, user: str = "alice") -> Terminal:
+        """Open one more, for this person."""
+        folder = self._folder / f"terminal{len(self._terminals)}"
+        folder.mkdir()
+        path = f"{self._ssh(user)}{os.pathsep}{os.environ['PATH']}"
+        environment = {**clients.bare_environment(), "PATH": path}
+        self._terminals.append(Terminal(folder, environment, self._server))
+        return self._terminals[-1]
+
+    def close(self) -> None:
+        """Close them all."""
+        for terminal in self._terminals:
+            terminal.close()
+
+    def _ssh(self, user: str) -> Path:
+        """The folder of an `ssh` that is configured as the README tells this person to do it."""
+        folder = self._folder / f"bin-{user}"
+        if folder.exists():  # one that runs must not be written again
+            return folder
+        folder.mkdir()
+        [stanza] = indented_blocks(section("Ten recipes").split("### 1.")[0])
+        assert "User alice\n" in stanza
+        config = folder / "config"
+        config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
+        ssh = shutil.which("ssh")
+        assert ssh
+        words = [ssh, "-F", str(config), "-i", str(self._keys.openssh(user))]
+        for option in (
+            f"Port={self._server.port}",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            *clients.OPENSSH_OPTIONS,
+        ):
+            words += ["-o", option]
+        (folder / "ssh").write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        (folder / "ssh").chmod(0o755)
+        return folder
+
+
+@pytest.fixture
+def desks(server: Server, keys: KeyRing, tmp_path: Path) -> Iterator[Desks]:
+    """Terminals that are closed when the test ends."""
+    desks = Desks(tmp_path, server, keys)
+    yield desks
+    desks.close()
+
+
+@pytest.fixture
+def blocks(request: pytest.FixtureRequest) -> list[str]:
+    """The blocks of the recipe whose number is in the test's name."""
+    found = re.match(r"test_(\d+)_", request.function.__name__)
+    assert found
+    return recipes()[int(found[1])]
+
+
+@pytest.fixture(params=["reader first", "writer first"])
+def reader_first(request: pytest.FixtureRequest) -> bool:
+    """A recipe's blocks may be started in any order."""
+    value: str = request.param
+    return value == "reader first"
+
+
+def in_turn(
+    server: Server,
+    readers: list[tuple[Terminal, str]],
+    writer: tuple[Terminal, str],
+    *,
+    first: bool,
+) -> tuple[list[Process], Process]:
+    """Start readers and writer, the readers `first` or last, each side once the other is there."""
+    write = writer[0].start
+    if first:
+        started = [terminal.start(block) for terminal, block in readers]
+        server.wait_sessions(subscribe=len(readers))
+        return started, write(writer[1])
+    sender = write(writer[1])
+    server.wait_waiting()
+    return [terminal.start(block) for terminal, block in readers], sender
+
+
+def test_there_are_ten_and_each_has_a_test() -> None:
+    """No recipe is left out here, and none is tested that is no longer there."""
+    tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
+
+    assert list(recipes()) == list(range(1, 11))
+    assert tested == set(recipes())
+
+
+def test_quick_start(server: Server, desks: Desks) -> None:
+    """The quick start's reader prints what its writer says, and both end well."""
+    serve, read, write = indented_blocks(section("Quick start"))
+    reader = desks.terminal().start(read)
+    server.wait_sessions(subscribe=1)
+    writer = desks.terminal().start(write)
+
+    assert serve == "make serve\n"
+    assert statuses(reader, writer) == [Status.OK] * 2
+    assert reader.output == "hello\n"
+
+
+def test_1_send_a_file(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """Both ends print the same checksum, that of the file."""
+    receive, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    image = noise(4 * MIB)
+    (here.folder / "disk.img").write_bytes(image)
+    [reader], writer = in_turn(server, [(there, receive)], (here, send), first=reader_first)
+
+    assert statuses(reader, writer) == [Status.OK] * 2
+    assert reader.output.split() == [sha256(image), "copy.img"]
+    assert writer.output.split() == [sha256(image), "disk.img"]
+    assert (there.folder / "copy.img").read_bytes() == image
+
+
+def test_2_copy_a_folder(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """Two machines unpack the same tree."""
+    receive, send = blocks
+    here, *there = (desks.terminal() for _ in range(3))
+    files = {"index.html": b"<h1>hi</h1>\n", "pictures/cat.jpg": noise(MIB)}
+    for name, data in files.items():
+        path = here.folder / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    readers, writer = in_turn(
+        server, [(each, receive) for each in there], (here, send), first=reader_first
+    )
+
+    assert statuses(writer, *readers) == [Status.OK] * 3
+    for each in there:
+        copy = each.folder / "site"
+        found = {str(p.relative_to(copy)): p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+        assert found == files
+
+
+def test_3_copy_a_database(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """The copy has what was committed when the dump began, not what a transaction is adding."""
+    receive, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    rows = [(number, f"row {number}") for number in range(1000)]
+    with contextlib.closing(sqlite3.connect(here.folder / "app.db")) as in_use:
+        in_use.execute("PRAGMA journal_mode=WAL")
+        in_use.execute("CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT)")
+        in_use.executemany("INSERT INTO thing VALUES (?, ?)", rows)
+        in_use.commit()
+        in_use.execute("INSERT INTO thing VALUES (-1, 'not committed')")
+        [reader], writer = in_turn(server, [(there, receive)], (here, send), first=reader_first)
+
+        assert statuses(reader, writer) == [Status.OK] * 2
+    with contextlib.closing(sqlite3.connect(there.folder / "copy.db")) as copy:
+        assert copy.execute("SELECT * FROM thing ORDER BY id").fetchall() == rows
+
+
+def test_4_talk(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """What one says the other reads; Ctrl-C ends the one and not the other."""
+    [talk] = blocks
+    alices, bobs = desks.terminal("alice"), desks.terminal("bob")
+    alice, bob = alices.start(talk, HELD), bobs.start(talk, HELD)
+    server.wait_sessions(pipe=2)
+
+    alice.write(b"tea?\n")
+    bob.wait_stdout(len("tea?\n"))
+    bob.write(b"with milk\n")
+    alice.wait_stdout(len("with milk\n"))
+    assert (alice.output, bob.output) == ("with milk\n", "tea?\n")
+
+    alices.control_c()
+    server.wait_sessions(pipe=1)
+    assert bob.running
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_5_wait_for_a_deployment(
+    server: Server, desks: Desks, blocks: list[str], status: int, *, reader_first: bool
+) -> None:
+    """The tests run if the deployment went well; else the gate has the deployment's status."""
+    gate, deploy = blocks
+    here, there = desks.terminal(), desks.terminal()
+    here.program("deploy", f"exit {status}")
+    there.program("run-tests", "echo tested")
+    [waiting], writer = in_turn(server, [(there, gate)], (here, deploy), first=reader_first)
+
+    assert statuses(waiting, writer) == [status, Status.OK]
+    assert waiting.output == ("" if status else "tested\n")
+
+
+def test_6_follow_a_log(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """Every reader gets each line that is written from now on, one of them only what it looks for.
+
+    They stay when the log's own session is interrupted, and get what a second one sends.
+    """
+    send, search, see_all = blocks
+    here = desks.terminal()
+    log = here.folder / "app.log"
+    log.touch()
+    searching, seeing = (desks.terminal().start(block) for block in (search, see_all))
+    server.wait_sessions(subscribe=2)
+
+    bad, seen = b"", b""
+    for run in range(2):
+        here.start(send)
+        server.wait_sessions(publish=1)
+        with log.open("a") as file:
+            file.write(f"all is well\nERROR {run}\n")
+        # `tail` begins with the last ten lines, so that a second run repeats the first one's.
+        bad += b"".join(f"ERROR {each}\n".encode() for each in range(run + 1))
+        seen += log.read_bytes()
+        searching.wait_stdout(len(bad))
+        seeing.wait_stdout(len(seen))
+        here.control_c()
+        server.wait_sessions(publish=0)
+        here.close()
+
+    assert searching.stdout.data == bad
+    assert seeing.stdout.data == seen
+    server.wait_sessions(subscribe=2)
+
+
+def test_7_collect_from_many_topics(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """The pattern's reader takes in a topic that was not there, prints and keeps what it says."""
+    collect, report = blocks
+    desk = desks.terminal()
+    collecting = desk.start(collect)
+    server.wait_sessions(subscribe=1)
+    reporting = desks.terminal().start(report)
+
+    assert reporting.wait() == Status.OK
+    collecting.wait_stdout(len("web: passed\n"))
+    wait_until((desk.folder / "builds.log").read_bytes, "the log is written")
+    assert (desk.folder / "builds.log").read_text() == collecting.output == "web: passed\n"
+    assert collecting.running
+
+
+def test_8_share_with_a_colleague(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """Bob gets the report that alice let him read; carol, whom she did not, is denied."""
+    share, fetch = blocks
+    server.introduce("alice", "bob", "carol")
+    here, there = desks.terminal("alice"), desks.terminal("bob")
+    (here.folder / "report.pdf").write_bytes(noise(MIB))
+    sharing = here.start(share)
+    server.wait_waiting()
+    assert desks.terminal("carol").start(fetch).wait() == Status.DENIED
+    fetching = there.start(fetch)
+
+    assert statuses(sharing, fetching) == [Status.OK] * 2
+    assert (there.folder / "report.pdf").read_bytes() == noise(MIB)
+    assert "bob" in server.run("alice", "grants").output
+
+
+def test_9_deal_out_work(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """Each job is done once, whole, by one of the two; both have had some."""
+    work, deal = blocks
+    here, *workers = (desks.terminal() for _ in range(3))
+    jobs = [f"job-{number:04}-{'x' * number}" for number in range(MANY_JOBS)]
+    (here.folder / "jobs.txt").write_text("".join(job + "\n" for job in jobs))
+    for worker in workers:
+        worker.program("work", 'echo "$1"')
+    working, dealing = in_turn(
+        server, [(each, work) for each in workers], (here, deal), first=reader_first
+    )
+
+    assert statuses(dealing, *working) == [Status.OK] * 3
+    shares = [each.output.splitlines() for each in working]
+    assert all(shares)
+    assert sorted(shares[0] + shares[1]) == jobs
+
+
+def test_10_reach_a_machine(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """The commands run over there, and what they say comes back."""
+    obey, ask = blocks
+    there = desks.terminal()
+    [obeying], asking = in_turn(
+        server, [(there, obey)], (desks.terminal(), ask), first=reader_first
+    )
+
+    assert statuses(obeying, asking) == [Status.OK] * 2
+    uname = os.uname()
+    assert asking.output == f"{uname.nodename}\n{uname.sysname}\n"
