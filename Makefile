@@ -19,11 +19,12 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile fuzz audit load lock upgrade clean ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile fuzz audit load recording lock upgrade clean \
+	ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS="…" is handed on to serve, bench, fuzz and load; PYTEST_ARGS="…" to test.'
+	@echo '  ARGS="…" is handed on to serve, bench, fuzz, load and recording; PYTEST_ARGS="…" to test.'
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
@@ -43,7 +44,7 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe tests requirements $(EXTRA_CODE)
+	$(BIN)/mypy pipe tests requirements docs/recording.py $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
@@ -69,6 +70,9 @@ audit: $(VENV)/.dev ## ask whether a locked version has a known weakness
 
 load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 	LOCUST_SHAPE=$(LOCUST_SHAPE) $(BIN)/locust -f loadtest/locustfile.py $(LOAD_ARGS) $(ARGS)
+
+recording: $(VENV)/.base ## record docs/session.svg, the session that README shows
+	$(BIN)/python docs/recording.py $(ARGS)
 
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
