@@ -56,7 +56,7 @@ class Dispatch(enum.Enum):
 
 
 class Framing(enum.Enum):
-    """What round-robin keeps whole: a chunk as it came, a line, or a record that ends with NUL."""
+    """What is handed on whole: a chunk as it came, a line, or a record that ends with NUL."""
 
     NONE = "none"
     LINE = "line"
@@ -245,7 +245,7 @@ _SHARED = (
     Flag("clean", "-c --clean", boolean, "print no status text"),
 )
 _DISPATCH_TEXT = "multicast sends a chunk to every subscriber, round_robin to one in turn"
-_FRAMING_TEXT = "what round_robin keeps whole: line, nul (records that end in NUL) or none"
+_FRAMING_TEXT = "what is sent whole: a line, a record that ends in NUL (nul), or none"
 _WRITING = (
     Flag("dispatch", "-d --dispatch", one_of(Dispatch), _DISPATCH_TEXT, "HOW"),
     Flag("framing", "--frame", one_of(Framing), _FRAMING_TEXT, "WHAT"),

@@ -318,7 +318,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self.announce(f"waiting for {_count(missing, 'subscriber')}, up to {patience}")
             self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
         elif was_missing:
-            self.announce("a subscriber is here, sending")
+            enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
+            self.announce(f"{enough} here, sending")
 
     def _give_up(self, patience: str) -> None:
         missing = _count(self._missing, "subscriber")

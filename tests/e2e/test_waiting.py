@@ -77,6 +77,8 @@ def test_publisher_waits_for_as_many_as_it_wants(server: Server) -> None:
     readers.append(server.ssh("alice", "sub trio"))
     assert statuses(writer, *readers) == [Status.OK] * 4
     assert [reader.stdout.data for reader in readers] == [b"all three"] * 3
+    assert "waiting for 3 subscribers" in writer.text
+    assert "enough subscribers are here" in writer.text
 
 
 def test_non_blocking_publisher_sends_to_nobody(server: Server) -> None:
@@ -221,6 +223,22 @@ def test_round_robin_without_frames_deals_chunks(server: Server) -> None:
     assert sum(len(share) for share in got) == len(data)
     assert all(got)
     assert collections.Counter(b"".join(got)) == collections.Counter(data)
+
+
+def test_lines_of_several_publishers_do_not_mix(server: Server) -> None:
+    """With `--frame line` nobody's line gets into another's, though it comes in between."""
+    [reader] = server.subscribe("alice", "sub log")
+    slow, quick = (server.ssh("alice", "pub --frame line log", stdin=HELD) for _ in range(2))
+    slow.write(b"first\nbeginning ")  # one packet, so the server has both
+    reader.wait_stdout(len(b"first\n"))
+    quick.write(b"in between\n")
+    reader.wait_stdout(len(b"first\nin between\n"))
+    slow.write(b"and end\n")
+    for writer in (slow, quick):
+        writer.close_stdin()
+
+    assert statuses(reader, slow, quick) == [Status.OK] * 3
+    assert reader.output == "first\nin between\nbeginning and end\n"
 
 
 def test_record_beyond_the_bound_ends_its_publisher(server: Server) -> None:
