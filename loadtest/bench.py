@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from loadtest.cases import CASES, FULL, QUICK, Case, Plan
-from loadtest.report import Row, as_data, as_text, machine
+from loadtest.report import Row, as_data, as_markdown, as_text, machine
 from loadtest.servers import SYSTEMS, System
 from loadtest.workspace import MIB, BenchError, Workspace
 
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         text = json.dumps(as_data(facts, titles, rows, notes), indent=2, ensure_ascii=False)
         options.json.write_text(text + "\n")
+    if options.markdown is not None:
+        options.markdown.write_text(as_markdown(titles, rows))
     return 1 if any(row.failed for row in rows) else 0
 
 
@@ -112,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="less of everything: two minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="also write the table of docs/performance.md"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="CASE", choices=[case.name for case in CASES],
         help="only these cases: " + ", ".join(case.name for case in CASES),

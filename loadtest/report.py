@@ -118,6 +118,13 @@ def as_text(
     return "\n".join(lines) + "\n"
 
 
+def as_markdown(titles: Mapping[str, str], rows: Sequence[Row]) -> str:
+    """Returns the table as docs/performance.md has it, without the goals."""
+    head = ["case", *titles.values(), *(f"fast / {name}" for name in BASELINES)]
+    table = [head, ["---"] * len(head), *(_cells(row, titles)[:-1] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
 def as_data(
     facts: Mapping[str, str], titles: Mapping[str, str], rows: Sequence[Row], notes: Sequence[str]
 ) -> dict[str, object]:
