@@ -28,6 +28,7 @@ from asyncssh.constants import (
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_IGNORE,
     MSG_KEXINIT,
+    MSG_USERAUTH_REQUEST,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
@@ -91,13 +92,15 @@ class Connection(asyncssh.SSHServerConnection):
     # asyncssh's connections have so many attributes that a few more double the size of their dict.
     __slots__ = (
         "_answers",
-        "_auth_tries_left",
+        "_auth_failures",
+        "_auth_requests",
         "_authenticated",
         "_clock",
         "_rekey_timeout",
         "_rekey_timer",
         "_service",
         "_transport_full",
+        "_try_counts",
         "address",
         "blocked",
         "ending",
@@ -125,9 +128,9 @@ class Connection(asyncssh.SSHServerConnection):
         self._clock = loop
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
-        self._auth_tries_left = (
-            service.settings.max_auth_tries + 1
-        )  # the first is the client's "none", which asks
+        self._auth_requests = 0
+        self._auth_failures = 0
+        self._try_counts = False  # while a try is judged that is a failure unless it succeeds
         self._transport_full = False
         self._authenticated = False
         self._answers: Answers | None = None  # while it is blocked, and asks
@@ -248,10 +251,12 @@ class Connection(asyncssh.SSHServerConnection):
             self._answers.close()
             self._answers = None
 
-    # -- channels ---------------------------------------------------------------------------------
+    # -- receiving --------------------------------------------------------------------------------
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet, but refuse a channel whose packets would be too small."""
+        """Handle a packet, but count tries to log in, and refuse a channel of too small packets."""
+        if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
+            self._begin_try(packet)
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated:
             request = SSHPacket(packet.get_remaining_payload())
             request.get_string()  # the kind of channel
@@ -307,18 +312,39 @@ class Connection(asyncssh.SSHServerConnection):
     async def reload_config(self) -> None:
         """Do nothing: there are no configuration files that depend on the user."""
 
+    def _begin_try(self, packet: SSHPacket) -> None:
+        """Note what a request is worth if it fails, as sshd does.
+
+        All count but a "none" that comes first, by which clients ask what there is; and so does
+        one that the client abandons by sending the next (RFC 4252, section 5.1).
+        """
+        self._end_try(failed=True)
+        request = SSHPacket(packet.get_remaining_payload())
+        _user, _service, method = (request.get_string() for _ in range(3))
+        self._try_counts = self._auth_requests > 0 or method != b"none"
+        self._auth_requests += 1
+
+    def _end_try(self, *, failed: bool) -> None:
+        """Count a failure.
+
+        Raises:
+            DisconnectError: it is the last that the client may have.
+        """
+        counts, self._try_counts = self._try_counts, False
+        self._auth_failures += failed and counts
+        if self._auth_failures >= self._service.settings.max_auth_tries:
+            self.ending = Ending.TRIES
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+            )
+
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Refuse an attempt; after too many, the connection.
 
         Raises:
             DisconnectError: the last try is used up.
         """
-        self._auth_tries_left -= 1
-        if self._auth_tries_left < 0:
-            self.ending = Ending.TRIES
-            raise asyncssh.DisconnectError(
-                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
-            )
+        self._end_try(failed=True)
         super().send_userauth_failure(partial_success)
 
     async def validate_public_key(
@@ -334,6 +360,7 @@ class Connection(asyncssh.SSHServerConnection):
         if not await super().validate_public_key(username, key_data, msg, signature):
             return False
         if not msg:
+            self._end_try(failed=False)
             return True
         return await self.peer.commit(username, key_data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncssh
@@ -15,10 +16,19 @@ from pipe.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
 from pipe.ssh.logins import Logins
 
-from .serving import HOST, RawClient, connect, refusal, run, serving
+from .serving import (
+    FAILURE,
+    HOST,
+    KEY_IS_GOOD,
+    RawClient,
+    connect,
+    refusal,
+    run,
+    serving,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from pipe.service import Service
@@ -109,20 +119,91 @@ async def test_idle(service: Service) -> None:
     assert await wait_ended(service) == {"idle": 1}
 
 
-async def test_tries(service: Service) -> None:
-    """A client has six, beside the question that most begin with."""
-    keys = [asyncssh.generate_private_key("ssh-ed25519").public_data for _ in range(8)]
+TRIES = 6
+
+
+async def talk(service: Service, *requests: Callable[[RawClient], int | None]) -> list[int | None]:
+    """Send requests to log in, each after the answer to the one before, and return the answers."""
+
+    def session() -> list[int | None]:
+        with closing(RawClient(service.port)) as client:
+            return [request(client) for request in requests]
+
+    return await asyncio.to_thread(session)
+
+
+def none(client: RawClient) -> int | None:
+    """Ask what methods there are."""
+    return client.request("alice", "none")
+
+
+def stranger(client: RawClient) -> int | None:
+    """Ask whether an unknown key would do."""
+    return client.query("alice", asyncssh.generate_private_key("ssh-ed25519").public_data)
+
+
+def hers(client: RawClient) -> int | None:
+    """Ask whether a good key would do."""
+    return client.query("alice", ALICES.public_data)
+
+
+def password(client: RawClient) -> int | None:
+    """Try what there is not."""
+    return client.request("alice", "password", False, b"secret")
+
+
+ALL_BUT_LAST = [FAILURE] * (TRIES - 1)
+
+
+@pytest.mark.parametrize(
+    ("requests", "answers"),
+    [
+        ([stranger] * TRIES, [*ALL_BUT_LAST, None]),
+        ([none, *[stranger] * TRIES], [FAILURE, *ALL_BUT_LAST, None]),
+        ([stranger, none, *[stranger] * (TRIES - 2)], [*ALL_BUT_LAST, None]),
+        ([password] * TRIES, [*ALL_BUT_LAST, None]),
+        ([none] * (TRIES + 1), [FAILURE, *ALL_BUT_LAST, None]),
+        ([*[hers, stranger] * TRIES], [*[KEY_IS_GOOD, FAILURE] * (TRIES - 1), KEY_IS_GOOD, None]),
+    ],
+    ids=["keys", "none first", "none later", "passwords", "nones", "good queries between"],
+)
+async def test_tries(
+    service: Service,
+    requests: list[Callable[[RawClient], int | None]],
+    answers: list[int | None],
+) -> None:
+    """The sixth failure is the end, as with sshd: only a "none" that comes first is free."""
+    await connect(service, "alice", ALICES)
+    assert await talk(service, *requests) == answers
+    assert (await wait_ended(service))["tries"] == 1
+
+
+@pytest.mark.parametrize("count", [TRIES - 1, TRIES])
+async def test_keys_that_a_client_may_have(service: Service, count: int) -> None:
+    """With five others before it the right key is still tried, with six it is not."""
+    await connect(service, "alice", ALICES)
+    others = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(count)]
+    if count < TRIES:
+        await connect(service, "alice", *others, ALICES)
+        return
+    with pytest.raises(asyncssh.DisconnectError, match="Too many authentication failures"):
+        await connect(service, "alice", *others, ALICES)
+    assert (await wait_ended(service))["tries"] == 1
+
+
+async def test_tries_that_are_abandoned(service: Service) -> None:
+    """Requests that do not wait for their answers are counted all the same."""
+    keys = [asyncssh.generate_private_key("ssh-ed25519").public_data for _ in range(100)]
     await connect(service, "alice", ALICES)
 
     def talk() -> list[int | None]:
         client = RawClient(service.port)
-        try:
-            return [client.query("alice", key) for key in keys]
-        finally:
-            client.close()
+        with closing(client):
+            for key in keys:
+                client.send_query("alice", key)
+            return list(iter(client.answer, None))
 
-    answers = await asyncio.to_thread(talk)
-    assert answers.count(None) == 1
+    assert len(await asyncio.to_thread(talk)) < TRIES
     assert (await wait_ended(service))["tries"] == 1
 
 
