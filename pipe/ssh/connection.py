@@ -17,7 +17,7 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import asyncssh
 import structlog
@@ -55,6 +55,11 @@ two such buffers and a packet stay well below the 4 MiB that one stalled subscri
 
 TRANSPORT_LOW_WATER_BYTES = 1 << 18
 """Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
+
+MAX_AUTH_REQUESTS = 1024
+"""Requests to log in on one connection, however they end; sshd has the same bound.  A question
+whether a good key would do is no failure, and its answer waits in memory while keys are exchanged.
+"""
 
 MIN_PACKET_BYTES = 1024
 """The least that a client may want its data packets to be limited to.  Every packet costs the same
@@ -317,12 +322,17 @@ class Connection(asyncssh.SSHServerConnection):
 
         All count but a "none" that comes first, by which clients ask what there is; and so does
         one that the client abandons by sending the next (RFC 4252, section 5.1).
+
+        Raises:
+            DisconnectError: there have been too many.
         """
         self._end_try(failed=True)
         request = SSHPacket(packet.get_remaining_payload())
         _user, _service, method = (request.get_string() for _ in range(3))
         self._try_counts = self._auth_requests > 0 or method != b"none"
         self._auth_requests += 1
+        if self._auth_requests > MAX_AUTH_REQUESTS:
+            self._refuse_tries()
 
     def _end_try(self, *, failed: bool) -> None:
         """Count a failure.
@@ -333,10 +343,13 @@ class Connection(asyncssh.SSHServerConnection):
         counts, self._try_counts = self._try_counts, False
         self._auth_failures += failed and counts
         if self._auth_failures >= self._service.settings.max_auth_tries:
-            self.ending = Ending.TRIES
-            raise asyncssh.DisconnectError(
-                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
-            )
+            self._refuse_tries()
+
+    def _refuse_tries(self) -> NoReturn:
+        self.ending = Ending.TRIES
+        raise asyncssh.DisconnectError(
+            asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+        )
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Refuse an attempt; after too many, the connection.

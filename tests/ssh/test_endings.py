@@ -14,6 +14,7 @@ import structlog
 from pipe.errors import Ending, StoreUnavailable
 from pipe.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
+from pipe.ssh.connection import MAX_AUTH_REQUESTS
 from pipe.ssh.logins import Logins
 
 from .serving import (
@@ -204,6 +205,14 @@ async def test_tries_that_are_abandoned(service: Service) -> None:
             return list(iter(client.answer, None))
 
     assert len(await asyncio.to_thread(talk)) < TRIES
+    assert (await wait_ended(service))["tries"] == 1
+
+
+async def test_questions_about_a_good_key(service: Service) -> None:
+    """They are no failures, and yet nobody may ask for ever."""
+    await connect(service, "alice", ALICES)
+    answers = await talk(service, *[hers] * (MAX_AUTH_REQUESTS + 1))
+    assert answers == [KEY_IS_GOOD] * MAX_AUTH_REQUESTS + [None]
     assert (await wait_ended(service))["tries"] == 1
 
 

@@ -72,10 +72,6 @@ packets that go to a hundred readers."""
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
 
-MAX_DEFERRED_PACKETS = 4096
-"""Answers that may wait for the end of a key exchange: asyncssh has no bound, and a peer that asks
-and asks meanwhile, which RFC 4253, section 7.1, forbids, would fill the memory."""
-
 KEXINIT_PATIENCE_SECONDS = 0.25
 """How long the server's KEXINIT waits for the client's.  RFC 4253, section 7.1, has each side send
 its own at once, and some clients wait for ours."""
@@ -364,8 +360,6 @@ class LaneConnection(Connection):
             self._send_encryption = Sealer.adopt(self._send_encryption)
         self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
-        if len(self._deferred_packets) > MAX_DEFERRED_PACKETS:
-            self._force_close(asyncssh.ProtocolError("Too many requests during a key exchange"))
 
     def send_stream(self, packet: bytes) -> None:
         """Send a packet of a stream; not to be called while the connection is blocked."""

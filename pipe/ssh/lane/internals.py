@@ -49,7 +49,6 @@ ATTRIBUTES = {
         "_auth_complete",
         "_client_kexinit",
         "_decompressor",
-        "_deferred_packets",
         "_enc_algs",
         "_inpbuf",
         "_keepalive_count",
