@@ -12,6 +12,7 @@ Rules, each against a known trap of this protocol (docs/security.md):
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -87,9 +88,14 @@ class Peer(asyncssh.SSHServer):
             self._service.lanes[self._connection.lane.value] -= 1
             self._report("connection ended", ending, exc)
             return
-        result = "refused" if self._tried else "failed"
+        if ending is Ending.PROBE:
+            result, event = "probe", "probe"
+        elif self._tried:
+            result, event = "refused", "login refused"
+        else:
+            result, event = "failed", "connection without login"
         self._service.metrics.logins.labels(result).inc()
-        self._report("login refused" if self._tried else "connection without login", ending, exc)
+        self._report(event, ending, exc)
 
     def _offence(self, ending: Ending) -> Offence | None:
         """What its address is charged with: nothing for what the server itself brought about."""
@@ -101,14 +107,15 @@ class Peer(asyncssh.SSHServer):
 
     def _report(self, event: str, ending: Ending, exc: Exception | None) -> None:
         visit = self._connection.visit
-        log.info(
+        log.log(
+            logging.DEBUG if ending is Ending.PROBE else logging.INFO,
             event,
             user=self._user or "",
             address=self._connection.address,
+            **self._connection.log_fields(),
             reason=ending.label,
             sessions=visit.sessions,
-            received=visit.received,
-            delivered=visit.delivered,
+            **visit.traffic.log_fields(),
             seconds=round(self._loop.time() - self._connected_at, 3),
             **({"told": self._reason} if self._reason else {}),
             **({"error": str(exc)} if exc else {}),

@@ -104,6 +104,7 @@ class Connection(asyncssh.SSHServerConnection):
         "_rekey_timeout",
         "_rekey_timer",
         "_service",
+        "_speaks_ssh",
         "_transport_full",
         "_try_counts",
         "address",
@@ -138,6 +139,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._try_counts = False  # while a try is judged that is a failure unless it succeeds
         self._transport_full = False
         self._authenticated = False
+        self._speaks_ssh = False  # once a packet has come
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -170,10 +172,26 @@ class Connection(asyncssh.SSHServerConnection):
         if self.ending:
             return self.ending
         if isinstance(exc, asyncssh.ConnectionLost):
-            return Ending.LOST
+            return self._lost
         if isinstance(exc, asyncssh.DisconnectError) and exc.code in _PROTOCOL_CODES:
             return Ending.PROTOCOL
         return Ending.CLIENT
+
+    @property
+    def _lost(self) -> Ending:
+        return Ending.LOST if self._speaks_ssh else Ending.PROBE
+
+    def log_fields(self) -> dict[str, str]:
+        """What the log says of the client's software, and of how it is talked to."""
+        version = str(self.get_extra_info("client_version", ""))
+        to_server, to_client = (
+            self.get_extra_info(name, "") for name in ("recv_cipher", "send_cipher")
+        )
+        return {
+            "client": version.removeprefix("SSH-2.0-"),
+            "cipher": to_server if to_server == to_client else f"{to_server}, {to_client}",
+            "lane": self.lane.value,
+        }
 
     def internal_error(
         self,
@@ -218,7 +236,7 @@ class Connection(asyncssh.SSHServerConnection):
             if isinstance(exc, asyncssh.ConnectionLost):
                 self.ending = Ending.DEAD if self._authenticated else Ending.LOGIN_TIMEOUT
             elif exc is not None:
-                self.ending = Ending.LOST
+                self.ending = self._lost
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -260,6 +278,7 @@ class Connection(asyncssh.SSHServerConnection):
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle a packet, but count tries to log in, and refuse a channel of too small packets."""
+        self._speaks_ssh = True
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
             self._begin_try(packet)
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated:

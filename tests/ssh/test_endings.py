@@ -101,6 +101,60 @@ async def test_protocol(service: Service, data: bytes) -> None:
     assert charged(service)
 
 
+async def probe(service: Service, data: bytes = b"", *, abort: bool = False) -> None:
+    """Connect, look at the banner, say this and hang up."""
+    reader, writer = await asyncio.open_connection(HOST, service.port)
+    assert (await reader.readline()).startswith(b"SSH-2.0-")
+    writer.write(data)
+    if abort:
+        writer.transport.abort()
+    else:
+        writer.close()
+        await writer.wait_closed()
+
+
+def logins(service: Service, result: str) -> float | None:
+    """How many logins have ended so."""
+    labels = {"result": result}
+    return service.metrics.registry.get_sample_value("pipe_logins_total", labels)
+
+
+async def test_health_checks(tmp_path: Path) -> None:
+    """Who hangs up without a packet is told apart from who failed to log in, and not at info.
+
+    A trusted source may do so as often as it likes.
+    """
+    with structlog.testing.capture_logs() as logs:
+        async with serving(tmp_path / "data", penalty_min=0.5) as service:
+            await probe(service)
+            await probe(service, b"SSH-2.0-check\r\n")
+            await probe(service, abort=True)
+            assert await wait_ended(service, 3) == {"probe": 3}
+    assert [line["log_level"] for line in logs] == ["debug"] * 3
+    assert (logins(service, "probe"), logins(service, "failed")) == (3, 0)
+    assert not charged(service)
+
+
+async def test_health_checks_of_strangers(service: Service) -> None:
+    """They are charged as sshd's noauth."""
+    await probe(service)
+    await wait_ended(service)
+    await send(service)
+    assert charged(service)
+
+
+async def test_no_health_check(service: Service) -> None:
+    """Who has begun to speak SSH and then goes has failed to log in."""
+    ignore = bytes((0, 0, 0, 12, 6, 2, 0, 0, 0, 0, *range(6)))
+    with structlog.testing.capture_logs() as logs:
+        await probe(service, b"SSH-2.0-x\r\n" + ignore)
+        assert await wait_ended(service) == {"lost": 1}
+    assert [(line["event"], line["log_level"], line["client"]) for line in logs] == [
+        ("connection without login", "info", "x")
+    ]
+    assert (logins(service, "probe"), logins(service, "failed")) == (0, 1)
+
+
 async def test_client_goes(service: Service) -> None:
     """With a goodbye, or without one."""
     connection = await connect(service, "alice", ALICES)
