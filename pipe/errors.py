@@ -66,6 +66,8 @@ class Ending(enum.Enum):
     """The client said goodbye."""
     LOST = ("lost", Outcome.LEFT)
     """TCP ended it: the client closed or was killed, or the network broke."""
+    PROBE = ("probe", Outcome.LEFT)
+    """The same before the client had said more of SSH than its version: a health check."""
     PROTOCOL = ("protocol", Outcome.CUT)
     """The client broke the rules of SSH, or found that we did."""
     TRIES = ("tries", Outcome.CUT)

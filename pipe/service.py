@@ -17,6 +17,7 @@ from pipe.errors import Outcome, QuotaExceeded
 from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
 from pipe.quotas import Quotas, Rates, Resource, Scope
+from pipe.requests import ssh_command
 from pipe.router import Router
 
 if TYPE_CHECKING:
@@ -141,8 +142,12 @@ class Service:
     @property
     def ssh_command(self) -> str:
         """How a client reaches this server: ``ssh -p 2222 example.org``."""
-        host = self.settings.resolved_public_host
-        return f"ssh {host}" if self.port == 22 else f"ssh -p {self.port} {host}"
+        return ssh_command(self.settings.resolved_public_host, self.public_port)
+
+    @property
+    def public_port(self) -> int:
+        """The port to print."""
+        return self.settings.public_port or self.port
 
     def snapshot(self) -> Snapshot:
         """All gauges and plain counters, as of now."""

@@ -12,6 +12,7 @@ Rules, each against a known trap of this protocol (docs/security.md):
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,17 @@ class Peer(asyncssh.SSHServer):
         if self._logged_in:
             self._service.lanes[self._connection.lane.value] -= 1
             self._report("connection ended", ending, exc)
+            self._forget()
             return
-        result = "refused" if self._tried else "failed"
+        if ending is Ending.PROBE:
+            result, event = "probe", "probe"
+        elif self._tried:
+            result, event = "refused", "login refused"
+        else:
+            result, event = "failed", "connection without login"
         self._service.metrics.logins.labels(result).inc()
-        self._report("login refused" if self._tried else "connection without login", ending, exc)
+        self._report(event, ending, exc)
+        self._forget()
 
     def _offence(self, ending: Ending) -> Offence | None:
         """What its address is charged with: nothing for what the server itself brought about."""
@@ -101,14 +109,15 @@ class Peer(asyncssh.SSHServer):
 
     def _report(self, event: str, ending: Ending, exc: Exception | None) -> None:
         visit = self._connection.visit
-        log.info(
+        log.log(
+            logging.DEBUG if ending is Ending.PROBE else logging.INFO,
             event,
             user=self._user or "",
             address=self._connection.address,
+            **self._connection.log_fields(),
             reason=ending.label,
             sessions=visit.sessions,
-            received=visit.received,
-            delivered=visit.delivered,
+            **visit.traffic.log_fields(),
             seconds=round(self._loop.time() - self._connected_at, 3),
             **({"told": self._reason} if self._reason else {}),
             **({"error": str(exc)} if exc else {}),
@@ -262,8 +271,15 @@ class Peer(asyncssh.SSHServer):
         """One of its channels is gone."""
         self._service.quotas.give_back(Resource.SESSIONS, *self._connection.visit.holders)
         self._sessions -= 1
-        if not self._sessions and not self._gone:
+        if self._gone:
+            self._forget()
+        elif not self._sessions:
             self._start_idle_timer()
+
+    def _forget(self) -> None:
+        """Cut the cycle of references with the connection, so that both come free at once."""
+        if not self._sessions:
+            self._connection.peer = None
 
     def _start_idle_timer(self) -> None:
         self._stop_idle_timer()

@@ -162,9 +162,10 @@ def test_too_many_keys(server: Server) -> None:
     server.introduce("alice")
     keys = [server.keys.openssh(f"key{number}") for number in range(8)]
     options = [word for key in keys for word in ("-i", str(key))]
-    client = server.ssh("alice", "whoami", options=options)
+    client = server.ssh("alice", "whoami", options=("-o", "LogLevel=DEBUG1", *options))
     assert client.wait() == Status.NO_CONNECTION
     assert "Too many authentication failures" in client.text
+    assert client.text.count("Offering public key") == 6
 
 
 def wait_refused(server: Server) -> None:
