@@ -130,17 +130,21 @@ class Guard:
         """
         async with self._lock:
             key = await self._store.remove_key(user, fingerprint, keep_last=keep_last)
-            self._forget_key(user, key.fingerprint, spare)
+            await self._forget_key(user, key.fingerprint, spare)
         return key
 
     def _set_grants(self, topic: TopicName, grants: Sequence[Grant]) -> None:
         self._access.set_grants(topic, grants, Loss.REVOKED)
         self._set_timer()
 
-    def _forget_key(self, user: str, fingerprint: str, spare: LiveSession | None = None) -> None:
+    async def _forget_key(
+        self, user: str, fingerprint: str, spare: LiveSession | None = None
+    ) -> None:
+        """What was granted to a key goes with the last user who had it."""
         self._access.bar(user, fingerprint)
         self._expel(spare)
-        self._access.forget(fingerprint)
+        if not await self._store.users_of(fingerprint):
+            self._access.forget(fingerprint)
 
     # -- what ends by itself ----------------------------------------------------------------------
 
@@ -221,7 +225,7 @@ class Guard:
             return
         keys = await self._store.list_keys(change.user) if there else ()
         if all(key.fingerprint != change.subject for key in keys):
-            self._forget_key(change.user, change.subject)
+            await self._forget_key(change.user, change.subject)
 
     async def _load(self) -> Sequence[Change]:
         """Read all grants anew; the changes that they show already."""

@@ -150,12 +150,40 @@ async def test_key_removed_elsewhere(service: Service, people: People, outside: 
     assert first.ended is None
 
 
+async def test_shared_key_removed_from_one(
+    service: Service, people: People, outside: Store
+) -> None:
+    """The sessions of the user who has lost it end; the other's, and what it was granted, go on."""
+    await people.add("carol")
+    await outside.add_key("carol", key("bob"), shared=True)
+    await service.guard.grant([make(fingerprint("bob"))])
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    carol = people.session("carol", key_of="bob")
+    carol.join(Mode.SUBSCRIBE, "alice/build")
+    shared = people.on("alice", Mode.SUBSCRIBE, "own", fingerprint("bob"))
+    await outside.remove_key("bob", fingerprint("bob"))
+
+    assert await bob.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    await service.guard.catch_up()
+    assert carol.ended is None
+    carol_again = people.session("carol", key_of="bob")
+    carol_again.join(Mode.SUBSCRIBE, "alice/own")
+    await outside.remove_key("carol", fingerprint("bob"))
+    assert await carol.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    assert await carol_again.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    await service.guard.catch_up()
+    assert service.access.granted_by("alice") == []
+    assert service.access.shared_by_sessions(TopicName("alice", ("own",))) == frozenset()
+    assert shared.ended is None
+
+
 async def test_name_that_is_somebody_elses_now(
     service: Service, people: People, outside: Store
 ) -> None:
     """Who has the name next is not taken for the one before, nor given what that one had."""
     await service.guard.grant([make("bob")])
     before = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    await service.guard.catch_up()  # so that the look which finds bob gone looks for nothing else
     await outside.remove_user("bob")
     await outside.add_user("bob", keys=[key("new")])
     await service.guard.catch_up()

@@ -217,7 +217,7 @@ class Peer(asyncssh.SSHServer):
         self._service.lanes[self._connection.lane.value] += 1
         self._start_idle_timer()
         if identity.stored and time.time() - (identity.last_used or 0) > TOUCH_INTERVAL_SECONDS:
-            self._service.store.note_use(identity.fingerprint)
+            self._service.store.note_use(identity.user, identity.fingerprint)
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
