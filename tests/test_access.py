@@ -227,8 +227,8 @@ def test_users_who_share_a_key(access: Access, named: str) -> None:
     if named == "key":
         visits.append(Visit(access, other, BUILD))
     access.bar("bob", BOB.fingerprint)
-    assert access.is_barred(BOB)
-    assert not access.is_barred(other)
+    assert access.why_barred(BOB)
+    assert not access.why_barred(other)
     access.set_grants(BUILD, [], Loss.REVOKED)
 
     assert [visit.losses for visit in visits] == [[Loss.REVOKED]] * len(visits)
@@ -497,8 +497,8 @@ def test_barred_are_those_who_logged_in_before(access: Access, fingerprint: str)
         access.enter_pattern(before, pattern("*", "bob"), None)
     access.enter(after, own, READ, exists=False)
 
-    assert not access.is_barred(Caller("bob2", BOB.fingerprint))
-    assert not access.is_barred(CAROL)
+    assert not access.why_barred(Caller("bob2", BOB.fingerprint))
+    assert not access.why_barred(CAROL)
 
 
 def test_grants_are_found_from_both_sides(access: Access) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipe.service import Service
     from pipe.ssh.connection import Connection
     from pipe.ssh.logins import Identity, Logins
+    from pipe.ssh.tenure import Tenures
 
 log = structlog.get_logger()
 
@@ -50,11 +51,13 @@ class Peer(asyncssh.SSHServer):
     Args:
         service: what all connections share.
         logins: the judge of logins.
+        tenures: those who are logged in for as long as something lasts.
     """
 
-    def __init__(self, service: Service, logins: Logins) -> None:
+    def __init__(self, service: Service, logins: Logins, tenures: Tenures) -> None:
         self._service = service
         self._logins = logins
+        self._tenures = tenures
         self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
         self._user: str | None = None
@@ -83,7 +86,8 @@ class Peer(asyncssh.SSHServer):
         ending = self._connection.why_ended(exc)
         self._service.metrics.disconnects.labels(ending.label).inc()
         self._connection.visit.leave(self._offence(ending), self._loop.time())
-        if self._logged_in:
+        if self._logged_in and self._caller:
+            self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
             self._report("connection ended", ending, exc)
             return
@@ -198,8 +202,8 @@ class Peer(asyncssh.SSHServer):
             PermissionDenied: no identity was committed, however that came about.
             DisconnectError: the user has as many connections as anybody may.
         """
-        identity = self._identity
-        if identity is None:
+        identity, caller = self._identity, self._caller
+        if identity is None or caller is None:
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
         try:
@@ -212,6 +216,7 @@ class Peer(asyncssh.SSHServer):
                 asyncssh.DISC_TOO_MANY_CONNECTIONS, error.message
             ) from error
         self._logged_in = True
+        self._tenures.begin(caller, identity, self._connection.peer_address)
         metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
         self._service.lanes[self._connection.lane.value] += 1
