@@ -39,21 +39,22 @@ if TYPE_CHECKING:
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
 """What is said to whoever logged in before that."""
 
-_logins = itertools.count(1)
+next_login = itertools.count(1).__next__
+"""Numbers logins, and removals of accounts and keys, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody who has logged in: the user's name, and the key that proved it.
 
-    ``login`` numbers the logins in their order, so that one can tell which came before the removal
-    of a key.
+    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
+    key.
     """
 
     user: str
     fingerprint: str
     admin: bool = False
-    login: int = field(default_factory=_logins.__next__, compare=False)
+    login: int = field(default_factory=next_login, compare=False)
 
 
 class Rule(enum.Enum):
@@ -391,7 +392,7 @@ class Access:
 
     def bar(self, user: str, fingerprint: str = "") -> None:
         """A key of a user, or the user, was removed: who has logged in so far may do no more."""
-        self._barred[user, fingerprint] = next(_logins)
+        self._barred[user, fingerprint] = next_login()
 
     def dismiss(self, caller: Caller, text: str) -> None:
         """One login is over: it may do no more, and ``text`` says why; others go on."""

@@ -215,14 +215,16 @@ class Guard:
                 self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
-        """End what depended on a user or key that is gone, unless it is there again."""
-        there = await self._store.get_user(change.user) is not None
+        """End what depended on a user or key that is gone, unless the key is there again.
+
+        A user who is there again is somebody else.
+        """
         if change.kind is Kind.USER:
-            if not there:
-                self._access.bar(change.user)
-                self._expel(None)
+            self._access.bar(change.user)
+            self._expel(None)
             self._access.forget(change.user)
             return
+        there = await self._store.get_user(change.user) is not None
         keys = await self._store.list_keys(change.user) if there else ()
         if all(key.fingerprint != change.subject for key in keys):
             await self._forget_key(change.user, change.subject)

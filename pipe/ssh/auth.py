@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
-from pipe.access import Caller
+from pipe.access import Caller, next_login
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.quotas import Resource
 from pipe.ssh.penalties import Offence
@@ -164,10 +164,15 @@ class Peer(asyncssh.SSHServer):
 
         async def question() -> None:
             address = self._connection.peer_address
-            identity = await self._logins.admit(username, key_data, address)
-            await self._service.guard.catch_up()
-            self._identity = identity
-            self._caller = Caller(identity.user, identity.fingerprint, identity.admin)
+            while True:
+                # Before it is judged: a removal after that judgement is one of this login.
+                number = next_login()
+                identity = await self._logins.admit(username, key_data, address)
+                caller = Caller(identity.user, identity.fingerprint, identity.admin, number)
+                await self._service.guard.catch_up()
+                if not self._service.access.why_barred(caller):
+                    break
+            self._identity, self._caller = identity, caller
 
         return await self._ask(question)
 
