@@ -48,13 +48,15 @@ class Caller:
     """Somebody who has logged in: the user's name, and the key that proved it.
 
     ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
-    key.
+    key.  ``lent``: a certificate or a file of the operator's let it in, so that it may give the
+    account no keys.
     """
 
     user: str
     fingerprint: str
     admin: bool = False
     login: int = field(default_factory=next_login, compare=False)
+    lent: bool = field(default=False, compare=False)
 
 
 class Rule(enum.Enum):

@@ -168,7 +168,13 @@ class Peer(asyncssh.SSHServer):
                 # Before it is judged: a removal after that judgement is one of this login.
                 number = next_login()
                 identity = await self._logins.admit(username, key_data, address)
-                caller = Caller(identity.user, identity.fingerprint, identity.admin, number)
+                caller = Caller(
+                    identity.user,
+                    identity.fingerprint,
+                    identity.admin,
+                    number,
+                    lent=identity.ends_with_another,
+                )
                 await self._service.guard.catch_up()
                 if not self._service.access.why_barred(caller):
                     break

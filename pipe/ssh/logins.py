@@ -70,6 +70,11 @@ class Identity:
     claimed: bool = False
     """Whether the name was claimed by this very login."""
 
+    @property
+    def ends_with_another(self) -> bool:
+        """Whether the login lasts no longer than a file says, or a certificate."""
+        return self.filed or bool(self.authority)
+
 
 class Logins:
     """The judge of logins, for all connections.

@@ -100,7 +100,7 @@ class Tenures:
 
     def begin(self, caller: Caller, identity: Identity, address: str) -> None:
         """Somebody has logged in, from this IP address."""
-        if not (identity.filed or identity.authority):
+        if not identity.ends_with_another:
             return
         self._tenures[caller.login] = _Tenure(caller, identity, address)
         if self._timer is None:

@@ -367,6 +367,26 @@ async def test_ca_that_is_not_trusted_any_more(tmp_path: Path, looks: Looks) -> 
             one.close()
 
 
+async def test_no_way_to_stay(folder: Path, tmp_path: Path) -> None:
+    """Who was let in by a file or a certificate adds no key that would outlive them."""
+    ca_file = tmp_path / "ca.pub"
+    ca_file.write_text(CA_LINE)
+    (folder / "alice").write_text(f'expiry-time="20990101" {LINES[0]}')
+    spare = asyncssh.generate_private_key("ssh-ed25519")
+    async with serving(
+        tmp_path / "data", authorized_keys=folder, trusted_ca=ca_file, signup="closed"
+    ) as service:
+        for shown in (KEYS[0], certificate(key=KEYS[1])):
+            async with await connect(service, "alice", shown) as connection:
+                added = await connection.run(
+                    "keys add", input=spare.export_public_key().decode(), check=False
+                )
+                assert added.exit_status == Outcome.DENIED.status
+                assert "ask the operator to add a key" in str(added.stderr)
+        with pytest.raises(asyncssh.Error):
+            await connect(service, "alice", spare)
+
+
 @pytest.mark.usefixtures("looks")
 async def test_nobody_to_look_for(folder: Path, tmp_path: Path) -> None:
     """Logins by keys of the database have nobody look at files, and are not ended by them."""
