@@ -176,14 +176,11 @@ class Connection(asyncssh.SSHServerConnection):
     ) -> None:
         """End this connection and no other, for a fault of ours, and say which.
 
-        A packet that cannot be read comes here too, where its handler is a coroutine, and so does a
-        version line that is not ASCII.
+        What cannot be read comes here too: a packet whose handler is a coroutine, and a version
+        string that is not ASCII.
         """
         _, error, _ = exc_info or sys.exc_info()
-        nameless = self.get_extra_info("client_version") is None
-        if isinstance(error, PacketDecodeError) or (
-            nameless and isinstance(error, UnicodeDecodeError)
-        ):
+        if isinstance(error, PacketDecodeError | UnicodeDecodeError):
             self.ending = self.ending or Ending.PROTOCOL
         else:
             self.ending = self.ending or Ending.FAILED
