@@ -7,6 +7,7 @@
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
+    │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
     └── StartError            a port, folder or file that the server cannot use      69
 
@@ -143,6 +144,14 @@ class StoreError(PipeError):
     """An account command that cannot be carried out: no such user, a key that exists already."""
 
     outcome = Outcome.USAGE
+
+
+class KeyTaken(StoreError):
+    """A key that belongs to others, ``users``, whom only an operator may be told of."""
+
+    def __init__(self, fingerprint: str, users: tuple[str, ...] = ()) -> None:
+        super().__init__(f"key {fingerprint} belongs to another user")
+        self.users = users
 
 
 class StoreUnavailable(StoreError):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
-from pipe.access import Caller
+from pipe.access import Caller, next_login
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.quotas import Resource
 from pipe.ssh.penalties import Offence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipe.service import Service
     from pipe.ssh.connection import Connection
     from pipe.ssh.logins import Identity, Logins
+    from pipe.ssh.tenure import Tenures
 
 log = structlog.get_logger()
 
@@ -51,11 +52,13 @@ class Peer(asyncssh.SSHServer):
     Args:
         service: what all connections share.
         logins: the judge of logins.
+        tenures: those who are logged in for as long as something lasts.
     """
 
-    def __init__(self, service: Service, logins: Logins) -> None:
+    def __init__(self, service: Service, logins: Logins, tenures: Tenures) -> None:
         self._service = service
         self._logins = logins
+        self._tenures = tenures
         self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
         self._user: str | None = None
@@ -84,7 +87,8 @@ class Peer(asyncssh.SSHServer):
         ending = self._connection.why_ended(exc)
         self._service.metrics.disconnects.labels(ending.label).inc()
         self._connection.visit.leave(self._offence(ending), self._loop.time())
-        if self._logged_in:
+        if self._logged_in and self._caller:
+            self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
             self._report("connection ended", ending, exc)
             self._forget()
@@ -169,10 +173,21 @@ class Peer(asyncssh.SSHServer):
 
         async def question() -> None:
             address = self._connection.peer_address
-            identity = await self._logins.admit(username, key_data, address)
-            await self._service.guard.catch_up()
-            self._identity = identity
-            self._caller = Caller(identity.user, identity.fingerprint, identity.admin)
+            while True:
+                # Before it is judged: a removal after that judgement is one of this login.
+                number = next_login()
+                identity = await self._logins.admit(username, key_data, address)
+                caller = Caller(
+                    identity.user,
+                    identity.fingerprint,
+                    identity.admin,
+                    number,
+                    lent=identity.ends_with_another,
+                )
+                await self._service.guard.catch_up()
+                if not self._service.access.why_barred(caller):
+                    break
+            self._identity, self._caller = identity, caller
 
         return await self._ask(question)
 
@@ -207,8 +222,8 @@ class Peer(asyncssh.SSHServer):
             PermissionDenied: no identity was committed, however that came about.
             DisconnectError: the user has as many connections as anybody may.
         """
-        identity = self._identity
-        if identity is None:
+        identity, caller = self._identity, self._caller
+        if identity is None or caller is None:
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
         try:
@@ -221,12 +236,13 @@ class Peer(asyncssh.SSHServer):
                 asyncssh.DISC_TOO_MANY_CONNECTIONS, error.message
             ) from error
         self._logged_in = True
+        self._tenures.begin(caller, identity, self._connection.peer_address)
         metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
         self._service.lanes[self._connection.lane.value] += 1
         self._start_idle_timer()
         if identity.stored and time.time() - (identity.last_used or 0) > TOUCH_INTERVAL_SECONDS:
-            self._service.store.note_use(identity.fingerprint)
+            self._service.store.note_use(identity.user, identity.fingerprint)
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
