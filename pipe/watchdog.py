@@ -1,5 +1,6 @@
-"""Looks after the process's memory: pauses all publishers while there is too little of it, and
-gives back to the system what a crowd has left behind.
+"""Looks after the process's memory.
+
+It pauses all publishers while there is too little, and gives back what a crowd has left behind.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ maps by itself, so a crowd of readers that has left would otherwise be counted f
 
 TIDY_BYTES = 16 * MIB
 """Over the memory at the start: with less there is little to give back.  A useless try costs some
-0.05 ms, or 6 ms in a heap of 450 MiB full of holes; giving back 500 MiB takes 40 ms on its thread."""
+0.05 ms, or 6 ms in a heap of 450 MiB full of holes; giving back 500 MiB takes a thread 40 ms."""
 
 
 async def watch_memory(
