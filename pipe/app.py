@@ -87,8 +87,7 @@ class App:
             cleanup.callback(lag.cancel)
             memory = loop.create_task(watch_memory(service))
             cleanup.callback(memory.cancel)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._signalled)
+            self._watch_signals(loop)
             self._greet(service, metrics_port)
 
             await self._stop.wait()
@@ -98,6 +97,18 @@ class App:
             await server.close(GOODBYE_SECONDS)
             log.info("stopped")
         return 0
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop on SIGTERM and SIGINT, and on SIGHUP where it says that the terminal is gone.
+
+        Elsewhere SIGHUP asks a service to read its settings again, and nobody's stream shall end
+        for that; nohup has it ignored.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            in_terminal = sys.stderr.isatty()
+            loop.add_signal_handler(signal.SIGHUP, self._signalled if in_terminal else _hung_up)
 
     def _signalled(self) -> None:
         (self._stop_now if self._stop.is_set() else self._stop).set()
@@ -168,13 +179,21 @@ def _may_finish(
     return now - since < STILL_SECONDS
 
 
+def _hung_up() -> None:
+    log.warning(
+        "SIGHUP changes nothing",
+        reason="settings are read at the start, so restart to change them;"
+        " files of keys and CAs are read again by themselves",
+    )
+
+
 def _make_data_dir(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(settings.data_dir, os.W_OK | os.X_OK):
             raise PermissionError(13, os.strerror(13))
     except OSError as error:
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise StartError(
-            f"cannot use the data folder {settings.data_dir}: {error.strerror}; "
-            "choose another --data-dir"
+            f"cannot use the data folder {settings.data_dir}: {reason}; choose another --data-dir"
         ) from error

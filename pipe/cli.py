@@ -36,6 +36,12 @@ STATUS_BROKEN_PIPE = 141
 MAX_KEY_FILE = 64 * 1024
 """Bytes read of a key file: above what `pipe.store.keys` takes, below what hurts."""
 
+HELP_WIDTH = 100
+"""Columns that a help page fills at most, where the terminal has them."""
+
+HELP_COLUMN = 26
+"""Where the texts begin; longer options have a line of their own."""
+
 _STORE_SETTINGS = ("data_dir", "database_url")
 
 _Result = TypeVar("_Result")
@@ -69,6 +75,23 @@ class SettingsCommand(click.Command):
         if isinstance(last, click.Option) and "--help" in last.opts:
             return [*own, *self.setting_options, last]
         return [*own, last, *self.setting_options]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under headings: there are too many for one list."""
+        from pipe.limits import Limits
+        from pipe.settings import Settings
+
+        headings = dict.fromkeys(Limits.model_fields, "Limits")
+        headings |= {name: "Settings" for name in Settings.model_fields if name not in headings}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Settings": [], "Limits": []}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record and isinstance(option, click.Option):
+                sections[headings.get(str(option.name), "Options")].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records, col_max=HELP_COLUMN)
 
     def invoke(self, ctx: click.Context) -> object:
         """Load the settings, then run the function."""
@@ -118,7 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
 @click.version_option(__version__, message="pipe %(version)s")
 def program() -> None:
     """Networked Unix pipes over SSH."""
@@ -126,10 +152,11 @@ def program() -> None:
 
 @program.command(cls=SettingsCommand)
 def serve(settings: Settings) -> int:
-    """Run the server.
+    """Run the server, until SIGTERM or Ctrl-C.
 
-    Each option is also a variable of the environment (--data-dir is PIPE_DATA_DIR) and a key of the
-    file given with --config.
+    Each setting and limit is also a variable of the environment (--data-dir is PIPE_DATA_DIR) and a
+    key of the file given with --config (data-dir = "/var/lib/pipe"). Durations are written like 90s
+    or 1h30m, sizes like 512KiB or 2MiB.
     """
     from pipe.app import run
 
@@ -159,12 +186,18 @@ def user() -> None:
 )
 def user_add(settings: Settings, name: str, admin: bool, key_files: tuple[str, ...]) -> None:
     """Register the user NAME."""
+    from pipe.settings import DATABASE_NAME
+
     keys = [_read_key(source) for source in key_files]
+    file = settings.data_dir.absolute() / DATABASE_NAME
+    fresh = not settings.database_url and not file.exists()
     try:
         _with_store(settings, lambda store: store.add_user(name, admin, keys))
     except KeyTaken as error:
         raise _taken(error, f"if {name} is to have it too, use 'pipe key add --shared'") from error
     click.echo(f"added user {escape(name)} with {_count(len(keys), 'key')}")
+    if fresh:  # perhaps in a folder that no server looks into
+        click.echo(f"pipe: there were no accounts: made {escape(str(file))}", err=True)
 
 
 @user.command("ls", cls=StoreCommand)

@@ -32,6 +32,9 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 YES, NO = "yes", "no"
 """How a switch is written outside of TOML, which has ``true`` and ``false`` of its own."""
 
+DATABASE_NAME = "pipe.db"
+"""The SQLite file in the data folder."""
+
 _DATABASES = ("sqlite", "postgresql")
 
 
@@ -207,7 +210,7 @@ class Settings(Limits):
     @property
     def resolved_database_url(self) -> str:
         """The URL of the accounts database, made from the data folder where none is given."""
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'pipe.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
 
     @property
     def host_key_path(self) -> Path:

@@ -13,7 +13,7 @@ import asyncssh
 import pytest
 
 from pipe import __version__
-from pipe.cli import STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
+from pipe.cli import HELP_WIDTH, STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
 from pipe.settings import Settings, option_name
 
 if TYPE_CHECKING:
@@ -84,6 +84,25 @@ def test_help_of_serve_has_every_setting(run: Callable[..., Run]) -> None:
         assert str(field.description)[1:] in text
     assert "[default: 2222]" in text
     assert "[default: 1MiB]" in text
+
+
+def test_help_of_serve_is_in_parts(run: Callable[..., Run]) -> None:
+    """What one sets up a server with comes before the limits, and nothing is wider than a page."""
+    _, text, _ = run("serve", "--help")
+    headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings == ["Options:", "Settings:", "Limits:"]
+    limits = text.index("\nLimits:")
+    assert text.index("--config FILE") < text.index("--host HOST") < limits
+    assert text.index("--public-port N") < limits < text.index("--max-auth-tries N")
+    assert max(map(len, text.splitlines())) <= HELP_WIDTH
+
+
+def test_new_accounts_are_told_of(run: Callable[..., Run], data: Path) -> None:
+    """Who forgets --data-dir sees where the accounts went; beside a server nothing is said."""
+    note = f"pipe: there were no accounts: made {data / 'pipe.db'}\n"
+    data.mkdir()
+    assert run("user", "add", "alice") == (0, "added user alice with 0 keys\n", note)
+    assert run("user", "add", "bob") == (0, "added user bob with 0 keys\n", "")
 
 
 def test_version(run: Callable[..., Run]) -> None:
@@ -275,7 +294,7 @@ def test_help_imports_nothing_heavy() -> None:
     """The overview of the commands loads neither ssh nor database nor the settings."""
     program = (
         "import sys\n"
-        "from pipe.cli import main\n"
+        "from pipe.cli import HELP_WIDTH, main\n"
         "main(['--help'])\n"
         "sys.exit(bool({'asyncssh', 'sqlalchemy', 'pydantic'} & set(sys.modules)))\n"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -79,9 +80,7 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
     try:
         if not path.exists():
             key = asyncssh.generate_private_key("ssh-ed25519", comment="pipe")
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(key.export_private_key())
+            _write_secret(path, key.export_private_key())
         return asyncssh.read_private_key(path)
     except OSError as error:
         raise StartError(f"cannot use the host key {path}: {error.strerror or error}") from error
@@ -90,6 +89,17 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
             f"the host key {path} is damaged ({error}); restore it from a backup, or remove it "
             "and all clients will have to accept a new one"
         ) from error
+
+
+def _write_secret(path: Path, secret: bytes) -> None:
+    """Make a file with all of this in it, or none: half a key would stop the next start."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secret)
+    except OSError:
+        path.unlink()
+        raise
 
 
 class SSHServer:
@@ -129,7 +139,10 @@ class SSHServer:
                 backlog=BACKLOG,
             )
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+            if isinstance(error, socket.gaierror):  # its numbers are not the system's
+                reason = "there is no such host"
+            else:
+                reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartError(
                 f"cannot listen on {settings.host}:{settings.port}: {reason}; "
                 "choose another --host or --port"

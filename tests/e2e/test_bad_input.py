@@ -225,6 +225,22 @@ def test_port_in_use_stops_the_start(tmp_path: Path, which: str) -> None:
     assert str(port) in process.text
 
 
+def test_host_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    """A name that stands for no address is told as that."""
+    process = refused(*serve(tmp_path / "data", host="no-such-host.invalid"))
+
+    assert "no-such-host.invalid" in process.text
+    assert "there is no such host" in process.text
+
+
+def test_data_dir_that_is_a_file_stops_the_start(tmp_path: Path) -> None:
+    """It is told as that."""
+    (tmp_path / "file").write_text("not a folder")
+    process = refused(*serve(tmp_path / "file"))
+
+    assert "it is not a folder" in process.text
+
+
 def test_data_dir_below_a_file_stops_the_start(tmp_path: Path) -> None:
     """A folder that cannot be made is named in the one line."""
     (tmp_path / "file").write_text("not a folder")

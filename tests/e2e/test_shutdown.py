@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import sqlite3
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, Pace, Process, statuses
-from .server import Server, Status
+from .server import ROOT, Server, Status, free_port, serve_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
@@ -99,6 +105,42 @@ def test_second_signal_ends_at_once(start_server: StartServer) -> None:
 
     server.process.wait()
     assert reader.wait() != Status.OK
+
+
+def test_hangup_is_no_end(start_server: StartServer) -> None:
+    """A service that gets SIGHUP says that it changes nothing, and streams go on."""
+    server = start_server()
+    [reader] = server.subscribe("alice", "sub feed")
+    writer = server.ssh("alice", "pub feed", stdin=HELD)
+    writer.write(b"before ")
+    reader.wait_stdout(7)
+    server.process.send_signal(signal.SIGHUP)
+    server.process.wait_stderr("SIGHUP changes nothing")
+    writer.write(b"after")
+    writer.close_stdin()
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert reader.stdout.data == b"before after"
+
+
+def test_closed_terminal_is_an_end(tmp_path: Path) -> None:
+    """Started by hand, it ends in good order with its terminal."""
+    ours, its = pty.openpty()
+    words = serve_command(port=free_port(), metrics_port=0, data_dir=tmp_path)
+    server = subprocess.Popen(
+        words, stderr=its, stdin=its, cwd=ROOT, env=clients.bare_environment()
+    )
+    os.close(its)
+    try:
+        seen = b""
+        while b"Try it" not in seen:
+            seen += os.read(ours, 4096)
+        server.send_signal(signal.SIGHUP)
+        while b"stopped" not in seen:
+            seen += os.read(ours, 4096)
+        assert server.wait(30) == Status.OK
+    finally:
+        server.kill()
+        os.close(ours)
 
 
 def test_restart_keeps_keys_and_accounts(start_server: StartServer) -> None:
