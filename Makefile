@@ -14,16 +14,17 @@ MODULE_LINES := 550
 EXTRA_CODE = $(wildcard loadtest)
 FUZZ_RUNS ?= 1000000
 FUZZ_SECONDS ?= 7200
+SOAK_MINUTES ?= 30
 LOCUST_SHAPE ?= steady
 LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile fuzz audit load lock upgrade clean ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit load lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS="…" is handed on to serve, bench, fuzz and load; PYTEST_ARGS="…" to test.'
+	@echo '  ARGS="…" is handed on to serve, bench, soak, fuzz and load; PYTEST_ARGS="…" to test.'
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
@@ -63,6 +64,9 @@ fuzz: $(VENV)/.dev ## try mutated input, FUZZ_RUNS of it or for FUZZ_SECONDS
 
 bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of hostile peer
 	$(BIN)/python -m loadtest.hostile $(ARGS)
+
+soak: $(VENV)/.dev ssh-programs ## half an hour of mixed load with churn, or SOAK_MINUTES of it
+	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 audit: $(VENV)/.dev ## ask whether a locked version has a known weakness
 	$(BIN)/python requirements/audit.py
