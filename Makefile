@@ -59,8 +59,9 @@ bench: $(VENV)/.dev ssh-programs ## measure against the baselines
 bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
 	$(BIN)/python -m loadtest.bench --quick $(ARGS)
 
-fuzz: $(VENV)/.dev ## try mutated input, FUZZ_RUNS of it or for FUZZ_SECONDS
-	$(BIN)/python -m tests.fuzz.fuzz_lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
+fuzz: $(VENV)/.dev $(VENV)/.fuzz ## try mutated packets and texts, FUZZ_RUNS of each or for FUZZ_SECONDS
+	$(BIN)/python -m tests.fuzz.guided texts --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
+	$(BIN)/python -m tests.fuzz.guided lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
 
 bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of hostile peer
 	$(BIN)/python -m loadtest.hostile $(ARGS)
@@ -80,6 +81,8 @@ lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 		--constraint requirements/base.lock --output-file requirements/dev.lock
 	$(LOCK) $(LOCK_ARGS) --group load \
 		--constraint requirements/dev.lock --output-file requirements/load.lock
+	$(LOCK) $(LOCK_ARGS) --group fuzz \
+		--constraint requirements/dev.lock --output-file requirements/fuzz.lock
 
 upgrade: ## lock the newest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory lock LOCK_ARGS=--upgrade
@@ -113,6 +116,11 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
 $(VENV)/.load: $(VENV)/.base requirements/load.lock
 	@echo "installing requirements/load.lock"
 	@$(PIP) install --require-hashes -r requirements/load.lock
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.base requirements/fuzz.lock
+	@echo "installing requirements/fuzz.lock"
+	@$(PIP) install --require-hashes -r requirements/fuzz.lock
 	@touch $@
 
 $(BIN)/uv: | $(VENV)/.created
