@@ -7,6 +7,7 @@ import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 import pytest_asyncio
 
 from pipe import watchdog
@@ -19,7 +20,6 @@ from .fakes import publisher, subscriber
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    import pytest
 
 MIB = 1 << 20
 NEWS = TopicName("alice", ("news",))
@@ -31,8 +31,19 @@ class Scene:
     def __init__(self) -> None:
         self.router = Router()
         self.resident = 10 * MIB
+        self.looks = 0
         settings = SimpleNamespace(memory_alarm=100 * MIB, buffer=MIB)
         self.service = SimpleNamespace(settings=settings, router=self.router, memory_alarm=False)
+
+    def measure(self) -> int:
+        """What the watch takes for the resident memory."""
+        self.looks += 1
+        return self.resident
+
+    async def look(self, times: int) -> None:
+        """Wait until the watch has looked so many times."""
+        enough = self.looks + times
+        await self.until(lambda: self.looks >= enough)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that the watch brings about."""
@@ -45,7 +56,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """A scene whose watch looks often."""
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
     scene = Scene()
-    task = asyncio.create_task(watch_memory(cast("Any", scene.service), lambda: scene.resident))
+    task = asyncio.create_task(watch_memory(cast("Any", scene.service), scene.measure))
     yield scene
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -88,7 +99,27 @@ async def test_reader_that_stands_holds_nobody_up(scene: Scene) -> None:
     assert stuck.paused
 
 
-async def test_unknown_memory() -> None:
-    """Where nobody knows how much there is, and nobody has said, there is nothing to watch."""
-    settings = SimpleNamespace(memory_alarm=None)
-    await watch_memory(cast("Any", SimpleNamespace(settings=settings)), available=lambda: 0)
+async def test_memory_that_a_crowd_left_is_given_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody knows how much there is, and so there is no alarm."""
+    tidied: list[int] = []
+    monkeypatch.setattr(watchdog, "give_back_memory", lambda: tidied.append(scene.resident))
+    scene.resident += 17 * MIB
+    await scene.until(lambda: len(tidied) > 1)
+    scene.resident -= 2 * MIB
+    await scene.look(2)
+    tidied.clear()
+    await scene.look(3 * watchdog.TIDY_LOOKS)
+    assert not tidied, "there is little to give back"
+
+
+async def test_unknown_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows how much there is, and nobody has said, no alarm begins."""
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
+    measured = iter((0, 1 << 40, 1 << 50))
+    service = SimpleNamespace(settings=SimpleNamespace(memory_alarm=None), memory_alarm=False)
+    service.router = Router()
+    with pytest.raises(RuntimeError):  # the measurements have all been looked at
+        await watch_memory(cast("Any", service), lambda: next(measured), lambda: 0)
+    assert not service.memory_alarm

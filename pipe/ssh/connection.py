@@ -176,10 +176,11 @@ class Connection(asyncssh.SSHServerConnection):
     ) -> None:
         """End this connection and no other, for a fault of ours, and say which.
 
-        A packet that cannot be read comes here too, where its handler is a coroutine.
+        What cannot be read comes here too: a packet whose handler is a coroutine, and a version
+        string that is not ASCII.
         """
         _, error, _ = exc_info or sys.exc_info()
-        if isinstance(error, PacketDecodeError):
+        if isinstance(error, PacketDecodeError | UnicodeDecodeError):
             self.ending = self.ending or Ending.PROTOCOL
         else:
             self.ending = self.ending or Ending.FAILED

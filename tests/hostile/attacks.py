@@ -89,6 +89,14 @@ def fill_all(channels: Sequence[Channel], limit: int, patience: float = SHUT_SEC
     return sum(sent.values())
 
 
+def crowd(target: Target, suite: Suite, count: int = 100, size: int = 4 * MIB) -> int:
+    """Many publishers at once, each as fast as it can to nobody; how many bytes were taken."""
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(logged_in(target, suite)) for _ in range(count)]
+        writers = [peer.run(f"pub -b=false crowd-{n}") for n, peer in enumerate(peers)]
+        return fill_all(writers, size)
+
+
 def transfer(writer: Channel, readers: Sequence[Channel], data: bytes, patience: float) -> int:
     """Publish ``data`` while its readers read; how much went before all stood still too long."""
     channels = [writer, *readers]
@@ -420,5 +428,6 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "small messages to a stalled reader": small_messages_to_a_stalled_reader,
     "small packets for 100 readers": small_packets_for_many,
     "one byte a window": one_byte_windows,
+    "100 publishers at once": crowd,
 }
 """By the number in the list of cases, where it has one."""

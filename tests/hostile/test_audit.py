@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.hostile
 
-pytest.importorskip("ssh_audit", reason="ssh-audit is not installed: pip install ssh-audit")
-
 POLICY: Final = Path(__file__).with_name("ssh-audit.policy")
 
 FAILURES: Final = 3

@@ -159,7 +159,7 @@ def test_many_stalled_readers_stay_within_their_share(
     scene = set_scene()
     count = STALLED // 4 if flags else STALLED
     bound = int(count * PER_READER * ALLOWANCE)
-    with scene.attack(growth=bound, descriptors=2 * count + 8, kept=bound):
+    with scene.attack(growth=bound, descriptors=2 * count + 8):
         writers = []
         for number in range(count):
             scene.keep(attacks.stall(scene.target(), suite, f"stalled-{number}", flags))
@@ -180,7 +180,7 @@ def test_stalled_readers_leave_nothing_behind(set_scene: SetScene, suite: Suite)
     count = STALLED // 2
     bound = int(count * PER_READER * ALLOWANCE)
     for _ in range(2):
-        with scene.attack(growth=bound, descriptors=count + 8, kept=bound):
+        with scene.attack(growth=bound, descriptors=count + 8):
             for _ in range(count):
                 scene.keep(attacks.stall(scene.target(), suite, "shared"))
             writer = scene.peer(suite=suite).run("pub shared")

@@ -77,10 +77,11 @@ def charged(service: Service) -> bool:
     "data",
     [
         b"SSH-1.0-old\r\n",
+        b"SSH-2.0-\xff\r\n",
         b"SSH-2.0-x\r\n" + b"\xff" * 100,
         b"SSH-2.0-x\r\n" + bytes((0, 0, 0, 12, 10, 50, *range(10))),
     ],
-    ids=["version", "length", "login before keys"],
+    ids=["version", "bytes", "length", "login before keys"],
 )
 async def test_protocol(service: Service, data: bytes) -> None:
     """Who breaks the rules is cut off, and its address charged."""

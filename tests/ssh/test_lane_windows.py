@@ -24,7 +24,7 @@ from pipe.settings import Lane
 from pipe.ssh.intake import TURN_CHUNKS, Intake
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
 from pipe.ssh.port import MAX_BURST
-from tests.ssh.wire import LANES, QUIET_TURNS, Wire, adjust, data, debug, padded, request
+from tests.ssh.wire import LANES, QUIET_TURNS, Wire, adjust, data, debug, flood, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -332,11 +332,6 @@ async def paused_publisher(lane: Lane) -> tuple[Wire, Intake, Listener]:
     session.port.connect(intake.feed)
     session.port.pause_reading()
     return wire, intake, listener
-
-
-def flood(wire: Wire, packet: bytes, count: int) -> bytes:
-    """So many packets of one payload, sealed."""
-    return b"".join(wire.client.frame(padded(packet)) for _ in range(count))
 
 
 async def test_tiny_packets_into_a_paused_publisher_are_bounded(lane: Lane) -> None:

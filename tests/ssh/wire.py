@@ -672,3 +672,8 @@ def client_options(ciphers: Sequence[str]) -> asyncssh.SSHClientConnectionOption
         encryption_algs=list(ciphers),
         mac_algs=["hmac-sha2-256-etm@openssh.com"],
     )
+
+
+def flood(wire: Wire, packet: bytes, count: int) -> bytes:
+    """So many packets of one payload, sealed by the client."""
+    return b"".join(wire.client.frame(padded(packet)) for _ in range(count))

@@ -8,15 +8,13 @@ What cannot be a packet at all (a bad length, padding or tag) ends it here, in t
 one of asyncssh's handlers is waiting for something, the lane waits too, with the transport
 paused.
 
-Work per turn of the event loop is bounded by `TURN_PACKETS` and `TURN_SECONDS`, so no peer
-starves another.
+What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
+`TURN_SECONDS`, and what all of them do by `pipe.ssh.lane.turns`, so no peer starves another.
 
 Sending.  Packets are sealed and written at once; uvloop gathers a turn's writes into one system
 call.
 
-Cipher steering.  OpenSSH prefers chacha20-poly1305, which costs more than twice as much as
-AES-GCM here.  So the server's KEXINIT waits for the client's, and offers a client that can do
-AES-GCM nothing else.
+Cipher steering: the server's KEXINIT waits for the client's, see `pipe.ssh.lane.steering`.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ from asyncssh.constants import (
     MSG_KEXINIT,
 )
 from asyncssh.encryption import GCMEncryption
-from asyncssh.packet import SSHPacket
 
 from pipe.settings import Lane
 from pipe.ssh.connection import Connection
@@ -41,12 +38,14 @@ from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, S
 from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 from pipe.ssh.lane.reader import BufferReader
+from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
+from pipe.ssh.lane.turns import SHARE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
-    from asyncssh.packet import SSHPacketLogger
+    from asyncssh.packet import SSHPacket, SSHPacketLogger
 
     from pipe.service import Service
     from pipe.ssh.lane.outbox import Outbox
@@ -59,6 +58,13 @@ packets takes about 2 ms of each turn, and four reads of full packets fit in."""
 
 TURN_SECONDS = 0.004
 """The same for packets that go to asyncssh, whose cost varies more."""
+
+SIP_BYTES = 4096
+SIP_PACKETS = 8
+"""What a connection may read and handle where the turn's budget is used up."""
+
+MEMORY = 0.9
+"""How much of what a full share took is still remembered after the next one."""
 
 SLICE_BYTES = 8192
 """asyncssh copies its whole buffer for each packet, so it gets its input in slices of at most
@@ -76,18 +82,11 @@ MAX_DEFERRED_PACKETS = 4096
 """Answers that may wait for the end of a key exchange: asyncssh has no bound, and a peer that asks
 and asks meanwhile, which RFC 4253, section 7.1, forbids, would fill the memory."""
 
-KEXINIT_PATIENCE_SECONDS = 0.25
-"""How long the server's KEXINIT waits for the client's.  RFC 4253, section 7.1, has each side send
-its own at once, and some clients wait for ours."""
-
 MAX_SEQUENCE = 0xFFFFFFFF
-
-KEXINIT_COOKIE_BYTES = 16
 
 _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
-_GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
 
 
 class LaneConnection(Connection):
@@ -98,17 +97,20 @@ class LaneConnection(Connection):
         "_buffer",
         "_flush_due",
         "_frames",
+        "_has_share",
         "_input",
         "_kexinit_timer",
         "_opener",
         "_outbox",
         "_packets",
+        "_queues",
         "_reading_paused",
-        "_reads_into_buffer",
+        "_reads_sip",
         "_slice_bytes",
         "_start",
-        "_turn_scheduled",
+        "_turns",
         "lane_ports",
+        "share_seconds",
     )
 
     def __init__(
@@ -120,6 +122,11 @@ class LaneConnection(Connection):
     ) -> None:
         super().__init__(loop, options, service)
         self._outbox = outbox
+        self._turns = outbox.turns
+        self._queues = False
+        self._has_share = False  # of this turn, however much the others have used
+        self._reads_sip = False
+        self.share_seconds = TURN_SECONDS  # on asyncssh's path, at first
         self._frames: list[bytes | bytearray] = []  # sealed, to be written before the packets
         self._packets: list[bytes] = []  # of streams, to be sealed when the turn is over
         self._flush_due = False
@@ -128,8 +135,6 @@ class LaneConnection(Connection):
         self._input: bytes | memoryview = b""
         self._start = 0  # where in the input the next packet begins
         self._buffer = outbox.input
-        self._reads_into_buffer = False
-        self._turn_scheduled = False
         self._slice_bytes = FIRST_SLICE_BYTES
         self._reading_paused = False
         self._alive = False
@@ -176,28 +181,41 @@ class LaneConnection(Connection):
 
     # -- receiving --------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
-        """Bytes from the transport."""
-        rest = self._rest()
-        self._input = rest + data if rest else data
-        if not self._turn_scheduled:
-            self._take_turn()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with the transport reading into a buffer of ours."""
+        super().connection_made(transport)
+        if self._transport is not None:
+            self._transport.set_protocol(BufferReader(self))
 
     def get_buffer(self) -> memoryview:
         """Where the transport may put what comes next: in the shared buffer, behind the rest."""
         rest = self._rest()
+        self._reads_sip = self._turns.spent and not self._has_share
+        room = SIP_BYTES if self._reads_sip else READ_BYTES
         buffer = self._outbox.input
-        if len(rest) > len(buffer) - READ_BYTES:
-            buffer = memoryview(bytearray(len(rest) + READ_BYTES))
+        if len(rest) > len(buffer) - room:
+            buffer = memoryview(bytearray(len(rest) + room))
         buffer[: len(rest)] = rest
         self._buffer = buffer
-        return buffer[len(rest) :]
+        return buffer[len(rest) : len(rest) + room]
 
     def buffer_updated(self, size: int) -> None:
         """The transport has put ``size`` bytes there; the buffer is another's when this returns."""
         self._input = self._buffer[: len(self._input) + size]
-        self._take_turn()
+        self._handle_input(more=self._reads_sip and size == SIP_BYTES)
         self._rest()
+
+    def take_turn(self) -> bool:
+        """Handle a full share now, or of what is read next; whether it is the latter."""
+        self._queues = False
+        self._has_share = True
+        self._handle_input()
+        return self._has_share
+
+    def _queue(self) -> None:
+        if not self._queues:
+            self._queues = True
+            self._turns.queue(self)
 
     def _rest(self) -> bytes:
         """Keep what is left of the input, and nothing else."""
@@ -205,13 +223,21 @@ class LaneConnection(Connection):
         self._start = 0
         return rest
 
-    def _take_turn(self) -> None:
-        """Handle as much of the input as one turn may, and leave the rest to another."""
-        self._turn_scheduled = False
-        more = False
+    def _handle_input(self, *, more: bool = False) -> None:
+        """Handle as much of the input as this turn may, and leave the rest to another.
+
+        Args:
+            more: whether there is more to read, so that it must queue in any case.
+        """
+        full = self._has_share or not self._turns.spent
+        started, unhandled = time.monotonic(), len(self._input)
         self._outbox.begin_turn()
         try:
-            more = self._handle_stream() if self._on_lane() else self._feed_asyncssh()
+            if full or self._authenticated:
+                on_lane = self._on_lane()
+                more |= self._handle_stream(full) if on_lane else self._feed_asyncssh(full)
+            else:
+                more = True  # a login may take as long as a full read does
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)
@@ -219,15 +245,16 @@ class LaneConnection(Connection):
             self.internal_error()
         finally:
             self._outbox.end_turn()
+        took = time.monotonic() - started
+        self._turns.use(took)
+        if full and unhandled:
+            self._has_share = False
+            self.share_seconds = max(took, self.share_seconds * MEMORY)
         if self._transport is None or self._transport.is_closing():
             self._input = b""
             return
-        if self._opener is not None and not self._reads_into_buffer:
-            self._reads_into_buffer = True
-            self._transport.set_protocol(BufferReader(self))
         if more:
-            self._turn_scheduled = True
-            self._clock.call_soon(self._take_turn)
+            self._queue()
         hold = more or self._waits()
         if hold != self._reading_paused:
             self._reading_paused = hold
@@ -247,9 +274,8 @@ class LaneConnection(Connection):
         if pkttype in _STREAM_MESSAGES:
             self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
-        if is_async and not self._turn_scheduled and self._transport is not None:
-            self._turn_scheduled = True
-            self._clock.call_soon(self._take_turn)
+        if is_async and self._transport is not None:
+            self._queue()
 
     def _waits(self) -> bool:
         """Whether one of asyncssh's handlers is waiting, so that no packet may be handled."""
@@ -268,16 +294,21 @@ class LaneConnection(Connection):
             and self._recv_handler == self._recv_pkthdr
         ):
             self._opener = self._recv_encryption = Opener.adopt(encryption)
+            self.share_seconds = SHARE_SECONDS
             if self._uses_gcm():
                 self._stay_with_gcm()
             self._input, self._inpbuf = self._inpbuf + self._rest(), b""
             return True
         return False
 
-    def _feed_asyncssh(self) -> bool:
-        """Give asyncssh's own parser slice after slice; whether there is more to do now."""
+    def _feed_asyncssh(self, full: bool) -> bool:
+        """Give asyncssh's own parser slice after slice; whether there is more to do now.
+
+        Args:
+            full: whether it may have more than a single one.
+        """
         now = time.monotonic()
-        deadline = now + TURN_SECONDS
+        deadline = now + TURN_SECONDS if full else now
         while self._start < len(self._input) and not self._waits():
             if self._on_lane():
                 return True
@@ -296,15 +327,15 @@ class LaneConnection(Connection):
                 break
         return self._start < len(self._input) and not self._waits()
 
-    def _handle_stream(self) -> bool:
-        """Handle the packets of the input; whether there is more to do now."""
+    def _handle_stream(self, full: bool) -> bool:
+        """Handle the packets of the input, or only a few; whether there is more to do now."""
         data, start = self._input, self._start
         view, end = memoryview(data), len(data)
         opener, ports, longest = self._opener, self.lane_ports, self._max_recv_pktlen
         outbox = self._outbox
         if opener is None or self._waits():
             return False
-        budget = TURN_PACKETS
+        budget = TURN_PACKETS if full else SIP_PACKETS
         while budget > 0 and end - start >= LENGTH_BYTES:
             body = start + LENGTH_BYTES
             (length,) = _UINT32.unpack_from(data, start)
@@ -458,7 +489,7 @@ class LaneConnection(Connection):
 
     def _stay_with_gcm(self) -> None:
         """Agree to nothing else in this and later key exchanges: the lane's ports rely on it."""
-        self._enc_algs = [name for name in self._enc_algs if name in _GCM_CIPHERS]
+        self._enc_algs = [name for name in self._enc_algs if name in GCM_CIPHERS]
 
     def _wait_no_longer(self) -> None:
         if self._transport is not None:
@@ -474,7 +505,7 @@ class LaneConnection(Connection):
         timer = self._kexinit_timer
         if pkttype == MSG_KEXINIT and not self._session_id and timer and not self._server_kexinit:
             timer.cancel()
-            if _offers_gcm(packet):
+            if offers_gcm(packet):
                 self._stay_with_gcm()
             super()._send_kexinit()
         return super().process_packet(pkttype, pktid, packet)
@@ -502,16 +533,3 @@ class LaneConnection(Connection):
 
 def _sealed_size(packets: list[bytes]) -> int:
     return sum(map(len, packets)) + FRAME_BYTES * len(packets)
-
-
-def _offers_gcm(kexinit: SSHPacket) -> bool:
-    """Whether the client's KEXINIT (RFC 4253, section 7.1) lists AES-GCM in both directions."""
-    try:
-        lists = SSHPacket(kexinit.get_full_payload())
-        lists.get_bytes(1 + KEXINIT_COOKIE_BYTES)
-        lists.get_namelist()  # key exchange
-        lists.get_namelist()  # host keys
-        to_server, to_client = lists.get_namelist(), lists.get_namelist()
-    except ValueError:
-        return False  # asyncssh says what is wrong with it
-    return any(name in to_server and name in to_client for name in _GCM_CIPHERS)

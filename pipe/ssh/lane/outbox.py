@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pipe.ssh.lane.turns import Turns
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -51,26 +53,27 @@ class Outbox:
         self._loop = loop
         self._waiting: list[Flushable] = []
         self._scheduled = False
-        self._turns = 0
+        self._depth = 0
         self.load = 0  # what this turn has to seal, in bytes
+        self.turns = Turns(loop)
         self.arena = bytearray(ARENA_BYTES)
         self.input = memoryview(bytearray(LEFT_OVER_BYTES + READ_BYTES))
 
     def add(self, connection: Flushable) -> None:
         """Flush this connection soon; it adds itself once and then waits for the flush."""
         self._waiting.append(connection)
-        if not self._turns and not self._scheduled:
+        if not self._depth and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_later)
 
     def begin_turn(self) -> None:
         """A connection begins to handle input."""
-        self._turns += 1
+        self._depth += 1
 
     def end_turn(self) -> None:
         """It has done so: write what came of it."""
-        self._turns -= 1
-        if not self._turns:
+        self._depth -= 1
+        if not self._depth:
             self.flush()
 
     def flush(self) -> None:

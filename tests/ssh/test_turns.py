@@ -1,0 +1,165 @@
+"""The loop's turns are shared: many busy connections keep nobody waiting, and each has its turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from pipe.ssh.lane.connection import SIP_BYTES
+from pipe.ssh.lane.outbox import READ_BYTES
+from pipe.ssh.lane.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
+
+from .wire import Wire, data, flood
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+SHARE = BUDGET_SECONDS / 4
+
+
+class Loop:
+    """Keeps what is to be called in the next turn."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], object]] = []
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Remember it."""
+        self.due.append(callback)
+
+    def turn(self) -> None:
+        """Call what there is now."""
+        due, self.due = self.due, []
+        for callback in due:
+            callback()
+
+
+class Worker:
+    """A connection with so many shares of work, which it has at hand or has yet to read."""
+
+    def __init__(self, turns: Turns, shares: int, *, reads: bool) -> None:
+        self.turns = turns
+        self.shares = shares
+        self.reads = reads
+        self.granted = 0
+        self.share_seconds = SHARE
+        turns.queue(self)
+
+    def take_turn(self) -> bool:
+        """Do a share of it, here or when the turn reads."""
+        self.granted += 1
+        if not self.reads:
+            self.work()
+        return self.reads
+
+    def work(self) -> None:
+        """Do a share of it."""
+        self.turns.use(SHARE)
+        self.shares -= 1
+        if self.shares:
+            self.turns.queue(self)
+
+
+@pytest.fixture
+def loop() -> Loop:
+    """A loop whose turns the test takes."""
+    return Loop()
+
+
+@pytest.fixture
+def turns(loop: Loop) -> Turns:
+    """Its budget."""
+    return Turns(cast("asyncio.AbstractEventLoop", loop))
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_queue_is_served_in_order_and_within_the_budget(
+    loop: Loop, turns: Turns, reads: bool
+) -> None:
+    """Of ten that queue, each turn serves the four that fit, and all get the same."""
+    workers = [Worker(turns, 2, reads=reads) for _ in range(10)]
+    served: list[int] = []
+    while any(worker.shares for worker in workers):
+        before = [worker.granted for worker in workers]
+        loop.turn()
+        now = [
+            worker for worker, count in zip(workers, before, strict=True) if worker.granted > count
+        ]
+        served.append(len(now))
+        for worker in now:
+            if reads:
+                worker.work()
+        counts = Counter(worker.granted for worker in workers)
+        assert max(counts) - min(counts) <= 1, counts
+    assert served == [4, 4, 4, 4, 4]
+    assert all(worker.granted == 2 for worker in workers)
+
+
+def test_one_that_takes_long_is_served_alone(loop: Loop, turns: Turns) -> None:
+    """A share may be larger than the budget: somebody is served in each turn all the same."""
+    workers = [Worker(turns, 1, reads=True) for _ in range(3)]
+    for worker in workers:
+        worker.share_seconds = 3 * BUDGET_SECONDS
+    for count in (1, 2, 3):
+        loop.turn()
+        assert sum(worker.granted for worker in workers) == count
+
+
+def test_budget_begins_anew_with_each_turn(loop: Loop, turns: Turns) -> None:
+    """What has been used up is there again, and when nothing happens there is nothing to do."""
+    seen = [turns.spent]
+    turns.use(BUDGET_SECONDS)
+    seen.append(turns.spent)
+    loop.turn()
+    seen.append(turns.spent)
+    assert seen == [False, True, False]
+    turns.use(MINOR_SECONDS / 2)
+    assert not loop.due, "a little, now and then, needs no look"
+    turns.use(MINOR_SECONDS)
+    loop.turn()
+    loop.turn()
+    assert not loop.due
+
+
+async def test_crowd_queues_and_loses_nothing() -> None:
+    """Once the turn is used up, a connection reads a little of a flood, and queues for more."""
+    wire = await Wire.ready(window=1 << 20)
+    await wire.open()
+    [session] = wire.sessions
+    outbox = wire.server._outbox  # type: ignore[attr-defined] # noqa: SLF001
+    outbox.turns.use(BUDGET_SECONDS)
+    wire.client.send_raw(flood(wire, data(0, b"x" * 1000), 400))
+    wire.exchange()
+    assert sum(chunk.size for chunk in session.chunks) < SIP_BYTES
+    assert not wire.server_side.reading
+    await wire.until(lambda: len(session.chunks) == 400)
+    assert b"".join(bytes(chunk.data) for chunk in session.chunks) == b"x" * 400_000
+    await wire.finish()
+
+
+async def test_little_is_handled_at_once() -> None:
+    """Who has typed a line does not queue behind a crowd."""
+    wire = await Wire.ready()
+    await wire.open()
+    [session] = wire.sessions
+    server = cast("Any", wire.server)
+    server._outbox.turns.use(BUDGET_SECONDS)  # noqa: SLF001
+    wire.client.send_raw(flood(wire, data(0, b"hello"), 1))
+    wire.exchange()
+    assert b"".join(bytes(chunk.data) for chunk in session.chunks) == b"hello"
+    assert wire.server_side.reading
+    await wire.finish()
+
+
+async def test_share_that_was_promised_is_kept() -> None:
+    """One that queued may read in full, though others have used up the turn before it reads."""
+    wire = await Wire.ready(window=1 << 20)
+    await wire.open()
+    server = cast("Any", wire.server)
+    assert server.take_turn(), "it has nothing at hand"
+    server._outbox.turns.use(BUDGET_SECONDS)  # noqa: SLF001
+    assert len(server.get_buffer()) == READ_BYTES
+    await wire.finish()
