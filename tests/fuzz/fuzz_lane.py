@@ -49,6 +49,8 @@ CHECK_EVERY: Final = 200
 
 CHANNELS: Final = 2
 WINDOW: Final = 1 << 17
+BUFFER: Final = 1 << 16
+LONGEST_CHUNK: Final = 1 << 15
 MOST: Final = 1024
 """Bytes that the client takes in one packet."""
 
@@ -145,7 +147,7 @@ class LaneTarget:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._service = make_service(Lane.FAST, window=WINDOW, buffer=65_536)
+        self._service = make_service(Lane.FAST, window=WINDOW, buffer=BUFFER)
         self._outbox = Outbox(loop)
         self._wire: BareWire | None = None
         self._innocent: Wire | None = None
@@ -220,6 +222,9 @@ class LaneTarget:
         for received in wire.bare.received:
             if received.kind == 94 and len(received.body) > MOST + 8:
                 self._fail(f"a packet of {len(received.body)} bytes")
+        for session in wire.sessions:
+            if session.port.pending > BUFFER + LONGEST_CHUNK:
+                self._fail(f"{session.port.pending} bytes are kept for a reader")
         for reason in wire.lost:
             known = (asyncssh.DisconnectError, PacketDecodeError)  # what asyncssh raises on purpose
             if not (reason is None or isinstance(reason, known)):
