@@ -39,21 +39,24 @@ if TYPE_CHECKING:
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
 """What is said to whoever logged in before that."""
 
-_logins = itertools.count(1)
+next_login = itertools.count(1).__next__
+"""Numbers logins, and removals of accounts and keys, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody who has logged in: the user's name, and the key that proved it.
 
-    ``login`` numbers the logins in their order, so that one can tell which came before the removal
-    of a key.
+    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
+    key.  ``lent``: a certificate or a file of the operator's let it in, so that it may give the
+    account no keys.
     """
 
     user: str
     fingerprint: str
     admin: bool = False
-    login: int = field(default_factory=_logins.__next__, compare=False)
+    login: int = field(default_factory=next_login, compare=False)
+    lent: bool = field(default=False, compare=False)
 
 
 class Rule(enum.Enum):
@@ -145,6 +148,7 @@ class Access:
         self._passes: dict[TopicName, dict[Pass, None]] = {}
         self._grants = GrantBook()
         self._barred: dict[tuple[str, str], int] = {}
+        self._dismissed: dict[int, str] = {}
 
     # -- judging ----------------------------------------------------------------------------------
 
@@ -371,7 +375,7 @@ class Access:
         """With whom live sessions of the owner share a topic."""
         return frozenset[str]().union(*(one.grantees for one in self._shares(topic)))
 
-    # -- accounts that are no more ----------------------------------------------------------------
+    # -- accounts and logins that are no more -----------------------------------------------------
 
     def forget(self, grantee: str) -> None:
         """A user or key was removed: whoever has the name or key next inherits nothing."""
@@ -390,23 +394,34 @@ class Access:
 
     def bar(self, user: str, fingerprint: str = "") -> None:
         """A key of a user, or the user, was removed: who has logged in so far may do no more."""
-        self._barred[user, fingerprint] = next(_logins)
+        self._barred[user, fingerprint] = next_login()
 
-    def is_barred(self, caller: Caller) -> bool:
-        """Whether the account or the key that a caller logged in with was removed since."""
-        return caller.login < max(
+    def dismiss(self, caller: Caller, text: str) -> None:
+        """One login is over: it may do no more, and ``text`` says why; others go on."""
+        self._dismissed[caller.login] = text
+
+    def logged_out(self, caller: Caller) -> None:
+        """A login is gone, and nothing need be remembered of it."""
+        self._dismissed.pop(caller.login, None)
+
+    def why_barred(self, caller: Caller) -> str:
+        """What a caller is told who may do no more; empty for all others."""
+        if text := self._dismissed.get(caller.login):
+            return text
+        removed = max(
             self._barred.get((caller.user, fingerprint), 0)
             for fingerprint in (caller.fingerprint, "")
         )
+        return REMOVED_TEXT if caller.login < removed else ""
 
     def require(self, caller: Caller) -> None:
         """Check that a caller may still do anything at all.
 
         Raises:
-            AccessDenied: its account or key was removed.
+            AccessDenied: its account or key was removed, or its login is over.
         """
-        if self.is_barred(caller):
-            raise AccessDenied(REMOVED_TEXT)
+        if text := self.why_barred(caller):
+            raise AccessDenied(text)
 
 
 def _listed(caller: Caller, grantees: frozenset[str]) -> bool:

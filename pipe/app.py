@@ -20,6 +20,7 @@ import uvloop
 
 from pipe import logs
 from pipe.errors import Outcome, StartError
+from pipe.requests import ssh_command
 from pipe.service import Service
 from pipe.settings import LogFormat
 from pipe.ssh.server import SSHServer
@@ -113,8 +114,7 @@ class App:
             lane=settings.lane.value,
         )
         if settings.log_format is LogFormat.CONSOLE:
-            user = "alice@" + settings.resolved_public_host
-            ssh = f"ssh -p {service.port} {user}"
+            ssh = ssh_command(f"alice@{settings.resolved_public_host}", service.public_port)
             sys.stderr.write(
                 "\nTry it from two other terminals:\n\n"
                 f"    {ssh} sub greetings\n"

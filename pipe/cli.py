@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from pipe import __version__
-from pipe.errors import Outcome, PipeError, UsageError
+from pipe.errors import KeyTaken, Outcome, PipeError, StoreError, UsageError
 from pipe.names import escape
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ def user() -> None:
 def user_add(settings: Settings, name: str, admin: bool, key_files: tuple[str, ...]) -> None:
     """Register the user NAME."""
     keys = [_read_key(source) for source in key_files]
-    _with_store(settings, lambda store: store.add_user(name, admin, keys))
+    try:
+        _with_store(settings, lambda store: store.add_user(name, admin, keys))
+    except KeyTaken as error:
+        raise _taken(error, f"if {name} is to have it too, use 'pipe key add --shared'") from error
     click.echo(f"added user {escape(name)} with {_count(len(keys), 'key')}")
 
 
@@ -195,11 +198,22 @@ def key() -> None:
 @key.command("add", cls=StoreCommand)
 @click.argument("user")
 @click.argument("file", default="-")
-def key_add(settings: Settings, user: str, file: str) -> None:
+@click.option("--shared", is_flag=True, help="Also if it logs others in: it is theirs too.")
+def key_add(settings: Settings, user: str, file: str, shared: bool) -> None:
     """Let the public key in FILE, default stdin, log USER in."""
     new = _read_key(file)
-    _with_store(settings, lambda store: store.add_key(user, new))
-    click.echo(f"added key {new.fingerprint} to user {escape(user)}")
+
+    async def add(store: Store) -> tuple[str, ...]:
+        await store.add_key(user, new, shared=shared)
+        return await store.users_of(new.fingerprint)
+
+    try:
+        users = _with_store(settings, add)
+    except KeyTaken as error:
+        raise _taken(error, f"add --shared if {user} is to have it too") from error
+    others = [escape(other) for other in users if other != user]
+    sharing = f", who shares it with {', '.join(others)}" if others else ""
+    click.echo(f"added key {new.fingerprint} to user {escape(user)}{sharing}")
 
 
 @key.command("ls", cls=StoreCommand)
@@ -272,6 +286,13 @@ def _read_key(source: str) -> NewKey:
         return read_public_key(data.decode("utf-8", "replace"))
     except UsageError as error:
         raise UsageError(f"{shown}: {error.message}") from error
+
+
+def _taken(error: KeyTaken, advice: str) -> StoreError:
+    """The same for an operator, who may know whose key it is."""
+    owners = ", ".join(map(escape, error.users))
+    message = f"{error.message}, {owners}" if owners else error.message
+    return StoreError(f"{message}; {advice}")
 
 
 def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -7,6 +7,7 @@
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
+    │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
     └── StartError            a port, folder or file that the server cannot use      69
 
@@ -66,6 +67,8 @@ class Ending(enum.Enum):
     """The client said goodbye."""
     LOST = ("lost", Outcome.LEFT)
     """TCP ended it: the client closed or was killed, or the network broke."""
+    PROBE = ("probe", Outcome.LEFT)
+    """The same before the client had said more of SSH than its version: a health check."""
     PROTOCOL = ("protocol", Outcome.CUT)
     """The client broke the rules of SSH, or found that we did."""
     TRIES = ("tries", Outcome.CUT)
@@ -141,6 +144,14 @@ class StoreError(PipeError):
     """An account command that cannot be carried out: no such user, a key that exists already."""
 
     outcome = Outcome.USAGE
+
+
+class KeyTaken(StoreError):
+    """A key that belongs to others, ``users``, whom only an operator may be told of."""
+
+    def __init__(self, fingerprint: str, users: tuple[str, ...] = ()) -> None:
+        super().__init__(f"key {fingerprint} belongs to another user")
+        self.users = users
 
 
 class StoreUnavailable(StoreError):

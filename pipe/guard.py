@@ -6,7 +6,7 @@
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
   changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
   microseconds; only if it is another one is the log read.  SQLite cannot tell another process that
-  something has changed, so this is the one place that looks instead of being woken.
+  something has changed, so this looks instead of being woken, as `pipe.ssh.tenure` does at files.
 - A command that is cancelled between database and memory is made good by that same look.
 """
 
@@ -130,17 +130,21 @@ class Guard:
         """
         async with self._lock:
             key = await self._store.remove_key(user, fingerprint, keep_last=keep_last)
-            self._forget_key(user, key.fingerprint, spare)
+            await self._forget_key(user, key.fingerprint, spare)
         return key
 
     def _set_grants(self, topic: TopicName, grants: Sequence[Grant]) -> None:
         self._access.set_grants(topic, grants, Loss.REVOKED)
         self._set_timer()
 
-    def _forget_key(self, user: str, fingerprint: str, spare: LiveSession | None = None) -> None:
+    async def _forget_key(
+        self, user: str, fingerprint: str, spare: LiveSession | None = None
+    ) -> None:
+        """What was granted to a key goes with the last user who had it."""
         self._access.bar(user, fingerprint)
         self._expel(spare)
-        self._access.forget(fingerprint)
+        if not await self._store.users_of(fingerprint):
+            self._access.forget(fingerprint)
 
     # -- what ends by itself ----------------------------------------------------------------------
 
@@ -211,17 +215,19 @@ class Guard:
                 self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
-        """End what depended on a user or key that is gone, unless it is there again."""
-        there = await self._store.get_user(change.user) is not None
+        """End what depended on a user or key that is gone, unless the key is there again.
+
+        A user who is there again is somebody else.
+        """
         if change.kind is Kind.USER:
-            if not there:
-                self._access.bar(change.user)
-                self._expel(None)
+            self._access.bar(change.user)
+            self._expel(None)
             self._access.forget(change.user)
             return
+        there = await self._store.get_user(change.user) is not None
         keys = await self._store.list_keys(change.user) if there else ()
         if all(key.fingerprint != change.subject for key in keys):
-            self._forget_key(change.user, change.subject)
+            await self._forget_key(change.user, change.subject)
 
     async def _load(self) -> Sequence[Change]:
         """Read all grants anew; the changes that they show already."""

@@ -62,7 +62,8 @@ class Limits(BaseModel):
         default=20.0, description="time to log in; connections that never do must not pile up"
     )
     max_auth_tries: Annotated[int, count(1, 100)] = Field(
-        default=6, description="keys that a connection may try, as sshd's MaxAuthTries"
+        default=6,
+        description="failed tries to log in that close the connection, as sshd's MaxAuthTries",
     )
     max_unauthenticated: Annotated[int, count(1, 100_000)] = Field(
         default=100,

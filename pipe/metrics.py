@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 COMMAND_MODE = "command"
 """The ``mode`` label of a session that only answers, beside those of `pipe.members.Mode`."""
 
-LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed")
-"""accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login."""
+LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed", "probe")
+"""accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login;
+probe: gone before anything of SSH but its version, as health checks go."""
 
 REFUSALS = (
     "sessions",

@@ -70,7 +70,7 @@ class Quotas:
             QuotaExceeded: one of them has as many as it may; nothing was counted.
         """
         for holder in holders:
-            limit = self._limits.get((resource, holder.scope), 0)
+            limit = self.limit(resource, holder.scope)
             if limit and self._held[resource, holder] >= limit:
                 raise QuotaExceeded(
                     f"too many {resource.value} {holder.scope.value}: at most {limit} at once",
@@ -98,6 +98,10 @@ class Quotas:
     def close_topic(self, name: TopicName) -> None:
         """A topic exists no more."""
         self.give_back(Resource.TOPICS, *self._openers.pop(name, ()))
+
+    def limit(self, resource: Resource, scope: Scope) -> int:
+        """The most that one holder may have; 0: any."""
+        return self._limits.get((resource, scope), 0)
 
     def held(self, resource: Resource, holder: Holder) -> int:
         """How many a holder has."""

@@ -397,6 +397,11 @@ def parse(command: str) -> Request:
     return build(**values)
 
 
+def ssh_command(host: str, port: int) -> str:
+    """Write how a client reaches a server: ``ssh -p 2222 example.org``."""
+    return f"ssh {host}" if port == SSH_PORT else f"ssh -p {port} {host}"
+
+
 def help_text(command: str | None, host: str, port: int) -> str:
     """Write the list of commands, or the help of one, for a user who reaches us at host and port.
 
@@ -406,7 +411,7 @@ def help_text(command: str | None, host: str, port: int) -> str:
     Raises:
         UsageError: There is no such command.
     """
-    ssh = f"ssh {host}" if port == SSH_PORT else f"ssh -p {port} {host}"
+    ssh = ssh_command(host, port)
     if command is None:
         lines = _overview(ssh)
     else:

@@ -12,11 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.access import REMOVED_TEXT, Access
+from pipe.access import Access
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
 from pipe.quotas import Quotas, Rates, Resource, Scope
+from pipe.requests import ssh_command
 from pipe.router import Router
 
 if TYPE_CHECKING:
@@ -123,15 +124,16 @@ class Service:
                 one.lost(loss)
 
     def expel(self, spare: LiveSession | None = None) -> None:
-        """End the sessions of callers whose account or key is gone.
+        """End the sessions of callers who may do no more, as their account or key is gone.
 
         Args:
             spare: the session that had it removed: it has an answer to give yet.
         """
         with self.router.at_once():
             for session in list(self.sessions):
-                if session is not spare and self.access.is_barred(session.caller):
-                    session.cut(Outcome.DENIED, REMOVED_TEXT)
+                text = self.access.why_barred(session.caller)
+                if text and session is not spare:
+                    session.cut(Outcome.DENIED, text)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """Who is on a topic now, patterns included, each with its place there."""
@@ -141,8 +143,12 @@ class Service:
     @property
     def ssh_command(self) -> str:
         """How a client reaches this server: ``ssh -p 2222 example.org``."""
-        host = self.settings.resolved_public_host
-        return f"ssh {host}" if self.port == 22 else f"ssh -p {self.port} {host}"
+        return ssh_command(self.settings.resolved_public_host, self.public_port)
+
+    @property
+    def public_port(self) -> int:
+        """The port to print."""
+        return self.settings.public_port or self.port
 
     def snapshot(self) -> Snapshot:
         """All gauges and plain counters, as of now."""

@@ -29,6 +29,9 @@ ENVIRONMENT_PREFIX = "PIPE_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 """Names the TOML file where no ``--config`` does."""
 
+YES, NO = "yes", "no"
+"""How a switch is written outside of TOML, which has ``true`` and ``false`` of its own."""
+
 _DATABASES = ("sqlite", "postgresql")
 
 
@@ -82,14 +85,24 @@ def _check_database(url: str) -> str:
     return url
 
 
+def _read_switch(value: object) -> bool:
+    if value is True or value == YES:
+        return True
+    if value is False or value == NO:
+        return False
+    raise ValueError
+
+
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
+Switch = Annotated[bool, BeforeValidator(_read_switch)]
 
 _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+    _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
     check_networks: ("NETWORKS", "networks such as 10.0.0.0/8,::1, or none"),
 }
 
@@ -143,6 +156,10 @@ class Settings(Limits):
     log_format: LogFormat = Field(
         default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"
     )
+    log_topics: Switch = Field(
+        default=False,
+        description="whether log lines name topics, which are their owners' business",
+    )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="least important lines to log")
     drain: Annotated[float, duration(0, HOUR)] = Field(
         default=30.0,
@@ -151,6 +168,11 @@ class Settings(Limits):
     public_host: HostName | None = Field(
         default=None,
         description="host name that help and receipts print; default: the host to listen on",
+    )
+    public_port: Annotated[int, count(1, 65535)] | None = Field(
+        default=None,
+        description="port that help and receipts print, where another one is redirected to this;"
+        " default: the port to listen on",
     )
     stall_timeout: Annotated[float, duration(0.1, HOUR)] = Field(
         default=60.0, description="how long one reader may take nothing while others wait for it"
@@ -236,6 +258,8 @@ def default_text(name: str) -> str:
     field = Settings.model_fields[name]
     checks = [part.func for part in field.metadata if isinstance(part, BeforeValidator)]
     shown = [check.show(field.default) for check in checks if isinstance(check, Quantity)]
+    if isinstance(field.default, bool):
+        return YES if field.default else NO
     return shown[0] if shown else str(field.default or "")
 
 

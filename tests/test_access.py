@@ -215,6 +215,25 @@ def test_one_reason_is_enough(access: Access, first: str, second: str) -> None:
     assert len(visit.losses) == 1
 
 
+@pytest.mark.parametrize("named", ["name", "key"])
+def test_users_who_share_a_key(access: Access, named: str) -> None:
+    """What is granted to a key is every user's who has it; what is granted to a name is not."""
+    other = Caller("dora", BOB.fingerprint)
+    access.set_grants(BUILD, [grant(WHO[named])], Loss.REVOKED)
+    visits = [Visit(access, BOB, BUILD)]
+    assert access.decide(other, BUILD).allowed is (named == "key")
+    assert [one.grantee for one in access.granted_to(other)] == [WHO[named]] * (named == "key")
+    assert not access.decide(other, TopicName("bob", ("own",))).allowed
+    if named == "key":
+        visits.append(Visit(access, other, BUILD))
+    access.bar("bob", BOB.fingerprint)
+    assert access.why_barred(BOB)
+    assert not access.why_barred(other)
+    access.set_grants(BUILD, [], Loss.REVOKED)
+
+    assert [visit.losses for visit in visits] == [[Loss.REVOKED]] * len(visits)
+
+
 def test_read_and_write_may_come_from_different_rules(access: Access) -> None:
     """A pipe needs both, and may have each of them from another grant, and loses both with one."""
     grants = [grant("bob", READ), grant(EVERYONE, WRITE, NOW + 5)]
@@ -478,8 +497,8 @@ def test_barred_are_those_who_logged_in_before(access: Access, fingerprint: str)
         access.enter_pattern(before, pattern("*", "bob"), None)
     access.enter(after, own, READ, exists=False)
 
-    assert not access.is_barred(Caller("bob2", BOB.fingerprint))
-    assert not access.is_barred(CAROL)
+    assert not access.why_barred(Caller("bob2", BOB.fingerprint))
+    assert not access.why_barred(CAROL)
 
 
 def test_grants_are_found_from_both_sides(access: Access) -> None:

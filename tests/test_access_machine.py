@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 ALICE = Caller("alice", "SHA256:a")
 BOB = Caller("bob", "SHA256:b")
 CAROL = Caller("carol", "SHA256:c")
+DORA = Caller("dora", BOB.fingerprint)  # shares bob's key
 BOSS = Caller("boss", "SHA256:d", admin=True)
 
 NAMES = [TopicName("alice", ("x",)), TopicName("alice", ("y",)), TopicName(PUBLIC, ("x",))]
@@ -49,7 +50,7 @@ OPERATIONS = {
 }
 
 # Most are bob's doings on one topic, so that they meet.
-CALLERS = st.sampled_from([ALICE, BOB, BOB, BOB, CAROL, BOSS])
+CALLERS = st.sampled_from([ALICE, BOB, BOB, BOB, CAROL, DORA, BOSS])
 TOPICS = st.sampled_from([*[NAMES[0]] * 4, *NAMES])
 GRANTEES = st.sampled_from(["bob", "bob", "carol", BOB.fingerprint, EVERYONE])
 SELDOM = st.sampled_from([False] * 5 + [True])

@@ -207,6 +207,35 @@ def test_comments_are_escaped(run: Callable[..., Run], tmp_path: Path) -> None:
     assert out.replace("\n", "").isprintable()
 
 
+def test_shared_key(run: Callable[..., Run], tmp_path: Path) -> None:
+    """A second user is given a key at the operator's word, and without it the operator asks."""
+    path = tmp_path / "one.pub"
+    path.write_text(public_key("desk"))
+    run("user", "add", "bob", "--key", str(path))
+    run("user", "add", "carol")
+    fingerprint = run("key", "ls")[1].splitlines()[1].split()[1]
+    status, out, err = run("key", "add", "carol", str(path))
+    assert (status, out) == (64, "")
+    assert err == (
+        f"pipe: key {fingerprint} belongs to another user, bob; "
+        "add --shared if carol is to have it too\n"
+    )
+    _, _, err = run("user", "add", "dave", "--key", str(path))
+    assert "another user, bob; if dave is to have it too, use 'pipe key add --shared'" in err
+    assert run("key", "add", "carol", str(path), "--shared") == (
+        0,
+        f"added key {fingerprint} to user carol, who shares it with bob\n",
+        "",
+    )
+    assert [line.split()[:2] for line in run("key", "ls")[1].splitlines()[1:]] == [
+        ["bob", fingerprint],
+        ["carol", fingerprint],
+    ]
+    run("key", "rm", "bob", fingerprint)
+    assert run("key", "ls", "bob")[1].count("\n") == 1
+    assert fingerprint in run("key", "ls", "carol")[1]
+
+
 def test_bad_key_adds_no_user(run: Callable[..., Run], tmp_path: Path) -> None:
     """A key that is refused leaves no half-made user behind, and the line names the file."""
     (tmp_path / "bad.pub").write_text("hello\n")

@@ -142,6 +142,20 @@ def test_every_metric_that_is_named_exists(scene: Scene) -> None:
     assert named - exposed == set()
 
 
+def test_every_metric_is_shown(scene: Scene) -> None:
+    """What the server counts for operators is on a panel: all metrics of its own."""
+    exported = {sample.name for sample in scene.server.metrics().samples}
+    shown = {name for query in queries() for name in metric_names(query.expression)}
+    ours = {family(name) for name in exported if name.startswith("pipe_")}
+    assert len(ours) > 20
+    assert ours - {family(name) for name in shown} == set()
+
+
+def family(name: str) -> str:
+    """What a sample belongs to, where it is a part of a histogram."""
+    return re.sub(r"_(bucket|sum|count)$", "", name)
+
+
 def test_every_alert_says_what_to_do(scene: Scene) -> None:
     """Each alert has a severity, a summary, a description, and a paragraph in the guide."""
     guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -217,6 +231,7 @@ def histogram(name: str, fast: float, all_of_them: float, bound: str) -> Series:
 
 
 ENDED: Final = 'pipe_sessions_ended_total{instance="a",mode="subscribe",outcome="%s"}'
+CUT_OFF: Final = 'pipe_disconnects_total{instance="a",reason="%s"}'
 UP: Final = 'up{job="pipe",instance="a"}'
 STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a"}'
 REFUSED: Final = 'pipe_refused_total{instance="a",reason="%s"}'
@@ -234,6 +249,8 @@ HEALTHY: Final[Series] = {
     ENDED % "broken": growing(2),
     ENDED % "stalled": growing(0.1),
     ENDED % "failed": growing(0),
+    CUT_OFF % "idle": growing(10),
+    CUT_OFF % "failed": growing(0),
     'pipe_publisher_paused_seconds_total{instance="a"}': growing(6),
     'process_open_fds{job="pipe",instance="a"}': steady(100),
     'process_max_fds{job="pipe",instance="a"}': steady(1000),
@@ -288,6 +305,7 @@ def test_each_alert_fires_on_its_own_trouble_only(scene: Scene, tmp_path: Path) 
     assert set(FIRING) == {rule["name"] for rule in scene.prometheus.rules()}
     tests = [rule_test(HEALTHY, [])]
     tests += [rule_test(HEALTHY | series, [alert]) for alert, series in FIRING.items()]
+    tests.append(rule_test(HEALTHY | {CUT_OFF % "failed": growing(1)}, ["PipeFailures"]))
     path = tmp_path / "tests.yml"  # every JSON document is a YAML document
     path.write_text(
         json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests})

@@ -75,7 +75,7 @@ def make(grantee: str, until: float | None = None) -> Grant:
 
 async def test_grant_ends_by_itself(service: Service, people: People) -> None:
     """A session ends when its grant does, and not before; others go on."""
-    await service.guard.grant([make("bob", time.time() + 0.2)])
+    await service.guard.grant([make("bob", time.time() + 1.0)])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     alice = people.on("alice", Mode.SUBSCRIBE, "build")
     until = service.access.granted_by("alice")[0].until
@@ -91,8 +91,8 @@ async def test_each_end_in_its_turn(service: Service, people: People) -> None:
     """The timer is set anew for the next end, also when a later one was there first."""
     await people.add("carol")
     now = time.time()
-    await service.guard.grant([make("carol", now + 0.4)])
-    await service.guard.grant([make("bob", now + 0.2)])
+    await service.guard.grant([make("carol", now + 2.0)])
+    await service.guard.grant([make("bob", now + 1.0)])
     carol = people.on("carol", Mode.SUBSCRIBE, "alice/build")
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     await bob.wait_over()
@@ -150,12 +150,40 @@ async def test_key_removed_elsewhere(service: Service, people: People, outside: 
     assert first.ended is None
 
 
+async def test_shared_key_removed_from_one(
+    service: Service, people: People, outside: Store
+) -> None:
+    """The sessions of the user who has lost it end; the other's, and what it was granted, go on."""
+    await people.add("carol")
+    await outside.add_key("carol", key("bob"), shared=True)
+    await service.guard.grant([make(fingerprint("bob"))])
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    carol = people.session("carol", key_of="bob")
+    carol.join(Mode.SUBSCRIBE, "alice/build")
+    shared = people.on("alice", Mode.SUBSCRIBE, "own", fingerprint("bob"))
+    await outside.remove_key("bob", fingerprint("bob"))
+
+    assert await bob.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    await service.guard.catch_up()
+    assert carol.ended is None
+    carol_again = people.session("carol", key_of="bob")
+    carol_again.join(Mode.SUBSCRIBE, "alice/own")
+    await outside.remove_key("carol", fingerprint("bob"))
+    assert await carol.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    assert await carol_again.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    await service.guard.catch_up()
+    assert service.access.granted_by("alice") == []
+    assert service.access.shared_by_sessions(TopicName("alice", ("own",))) == frozenset()
+    assert shared.ended is None
+
+
 async def test_name_that_is_somebody_elses_now(
     service: Service, people: People, outside: Store
 ) -> None:
     """Who has the name next is not taken for the one before, nor given what that one had."""
     await service.guard.grant([make("bob")])
     before = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    await service.guard.catch_up()  # so that the look which finds bob gone looks for nothing else
     await outside.remove_user("bob")
     await outside.add_user("bob", keys=[key("new")])
     await service.guard.catch_up()
@@ -164,6 +192,32 @@ async def test_name_that_is_somebody_elses_now(
 
     service.access.require(after)
     assert not service.access.decide(after, BUILD).allowed
+
+
+async def test_name_that_is_somebody_elses_now_without_keys(
+    service: Service, people: People, outside: Store
+) -> None:
+    """Who was let in by a certificate has no key in the database, and is out with the name."""
+    before = people.session("bob", key_of="certificate")
+    before.join(Mode.SUBSCRIBE, "own")
+    await outside.remove_user("bob")
+    await outside.add_user("bob", keys=[key("new")])
+
+    assert await before.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    await service.guard.catch_up()
+    service.access.require(people.caller("bob", key_of="new"))
+
+
+async def test_end_of_a_grant_after_a_restart(url: str) -> None:
+    """A grant with an end ends the sessions of the next server, too."""
+    until = time.time() + 2.0
+    async with started(url) as service:
+        await People(service).add("alice", "bob")
+        await service.guard.grant([make("bob", until)])
+    async with started(url) as service:
+        bob = People(service).on("bob", Mode.SUBSCRIBE, "alice/build")
+        assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
+        assert time.time() >= until
 
 
 async def test_key_that_is_there_again(

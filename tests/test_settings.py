@@ -68,6 +68,8 @@ def test_defaults() -> None:
     assert (settings.idle_timeout, settings.rekey_timeout) == (60, 30)
     assert (settings.max_unsent, settings.unread_timeout) == (8 * MIB, 30)
     assert (settings.memory_alarm, settings.max_rate_per_user) == (None, 0)
+    assert (settings.public_host, settings.public_port) == (None, None)
+    assert settings.log_topics is False
 
 
 def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +134,10 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
         ("signup", "maybe", "use open or closed"),
         ("lane", "slow", "use fast or asyncssh"),
         ("log_level", "loud", "use debug or info or warning or error"),
+        ("public_port", "0", "bad value '0' for public-port (--public-port): use 1 to 65535"),
+        ("public_port", "ssh", "bad value 'ssh' for public-port"),
+        ("log_topics", "maybe", "bad value 'maybe' for log-topics (--log-topics): use yes or no"),
+        ("log_topics", 1, "bad value '1' for log-topics"),
         ("host", "", "bad value '' for host"),
         ("host", "a b", "bad value 'a b' for host"),
         ("data_dir", "a\0b", r"bad value 'a\x00b' for data-dir"),
@@ -142,6 +148,14 @@ def test_bad_value(name: str, value: object, expected: str) -> None:
     message = complaint({name: value})
     assert expected in message
     assert "\n" not in message
+
+
+def test_switch(config: Path) -> None:
+    """A switch is yes or no, and in TOML also a truth value."""
+    assert load({"log_topics": "yes"}).log_topics is True
+    for text, expected in {"true": True, '"yes"': True, "false": False, '"no"': False}.items():
+        config.write_text(f"log-topics = {text}\n")
+        assert load({}, config).log_topics is expected
 
 
 def test_one_line_per_bad_value(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

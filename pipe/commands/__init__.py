@@ -51,14 +51,14 @@ async def answer(request: Answerable, service: Service, asker: Asker) -> str:
         case List():
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
         case WhoAmI():
-            return whoami(asker.caller, asker.address, service.settings, as_json=request.json)
+            return whoami(service, asker, as_json=request.json)
         case Explain():
             return explain(service, asker.caller, request.topic, as_json=request.json)
         case Version():
             return f"pipe {__version__}\n"
         case Help():
             host = service.settings.resolved_public_host
-            return help_text(request.command, host, service.port)
+            return help_text(request.command, host, service.public_port)
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipe.access import Caller
+    from pipe.quotas import Holder
     from pipe.service import LiveSession
 
 
@@ -18,3 +19,5 @@ class Asker:
     address: str
     session: LiveSession
     stdin: bytes = b""
+    holders: tuple[Holder, ...] = ()
+    """Whose quotas its sessions are counted in: the user's, and its address's unless trusted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import date, json_lines, table
-from pipe.errors import StoreError, UsageError
+from pipe.errors import AccessDenied, StoreError, UsageError
 from pipe.names import escape, quoted
 from pipe.store import read_public_key
 from pipe.store.accounts import MIN_PREFIX
@@ -66,9 +66,16 @@ async def add_key(service: Service, asker: Asker) -> str:
     """Let one more key log the caller in: the one on stdin.
 
     Raises:
+        AccessDenied: the caller was let in by a certificate or a file: a key that is added here
+            would outlive it, and what it is held to.
         UsageError: there is no usable public key on stdin.
         StoreError: the key is somebody's already, or the caller has too many.
     """
+    if asker.caller.lent:
+        raise AccessDenied(
+            "access denied: you logged in with a certificate, or with a key in the operator's "
+            "files; ask the operator to add a key"
+        )
     new = read_public_key(asker.stdin.decode("utf-8", "replace"))
     user = asker.caller.user
     if len(await _keys_of(service, asker.caller)) >= MAX_KEYS:

@@ -12,13 +12,14 @@ Rules, each against a known trap of this protocol (docs/security.md):
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
 import asyncssh
 import structlog
 
-from pipe.access import Caller
+from pipe.access import Caller, next_login
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.quotas import Resource
 from pipe.ssh.penalties import Offence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipe.service import Service
     from pipe.ssh.connection import Connection
     from pipe.ssh.logins import Identity, Logins
+    from pipe.ssh.tenure import Tenures
 
 log = structlog.get_logger()
 
@@ -50,11 +52,13 @@ class Peer(asyncssh.SSHServer):
     Args:
         service: what all connections share.
         logins: the judge of logins.
+        tenures: those who are logged in for as long as something lasts.
     """
 
-    def __init__(self, service: Service, logins: Logins) -> None:
+    def __init__(self, service: Service, logins: Logins, tenures: Tenures) -> None:
         self._service = service
         self._logins = logins
+        self._tenures = tenures
         self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
         self._user: str | None = None
@@ -83,13 +87,21 @@ class Peer(asyncssh.SSHServer):
         ending = self._connection.why_ended(exc)
         self._service.metrics.disconnects.labels(ending.label).inc()
         self._connection.visit.leave(self._offence(ending), self._loop.time())
-        if self._logged_in:
+        if self._logged_in and self._caller:
+            self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
             self._report("connection ended", ending, exc)
+            self._forget()
             return
-        result = "refused" if self._tried else "failed"
+        if ending is Ending.PROBE:
+            result, event = "probe", "probe"
+        elif self._tried:
+            result, event = "refused", "login refused"
+        else:
+            result, event = "failed", "connection without login"
         self._service.metrics.logins.labels(result).inc()
-        self._report("login refused" if self._tried else "connection without login", ending, exc)
+        self._report(event, ending, exc)
+        self._forget()
 
     def _offence(self, ending: Ending) -> Offence | None:
         """What its address is charged with: nothing for what the server itself brought about."""
@@ -101,14 +113,15 @@ class Peer(asyncssh.SSHServer):
 
     def _report(self, event: str, ending: Ending, exc: Exception | None) -> None:
         visit = self._connection.visit
-        log.info(
+        log.log(
+            logging.DEBUG if ending is Ending.PROBE else logging.INFO,
             event,
             user=self._user or "",
             address=self._connection.address,
+            **self._connection.log_fields(),
             reason=ending.label,
             sessions=visit.sessions,
-            received=visit.received,
-            delivered=visit.delivered,
+            **visit.traffic.log_fields(),
             seconds=round(self._loop.time() - self._connected_at, 3),
             **({"told": self._reason} if self._reason else {}),
             **({"error": str(exc)} if exc else {}),
@@ -160,10 +173,21 @@ class Peer(asyncssh.SSHServer):
 
         async def question() -> None:
             address = self._connection.peer_address
-            identity = await self._logins.admit(username, key_data, address)
-            await self._service.guard.catch_up()
-            self._identity = identity
-            self._caller = Caller(identity.user, identity.fingerprint, identity.admin)
+            while True:
+                # Before it is judged: a removal after that judgement is one of this login.
+                number = next_login()
+                identity = await self._logins.admit(username, key_data, address)
+                caller = Caller(
+                    identity.user,
+                    identity.fingerprint,
+                    identity.admin,
+                    number,
+                    lent=identity.ends_with_another,
+                )
+                await self._service.guard.catch_up()
+                if not self._service.access.why_barred(caller):
+                    break
+            self._identity, self._caller = identity, caller
 
         return await self._ask(question)
 
@@ -198,8 +222,8 @@ class Peer(asyncssh.SSHServer):
             PermissionDenied: no identity was committed, however that came about.
             DisconnectError: the user has as many connections as anybody may.
         """
-        identity = self._identity
-        if identity is None:
+        identity, caller = self._identity, self._caller
+        if identity is None or caller is None:
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
         try:
@@ -212,12 +236,13 @@ class Peer(asyncssh.SSHServer):
                 asyncssh.DISC_TOO_MANY_CONNECTIONS, error.message
             ) from error
         self._logged_in = True
+        self._tenures.begin(caller, identity, self._connection.peer_address)
         metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
         self._service.lanes[self._connection.lane.value] += 1
         self._start_idle_timer()
         if identity.stored and time.time() - (identity.last_used or 0) > TOUCH_INTERVAL_SECONDS:
-            self._service.store.note_use(identity.fingerprint)
+            self._service.store.note_use(identity.user, identity.fingerprint)
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
@@ -262,8 +287,15 @@ class Peer(asyncssh.SSHServer):
         """One of its channels is gone."""
         self._service.quotas.give_back(Resource.SESSIONS, *self._connection.visit.holders)
         self._sessions -= 1
-        if not self._sessions and not self._gone:
+        if self._gone:
+            self._forget()
+        elif not self._sessions:
             self._start_idle_timer()
+
+    def _forget(self) -> None:
+        """Cut the cycle of references with the connection, so that both come free at once."""
+        if not self._sessions:
+            self._connection.peer = None
 
     def _start_idle_timer(self) -> None:
         self._stop_idle_timer()

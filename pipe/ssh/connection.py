@@ -17,7 +17,7 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import asyncssh
 import structlog
@@ -28,6 +28,7 @@ from asyncssh.constants import (
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_IGNORE,
     MSG_KEXINIT,
+    MSG_USERAUTH_REQUEST,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
@@ -54,6 +55,11 @@ two such buffers and a packet stay well below the 4 MiB that one stalled subscri
 
 TRANSPORT_LOW_WATER_BYTES = 1 << 18
 """Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
+
+MAX_AUTH_REQUESTS = 1024
+"""Requests to log in on one connection, however they end; sshd has the same bound.  A question
+whether a good key would do is no failure, and its answer waits in memory while keys are exchanged.
+"""
 
 MIN_PACKET_BYTES = 1024
 """The least that a client may want its data packets to be limited to.  Every packet costs the same
@@ -91,13 +97,16 @@ class Connection(asyncssh.SSHServerConnection):
     # asyncssh's connections have so many attributes that a few more double the size of their dict.
     __slots__ = (
         "_answers",
-        "_auth_tries_left",
+        "_auth_failures",
+        "_auth_requests",
         "_authenticated",
         "_clock",
         "_rekey_timeout",
         "_rekey_timer",
         "_service",
+        "_speaks_ssh",
         "_transport_full",
+        "_try_counts",
         "address",
         "blocked",
         "ending",
@@ -125,11 +134,12 @@ class Connection(asyncssh.SSHServerConnection):
         self._clock = loop
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
-        self._auth_tries_left = (
-            service.settings.max_auth_tries + 1
-        )  # the first is the client's "none", which asks
+        self._auth_requests = 0
+        self._auth_failures = 0
+        self._try_counts = False  # while a try is judged that is a failure unless it succeeds
         self._transport_full = False
         self._authenticated = False
+        self._speaks_ssh = False  # once a packet has come
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -162,10 +172,26 @@ class Connection(asyncssh.SSHServerConnection):
         if self.ending:
             return self.ending
         if isinstance(exc, asyncssh.ConnectionLost):
-            return Ending.LOST
+            return self._lost
         if isinstance(exc, asyncssh.DisconnectError) and exc.code in _PROTOCOL_CODES:
             return Ending.PROTOCOL
         return Ending.CLIENT
+
+    @property
+    def _lost(self) -> Ending:
+        return Ending.LOST if self._speaks_ssh else Ending.PROBE
+
+    def log_fields(self) -> dict[str, str]:
+        """What the log says of the client's software, and of how it is talked to."""
+        version = str(self.get_extra_info("client_version", ""))
+        to_server, to_client = (
+            self.get_extra_info(name, "") for name in ("recv_cipher", "send_cipher")
+        )
+        return {
+            "client": version.removeprefix("SSH-2.0-"),
+            "cipher": to_server if to_server == to_client else f"{to_server}, {to_client}",
+            "lane": self.lane.value,
+        }
 
     def internal_error(
         self,
@@ -211,7 +237,7 @@ class Connection(asyncssh.SSHServerConnection):
             if isinstance(exc, asyncssh.ConnectionLost):
                 self.ending = Ending.DEAD if self._authenticated else Ending.LOGIN_TIMEOUT
             elif exc is not None:
-                self.ending = Ending.LOST
+                self.ending = self._lost
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -249,10 +275,13 @@ class Connection(asyncssh.SSHServerConnection):
             self._answers.close()
             self._answers = None
 
-    # -- channels ---------------------------------------------------------------------------------
+    # -- receiving --------------------------------------------------------------------------------
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet, but refuse a channel whose packets would be too small."""
+        """Handle a packet, but count tries to log in, and refuse a channel of too small packets."""
+        self._speaks_ssh = True
+        if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
+            self._begin_try(packet)
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated:
             request = SSHPacket(packet.get_remaining_payload())
             request.get_string()  # the kind of channel
@@ -308,18 +337,47 @@ class Connection(asyncssh.SSHServerConnection):
     async def reload_config(self) -> None:
         """Do nothing: there are no configuration files that depend on the user."""
 
+    def _begin_try(self, packet: SSHPacket) -> None:
+        """Note what a request is worth if it fails, as sshd does.
+
+        All count but a "none" that comes first, by which clients ask what there is; and so does
+        one that the client abandons by sending the next (RFC 4252, section 5.1).
+
+        Raises:
+            DisconnectError: there have been too many.
+        """
+        self._end_try(failed=True)
+        request = SSHPacket(packet.get_remaining_payload())
+        _user, _service, method = (request.get_string() for _ in range(3))
+        self._try_counts = self._auth_requests > 0 or method != b"none"
+        self._auth_requests += 1
+        if self._auth_requests > MAX_AUTH_REQUESTS:
+            self._refuse_tries()
+
+    def _end_try(self, *, failed: bool) -> None:
+        """Count a failure.
+
+        Raises:
+            DisconnectError: it is the last that the client may have.
+        """
+        counts, self._try_counts = self._try_counts, False
+        self._auth_failures += failed and counts
+        if self._auth_failures >= self._service.settings.max_auth_tries:
+            self._refuse_tries()
+
+    def _refuse_tries(self) -> NoReturn:
+        self.ending = Ending.TRIES
+        raise asyncssh.DisconnectError(
+            asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+        )
+
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Refuse an attempt; after too many, the connection.
 
         Raises:
             DisconnectError: the last try is used up.
         """
-        self._auth_tries_left -= 1
-        if self._auth_tries_left < 0:
-            self.ending = Ending.TRIES
-            raise asyncssh.DisconnectError(
-                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
-            )
+        self._end_try(failed=True)
         super().send_userauth_failure(partial_success)
 
     async def validate_public_key(
@@ -330,13 +388,15 @@ class Connection(asyncssh.SSHServerConnection):
         A client may query one key and sign with another (the trap of CVE-2024-45337), so only the
         key of the very request whose signature was verified becomes the identity.
         """
-        if self.peer is None or not await self.peer.screen(username, key_data, signature):
+        peer = self.peer
+        if peer is None or not await peer.screen(username, key_data, signature):
             return False
         if not await super().validate_public_key(username, key_data, msg, signature):
             return False
         if not msg:
+            self._end_try(failed=False)
             return True
-        return await self.peer.commit(username, key_data)
+        return await peer.commit(username, key_data)
 
     async def send_userauth_success(self) -> None:
         """Tell the client that it is in."""

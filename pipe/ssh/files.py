@@ -42,6 +42,8 @@ class WatchedFile(Generic[T]):
         self._parse = parse
         self._state: tuple[int, ...] = ()
         self._outcome: T | UsageError | None = None
+        self._digest: int | None = None  # of what `_parsed` was made of
+        self._parsed: T
 
     def read(self) -> T:
         """What the file says now.
@@ -77,9 +79,13 @@ class WatchedFile(Generic[T]):
             check_modes(self.path.resolve().parent.stat())
             if len(data) > MAX_FILE_BYTES:
                 raise UsageError("it is too large")
-            return self._parse(data.decode("utf-8", "replace"))
+            digest = hash(data)
+            if digest != self._digest:
+                self._parsed = self._parse(data.decode("utf-8", "replace"))
+                self._digest = digest
         except UsageError as error:
             return error
+        return self._parsed
 
 
 def check_modes(status: os.stat_result) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pipe.errors import QuotaExceeded
 from pipe.quotas import Holder, Resource, Scope
 from pipe.ssh.limits import source_of
+from pipe.ssh.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,11 +55,10 @@ class Visit:
     __slots__ = (
         "_gate",
         "cut",
-        "delivered",
         "holders",
-        "received",
         "sessions",
         "source",
+        "traffic",
         "trusted",
     )
 
@@ -68,8 +68,7 @@ class Visit:
         self.holders: tuple[Holder, ...] = () if trusted else (Holder(Scope.ADDRESS, source),)
         self.cut: Callable[[], None] = _nothing
         self.sessions = 0
-        self.received = 0
-        self.delivered = 0
+        self.traffic = Traffic()
         self._gate = gate
 
     def admit(self, user: str) -> None:
@@ -89,6 +88,7 @@ class Visit:
             now: seconds, by the clock of `Gate.enter`.
         """
         gate, self._gate = self._gate, None
+        self.cut = _nothing
         if gate:
             gate.leave(self, offence, now)
 

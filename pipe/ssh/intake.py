@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipe.chunks import Backlog, Chunk, Framer, RecordTooLong
 from pipe.members import Member, Mode
 from pipe.requests import Framing
+from pipe.ssh.traffic import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +81,8 @@ class Intake:
         self._eof = False
         self._done = False
         self._step: asyncio.Handle | None = None
-        self._held_since: float | None = None  # paused by a clogged reader, not by a missing one
-        self._held_seconds = 0.0
+        self._held = Stopwatch()  # while paused by a clogged reader, not by a missing one
+        self._waiting = Stopwatch()  # while too few readers are there
         self._bucket: Bucket | None = None
         self._rest: asyncio.TimerHandle | None = None  # until the bucket has been refilled
 
@@ -117,8 +118,16 @@ class Intake:
         """Nothing that the client sends is wanted (any more)."""
         self._done = True
         self._pending.clear()
-        self._settle_hold()
+        self._stop_clocks()
         self._stop_resting()
+
+    def close(self) -> None:
+        """The session is over: let go of everything."""
+        self.discard()
+        self._member = None
+        if self._step:
+            self._step.cancel()
+            self._step = None
 
     @property
     def complete_but_waiting(self) -> bool:
@@ -129,8 +138,12 @@ class Intake:
     @property
     def held_seconds(self) -> float:
         """How long clogged readers have held this publisher back."""
-        now = self._loop.time() - self._held_since if self._held_since is not None else 0.0
-        return self._held_seconds + now
+        return self._held.seconds(self._loop.time())
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long there were too few readers for this publisher."""
+        return self._waiting.seconds(self._loop.time())
 
     # -- from the channel -------------------------------------------------------------------------
 
@@ -203,13 +216,13 @@ class Intake:
         """Publish nothing more, and stop reading the client."""
         self._paused = True
         if not self._missing:
-            self._held_since = self._loop.time()
+            self._held.start(self._loop.time())
         self._port.pause_reading()
 
     def resume(self) -> None:
         """Publish what came in the meantime, then read on."""
         self._paused = False
-        self._settle_hold()
+        self._stop_clocks()
         self._publish_pending()
 
     def _publish_pending(self) -> None:
@@ -241,13 +254,17 @@ class Intake:
     def waits(self, missing: int) -> None:
         """Pass it on: the session knows what to tell the user."""
         self._missing = missing
+        if missing:
+            self._waiting.start(self._loop.time())
+        else:
+            self._waiting.stop(self._loop.time())
         self._publisher.waits(missing)
 
     def finish(self, receipt: Receipt) -> None:
         """Pass it on."""
         self._publisher.finish(receipt)
 
-    def _settle_hold(self) -> None:
-        if self._held_since is not None:
-            self._held_seconds += self._loop.time() - self._held_since
-            self._held_since = None
+    def _stop_clocks(self) -> None:
+        now = self._loop.time()
+        self._held.stop(now)
+        self._waiting.stop(now)

@@ -4,11 +4,13 @@ For those who manage keys with files, from a repository or a secret store.  A us
 needs no account beforehand, and nobody can claim the name.  A line with an option that cannot be
 honoured here lets nobody in: to leave the option out would give more than was meant.
 
-All look-ups wait for the disk: see `pipe.ssh.files`.
+All look-ups wait for the disk: see `pipe.ssh.files`.  What becomes of those who are logged in when
+a file changes is `pipe.ssh.tenure`'s business.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,7 @@ from pipe.store import read_public_key
 
 if TYPE_CHECKING:
     import ipaddress
+    from collections.abc import Iterable
     from pathlib import Path
 
 log = structlog.get_logger()
@@ -60,8 +63,8 @@ class Entry:
     """One line: a key, and on what terms it logs in."""
 
     fingerprint: str
-    sources: tuple[HostPatternList, ...] = ()
-    """Each of these must let the client's address pass."""
+    sources: tuple[str, ...] = ()
+    """Lists of patterns, as sshd has them; each must let the client's address pass."""
     expires: float | None = None
     """Seconds since 1970."""
     restrictions: Restrictions = field(default_factory=Restrictions)
@@ -74,7 +77,8 @@ class Entry:
         """
         if self.expires is not None and now >= self.expires:
             raise AccessDenied("this key has expired")
-        if not all(source.matches("", str(address), address) for source in self.sources):
+        patterns = map(HostPatternList, self.sources)
+        if not all(pattern.matches("", str(address), address) for pattern in patterns):
             raise AccessDenied(f"this key may not be used from {address}")
 
 
@@ -94,7 +98,9 @@ class KeyFiles:
         self._complained: dict[str, str] = {}
         self._lock = threading.Lock()
         try:
-            check_modes(folder.stat())
+            status = folder.stat()
+            check_modes(status)
+            self._identity = status.st_dev, status.st_ino
             for path in sorted(folder.iterdir()):
                 self._check_name(path)
         except (OSError, UsageError) as error:
@@ -113,52 +119,84 @@ class KeyFiles:
         fingerprint: str,
         address: ipaddress.IPv4Address | ipaddress.IPv6Address,
         now: float,
-    ) -> Restrictions | None:
+    ) -> Entry | None:
         """Look up whether a key logs a user in.
 
         Returns:
-            What the login is held to; None if the user has no file, or the key is not in it.
+            The line that does; None if the user has no file, or the key is not in it.
 
         Raises:
             AccessDenied: The key is there, but not for this place or time.
         """
-        refusal = None
-        with self._lock:
+        try:
             entries = self._entries(user)
-        for entry in entries:
-            if entry.fingerprint == fingerprint:
-                try:
-                    entry.check(address, now)
-                except AccessDenied as error:
-                    refusal = error
-                else:
-                    return entry.restrictions
-        if refusal:
-            raise refusal
-        return None
+        except (FileNotFoundError, UsageError):
+            return None
+        return choose(entries, fingerprint, address, now)
+
+    def look(self, users: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
+        """Read what the files of these users say now, to see who may stay.
+
+        A file that is gone says nothing.  One that cannot be read or believed, or that is gone with
+        all others because its disk is, is left out: that is no word of the operator's.
+        """
+        found = {}
+        for user in users:
+            try:
+                found[user] = self._entries(user)
+            except FileNotFoundError:
+                if self._is_removed(user):
+                    found[user] = ()
+            except UsageError:
+                continue
+        return found
 
     def _entries(self, user: str) -> tuple[Entry, ...]:
-        file = self._files.get(user)
-        if file is None:
-            path = self._folder / user
-            file = WatchedFile(path, lambda text: tuple(_parse(text, path)))
-        try:
-            entries = file.read()
-        except FileNotFoundError:
-            self._files.pop(user, None)
-            return ()
-        except UsageError as error:
-            if self._complained.get(user) != error.message:
-                self._complained[user] = error.message
-                log.warning("key file not used", file=str(file.path), reason=error.message)
-            entries = ()
-        else:
+        """What a user's file says.
+
+        Raises:
+            FileNotFoundError: There is none.
+            UsageError: It cannot be read or believed; the log says why.
+        """
+        with self._lock:
+            file = self._files.get(user)
+            if file is None:
+                path = self._folder / user
+                file = WatchedFile(path, lambda text: tuple(_parse(text, path)))
+            try:
+                entries = file.read()
+            except FileNotFoundError:
+                self._files.pop(user, None)
+                raise
+            except UsageError as error:
+                if self._complained.get(user) != error.message:
+                    self._complained[user] = error.message
+                    log.warning("key file not used", file=str(file.path), reason=error.message)
+                raise
             self._complained.pop(user, None)
-        self._files[user] = file
-        self._files.move_to_end(user)
-        if len(self._files) > MAX_FILES:
-            self._files.popitem(last=False)
-        return entries
+            self._files[user] = file
+            self._files.move_to_end(user)
+            if len(self._files) > MAX_FILES:
+                self._files.popitem(last=False)
+            return entries
+
+    def _is_removed(self, user: str) -> bool:
+        """Whether a file that was not found was removed.
+
+        It was not if a link still stands in its place, or if all that is left of the folder is an
+        empty one: the place where a disk was mounted.
+        """
+        try:
+            if os.path.lexists(self._folder / user):
+                return False
+            status = self._folder.stat()
+            identity = status.st_dev, status.st_ino
+            if identity != self._identity and next(self._folder.iterdir(), None) is None:
+                return False
+        except OSError:
+            return False
+        self._identity = identity
+        return True
 
     def _check_name(self, path: Path) -> None:
         try:
@@ -166,6 +204,34 @@ class KeyFiles:
         except BadName as error:
             if not path.name.startswith("."):
                 log.warning("key file not used", file=str(path), reason=error.message)
+
+
+def choose(
+    entries: Iterable[Entry],
+    fingerprint: str,
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    now: float,
+) -> Entry | None:
+    """Choose the first line that lets a key in from this place at this time.
+
+    Returns:
+        None if the key is in none of them.
+
+    Raises:
+        AccessDenied: It is, but not for this place or time.
+    """
+    refusal = None
+    for entry in entries:
+        if entry.fingerprint == fingerprint:
+            try:
+                entry.check(address, now)
+            except AccessDenied as error:
+                refusal = error
+            else:
+                return entry
+    if refusal:
+        raise refusal
+    return None
 
 
 def parse_line(line: str) -> Entry:
@@ -234,7 +300,7 @@ def _apply(entry: Entry, name: str, value: str | None) -> Entry:
     restrictions = entry.restrictions
     match name, value:
         case ("from", str()):
-            return replace(entry, sources=(*entry.sources, HostPatternList(value)))
+            return replace(entry, sources=(*entry.sources, value))
         case ("expiry-time", str()):
             ends = _expiry(value)
             return replace(entry, expires=min(ends, entry.expires or ends))

@@ -58,11 +58,22 @@ class Identity:
     registered: bool = True
     """Whether there is an account already."""
     restrictions: Restrictions | None = None
+    expires: float | None = None
+    """When what let it in runs out, in seconds since 1970."""
+    filed: bool = False
+    """Whether it was let in by a line of a key file."""
+    authority: str = ""
+    """The fingerprint of the CA that vouches for it, if one does."""
     stored: bool = False
     """Whether the key is one of the database's, which remembers when it was last used."""
     last_used: float | None = None
     claimed: bool = False
     """Whether the name was claimed by this very login."""
+
+    @property
+    def ends_with_another(self) -> bool:
+        """Whether the login lasts no longer than a file says, or a certificate."""
+        return self.filed or bool(self.authority)
 
 
 class Logins:
@@ -83,8 +94,9 @@ class Logins:
         self._open = settings.resolved_signup is Signup.OPEN
         self._claims = claims
         self._claiming = asyncio.Lock()
-        self._key_files = KeyFiles(settings.authorized_keys) if settings.authorized_keys else None
+        self.key_files = KeyFiles(settings.authorized_keys) if settings.authorized_keys else None
         self._authorities = _open_authorities(settings.trusted_ca) if settings.trusted_ca else None
+        self._complaint = ""
 
     # -- what may be shown at all -----------------------------------------------------------------
 
@@ -113,7 +125,7 @@ class Logins:
 
     async def trusts(self, authority: str) -> bool:
         """Whether certificates by the CA with this fingerprint count."""
-        return authority in await self._trusted()
+        return authority in (await self.look_at_authorities() or ())
 
     async def _judge(self, user: str, certificate: Certificate, address: str) -> Restrictions:
         restrictions = judge(
@@ -121,19 +133,24 @@ class Logins:
             user=user,
             address=address,
             now=time.time(),
-            authorities=await self._trusted(),
+            authorities=await self.look_at_authorities() or (),
         )
         check_key(certificate.key)
         return restrictions
 
-    async def _trusted(self) -> frozenset[str]:
+    async def look_at_authorities(self) -> frozenset[str] | None:
+        """The fingerprints of the CAs that are trusted now; None where the file does not say."""
         if self._authorities is None:
-            return frozenset()
+            return None
         try:
-            return await asyncio.to_thread(self._authorities.read)
+            authorities = await asyncio.to_thread(self._authorities.read)
         except (FileNotFoundError, UsageError) as error:
-            log.warning("trusted CAs not used", reason=escape(str(error)))
-            return frozenset()
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.warning("trusted CAs not used", reason=escape(self._complaint))
+            return None
+        self._complaint = ""
+        return authorities
 
     # -- who it is --------------------------------------------------------------------------------
 
@@ -178,12 +195,20 @@ class Logins:
         Raises:
             AccessDenied: The key is not this user's, and the name cannot be claimed.
         """
-        files = self._key_files
+        files = self.key_files
         if files:
             place = ipaddress.ip_address(address)
-            terms = await asyncio.to_thread(files.find, user, fingerprint, place, time.time())
-            if terms:
-                return await self._registered(Identity(user, fingerprint, restrictions=terms))
+            entry = await asyncio.to_thread(files.find, user, fingerprint, place, time.time())
+            if entry:
+                return await self._registered(
+                    Identity(
+                        user,
+                        fingerprint,
+                        restrictions=entry.restrictions,
+                        expires=entry.expires,
+                        filed=True,
+                    )
+                )
         login = await self._store.find_login(user, fingerprint)
         if login and login.key:
             return Identity(
@@ -205,7 +230,13 @@ class Logins:
     async def _find_certified(self, user: str, certificate: Certificate, address: str) -> Identity:
         restrictions = await self._judge(user, certificate, address)
         identity = await self._registered(
-            Identity(user, fingerprint_of(certificate.key), restrictions=restrictions)
+            Identity(
+                user,
+                fingerprint_of(certificate.key),
+                restrictions=restrictions,
+                expires=float(certificate.valid_before),
+                authority=fingerprint_of(certificate.authority),
+            )
         )
         if not identity.registered and not self._open:
             raise AccessDenied(

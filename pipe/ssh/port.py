@@ -96,8 +96,10 @@ class Port:
         self._member = member
 
     def close(self) -> None:
-        """The channel is gone."""
+        """The channel is gone: let go of everything."""
         self._connection.ports.pop(self, None)
+        self._feed = _drop
+        self._member = None
 
     # -- the sink ---------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from pipe.ssh.limits import ClaimLimit, TrustedSources
 from pipe.ssh.logins import Logins
 from pipe.ssh.penalties import Offence, Penalties
 from pipe.ssh.signatures import SIGNATURE_ALGORITHMS
+from pipe.ssh.tenure import Tenures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,10 +115,11 @@ class SSHServer:
         if settings.lane is Lane.FAST:
             check_internals()
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
+        self._tenures = Tenures(logins, self._service.access, self._service.expel)
         options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
-            partial(Peer, self._service, logins),
+            partial(Peer, self._service, logins, self._tenures),
         )
         try:
             self._server = await loop.create_server(
@@ -170,6 +172,7 @@ class SSHServer:
                 connection.cut_off(Ending.SHUTDOWN, "the server is shutting down")
             if late:
                 await asyncio.wait(late, timeout=patience)
+        self._tenures.close()
 
 
 def _make_gate(service: Service) -> Gate:

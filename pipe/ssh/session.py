@@ -26,10 +26,11 @@ from pipe.grants import Operation
 from pipe.members import Member, Mode
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.requests import Help, Pipe, Publish, Subscribe, parse
+from pipe.requests import Pipe, Publish, Subscribe, parse
 from pipe.ssh.collector import Collector
 from pipe.ssh.intake import Intake
 from pipe.ssh.stall import StallClock
+from pipe.ssh.traffic import Traffic
 
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
@@ -104,7 +105,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
         self._command = ""
-        self._request: Request = Help(None)
+        self._request: Request | None = None  # until its command has been read
+        self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
         self._pass: Pass | None = None
         self._task: asyncio.Task[None] | None = None
@@ -183,7 +185,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _answer(self, request: Answerable) -> None:
         try:
             stdin = await self._collect_input(input_limit(request))
-            asker = Asker(self.caller, self.address, self, stdin)
+            holders = self._connection.visit.holders
+            asker = Asker(self.caller, self.address, self, stdin, holders)
             text = await answer(request, self._service, asker)
             if not self._channel.is_closing():
                 self._channel.write(text.encode())
@@ -217,6 +220,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             name = parse_pattern(raw, caller=self.caller.user, public=request.public)
         else:
             name = parse_topic(raw, caller=self.caller.user, public=request.public)
+        self._topic = str(name)
         self.member = self._make_member(request)
         if not isinstance(name, TopicName):
             admits = access.enter_pattern(self.caller, name, request.access)
@@ -479,13 +483,23 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._service.paused_seconds += self.paused_seconds
         self._connection.session_closed()
         self._report(outcome, exc)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Cut the cycles of references that this session is in.
+
+        So its memory comes free at once, and not when Python next looks for garbage: with many
+        objects that is seldom, and takes long.
+        """
+        self._intake.close()
+        self._pass = None
+        self.member = None
+        del self.port, self._intake, self._stall_clock
 
     def _report(self, outcome: Outcome, exc: Exception | None) -> None:
         seconds = self._loop.time() - self._opened_at
-        member = self.member
-        if member:
-            self._connection.visit.received += member.received_bytes
-            self._connection.visit.delivered += member.accepted_bytes
+        traffic = self._traffic()
+        self._connection.visit.traffic.add(traffic)
         mode = _MODES.get(type(self._request), COMMAND_MODE)
         self._service.metrics.sessions_ended.labels(mode, outcome.label).inc()
         self._service.metrics.session_duration.labels(mode).observe(seconds)
@@ -493,12 +507,34 @@ class Session(asyncssh.SSHServerSession[bytes]):
             "session ended",
             user=self.caller.user,
             address=self.address,
-            command=type(self._request).__name__.lower(),
+            **self._connection.log_fields(),
+            mode=mode,
+            **self._subject(mode),
             outcome=outcome.label,
-            received=member.received_bytes if member else 0,
-            delivered=member.accepted_bytes if member else 0,
+            **traffic.log_fields(),
             seconds=round(seconds, 3),
             **({"error": str(exc)} if exc else {}),
+        )
+
+    def _subject(self, mode: str) -> dict[str, str]:
+        """Which command it was, or on which topic if that may be told."""
+        if mode == COMMAND_MODE and self._request:
+            return {"command": type(self._request).__name__.lower()}
+        if self._topic and self._service.settings.log_topics:
+            return {"topic": self._topic}
+        return {}
+
+    def _traffic(self) -> Traffic:
+        member = self.member
+        if member is None:
+            return Traffic()
+        return Traffic(
+            member.received_bytes,
+            member.received_chunks,
+            member.written_bytes,
+            member.accepted_chunks,
+            self.paused_seconds,
+            self._intake.waited_seconds,
         )
 
 

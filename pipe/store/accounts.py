@@ -2,8 +2,8 @@
 
 Rules that it keeps:
 
-- One key belongs to one user, and one name is given once, also when two ask at the same moment:
-  the primary keys decide, no look-up before.
+- One key belongs to one user, unless an operator says otherwise, and one name is given once, also
+  when two ask at the same moment: unique indexes decide, no look-up before.
 - Each method is one transaction on the database's own thread.  Cancelling a method leaves all of
   it done or none.
 - What a login asks is remembered for as long as nothing in the database has changed, so what
@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from pipe.errors import StoreError, StoreUnavailable
+from pipe.errors import KeyTaken, StoreError, StoreUnavailable
 from pipe.names import escape, parse_user, quoted
 from pipe.store import changes, grants
 from pipe.store.cache import StampedCache
@@ -67,7 +67,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._logins: StampedCache[tuple[str, str], Login] = StampedCache(CACHED_LOGINS)
-        self._uses: dict[str, float] = {}
+        self._uses: dict[tuple[str, str], float] = {}
         self._uses_timer: asyncio.TimerHandle | None = None
         self._uses_task: asyncio.Task[None] | None = None
 
@@ -127,14 +127,15 @@ class Store:
                 self._logins.put((name, fingerprint), login, stamp)
         return login
 
-    def note_use(self, fingerprint: str, when: float | None = None) -> None:
-        """Note that a key has logged in; `USES_DELAY` seconds later it is stored.
+    def note_use(self, user: str, fingerprint: str, when: float | None = None) -> None:
+        """Note that a key has logged a user in; `USES_DELAY` seconds later it is stored.
 
         Args:
-            fingerprint: The whole fingerprint; one that is gone by then is no error.
+            user: Whom.
+            fingerprint: The whole fingerprint; a key that is gone by then is no error.
             when: Seconds since 1970, UTC; default: now.
         """
-        self._uses[fingerprint] = time.time() if when is None else when
+        self._uses[fingerprint, user] = time.time() if when is None else when
         if self._uses_timer is None:
             loop = asyncio.get_running_loop()
             self._uses_timer = loop.call_later(USES_DELAY, self._store_uses)
@@ -157,10 +158,15 @@ class Store:
         if not uses:
             return
         # In one order, so that two servers never wait for each other's rows in PostgreSQL.
-        rows = [{"key": key, "used": when} for key, when in sorted(uses.items())]
+        rows = [
+            {"key": key, "whose": user, "used": when} for (key, user), when in sorted(uses.items())
+        ]
         statement = (
             update(keys_table)
-            .where(keys_table.c.fingerprint == bindparam("key"))
+            .where(
+                keys_table.c.fingerprint == bindparam("key"),
+                keys_table.c.user == bindparam("whose"),
+            )
             .values(last_used=bindparam("used"))
         )
         try:
@@ -184,6 +190,14 @@ class Store:
         """
         login = await self.find_login(user, fingerprint)
         return login.key if login else None
+
+    async def users_of(self, fingerprint: str) -> tuple[str, ...]:
+        """Whom a key logs in, by name: one user, or those who share it.
+
+        Args:
+            fingerprint: The whole fingerprint.
+        """
+        return await self.database.read(lambda connection: _users_of(connection, fingerprint))
 
     async def list_users(self) -> tuple[User, ...]:
         """All users, by name."""
@@ -232,7 +246,7 @@ class Store:
 
         try:
             await self.database.write(work)
-        except IntegrityError:
+        except (IntegrityError, KeyTaken):
             return False
         return True
 
@@ -288,31 +302,41 @@ class Store:
             _require_user(connection, name)
             removed = _keys_of(connection, name)
             fingerprints = [key.fingerprint for key in removed]
-            grants.forget(connection, [name, *fingerprints])
+            _lock_keys(connection, fingerprints)
             changes.note(connection, changes.Kind.KEY, [(name, key) for key in fingerprints])
             changes.note(connection, changes.Kind.USER, [(name, "")])
             connection.execute(delete(users_table).where(users_table.c.name == name))
+            orphans = [key for key in fingerprints if not _users_of(connection, key)]
+            grants.forget(connection, [name, *orphans])
             return removed
 
         return await self.database.write(work)
 
-    async def add_key(self, user: str, key: NewKey) -> Key:
+    async def add_key(self, user: str, key: NewKey, *, shared: bool = False) -> Key:
         """Give a user one more key.
 
+        Args:
+            user: To whom.
+            key: Which.
+            shared: It may be others' too: an operator's word, never a user's own.
+
         Raises:
-            StoreError: No such user, or the key belongs to somebody already.
+            KeyTaken: The key belongs to somebody else, and is not to be shared.
+            StoreError: No such user, or it has the key already.
         """
 
         def work(connection: Connection) -> Key:
             _require_user(connection, user)
-            _insert_key_or_say_why_not(connection, user, key)
-            query = select(keys_table).where(keys_table.c.fingerprint == key.fingerprint)
+            _insert_key_or_say_why_not(connection, user, key, shared=shared)
+            query = select(keys_table).where(
+                keys_table.c.fingerprint == key.fingerprint, keys_table.c.user == user
+            )
             return _key(connection.execute(query).one())
 
         return await self.database.write(work)
 
     async def remove_key(self, user: str, fingerprint: str, *, keep_last: bool = False) -> Key:
-        """Take a key from a user, and what was granted to it.
+        """Take a key from a user, and what was granted to it unless others have it too.
 
         Args:
             user: Whose key it is.
@@ -343,8 +367,14 @@ class Store:
             if keep_last and len(all_keys) == 1:
                 raise StoreError(f"key {found[0].fingerprint} is the only one that {user} has")
             removed = found[0].fingerprint
-            connection.execute(delete(keys_table).where(keys_table.c.fingerprint == removed))
-            grants.forget(connection, [removed])
+            _lock_keys(connection, [removed])
+            connection.execute(
+                delete(keys_table).where(
+                    keys_table.c.fingerprint == removed, keys_table.c.user == user
+                )
+            )
+            if not _users_of(connection, removed):
+                grants.forget(connection, [removed])
             changes.note(connection, changes.Kind.KEY, [(user, removed)])
             return found[0]
 
@@ -410,11 +440,38 @@ def _insert_user(connection: Connection, name: str, *, admin: bool) -> None:
     connection.execute(insert(users_table).values(name=name, admin=admin, created=time.time()))
 
 
-def _insert_key(connection: Connection, user: str, key: NewKey) -> None:
+def _users_of(connection: Connection, fingerprint: str) -> tuple[str, ...]:
+    query = select(keys_table.c.user).where(keys_table.c.fingerprint == fingerprint)
+    return tuple(connection.execute(query.order_by(keys_table.c.user)).scalars())
+
+
+def _lock_keys(connection: Connection, fingerprints: Iterable[str]) -> None:
+    """Let nobody else remove one of these keys from another user at the same moment.
+
+    Otherwise neither would be the last who had it, and what was granted to it would stay.  As in
+    `_require_user` it is PostgreSQL that needs this.
+    """
+    query = select(keys_table.c.user).where(keys_table.c.fingerprint.in_(fingerprints))
+    connection.execute(
+        query.order_by(keys_table.c.fingerprint, keys_table.c.user).with_for_update()
+    )
+
+
+def _insert_key(connection: Connection, user: str, key: NewKey, *, shared: bool = False) -> None:
+    """Insert a key.
+
+    Raises:
+        KeyTaken: It belongs to others, and is not to be shared.
+        IntegrityError: Somebody else was given it at this moment.
+    """
+    others = _users_of(connection, key.fingerprint)
+    if others and not shared:
+        raise KeyTaken(key.fingerprint, others)
     connection.execute(
         insert(keys_table).values(
             fingerprint=key.fingerprint,
             user=user,
+            shared=shared,
             key_type=key.key_type,
             public=key.public,
             comment=key.comment,
@@ -423,19 +480,15 @@ def _insert_key(connection: Connection, user: str, key: NewKey) -> None:
     )
 
 
-def _insert_key_or_say_why_not(connection: Connection, user: str, key: NewKey) -> None:
-    """Insert a key; where it is somebody's already, do not tell a stranger whose."""
-    query = select(keys_table.c.user).where(keys_table.c.fingerprint == key.fingerprint)
-    owner = connection.execute(query).scalar_one_or_none()
-    if owner is None:
-        try:
-            _insert_key(connection, user, key)
-        except IntegrityError as error:  # another server was faster
-            raise StoreError(f"key {key.fingerprint} belongs to another user") from error
-    elif owner == user:
+def _insert_key_or_say_why_not(
+    connection: Connection, user: str, key: NewKey, *, shared: bool = False
+) -> None:
+    if user in _users_of(connection, key.fingerprint):
         raise StoreError(f"user {quoted(user)} has the key {key.fingerprint} already")
-    else:
-        raise StoreError(f"key {key.fingerprint} belongs to another user")
+    try:
+        _insert_key(connection, user, key, shared=shared)
+    except IntegrityError as error:  # another server was faster
+        raise KeyTaken(key.fingerprint) from error
 
 
 def _user(row: Row[*tuple[Any, ...]]) -> User:

@@ -38,15 +38,25 @@ users = Table(
 keys = Table(
     "keys",
     metadata,
-    # The primary key makes a key one user's only: it says who logs in.
     Column("fingerprint", String(64), primary_key=True),
-    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    # Whether an operator said that this user may have it though another has it too.
+    Column("shared", Boolean, nullable=False),
     Column("key_type", String(64), nullable=False),
     Column("public", Text, nullable=False),
     Column("comment", String(256), nullable=False),
     Column("created", Double, nullable=False),
     Column("last_used", Double, nullable=True),
     Index(None, "user"),
+)
+
+# What makes a key one user's only, also where two ask at the same moment.
+Index(
+    None,
+    keys.c.fingerprint,
+    unique=True,
+    sqlite_where=~keys.c.shared,
+    postgresql_where=~keys.c.shared,
 )
 
 grants = Table(

@@ -135,7 +135,7 @@ class Server:
             directory=ROOT,
         )
         try:  # the line that tells both addresses comes once it accepts
-            ready = rf"\b{self.port}\b.*\b{self.metrics_port}\b.*\n"
+            ready = rf"(?m)^(?=.*\b{self.port}\b)(?=.*\b{self.metrics_port}\b).*\n"
             self.process.wait_stderr(ready, START_TIMEOUT)
         except BaseException:
             self.process.kill()

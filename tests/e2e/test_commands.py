@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .processes import HELD
 from .server import Server, Status
+
+if TYPE_CHECKING:
+    from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
 
@@ -68,6 +72,18 @@ def test_whoami_tells_name_key_and_address(server: Server) -> None:
     assert "alice" in text
     assert server.keys.fingerprint("alice") in text
     assert "127.0.0.1" in text
+
+
+def test_public_address_is_what_is_printed(start_server: StartServer) -> None:
+    """Help and status text show how the server is reached from outside; 22 needs no flag."""
+    for port, flag in (("2022", "-p 2022 "), ("22", "")):
+        server = start_server(public_host="pipe.example.org", public_port=port)
+        ssh = f"ssh {flag}pipe.example.org"
+        assert f"{ssh} help" in answer(server, "help")
+        writer = server.run("alice", "pub -t 0.1s news")
+        assert writer.wait() == Status.TIMEOUT
+        assert f"subscribe with: {ssh} sub alice/news\n" in writer.text
+        assert f"-p {server.port}" not in writer.text
 
 
 def test_ls_shows_my_topics(server: Server) -> None:

@@ -217,6 +217,47 @@ def test_removed_key_is_out(start_server: StartServer) -> None:
         assert other.running
 
 
+def test_shared_key(start_server: StartServer) -> None:
+    """With a key of two users, the name that `ssh` sends decides; each loses it alone."""
+    server = start_server()
+    server.introduce("alice", "bob")
+    stranger = server.ssh("carol", "whoami", key_of="bob", options=("-o", "LogLevel=INFO"))
+    assert stranger.wait() == Status.NO_CONNECTION
+    assert "this key belongs to another user" in stranger.text
+    pipe_command(server, "user", "add", "carol")
+    bobs = server.keys.openssh("bob").with_suffix(".pub")
+    pipe_command(server, "key", "add", "carol", str(bobs), "--shared")
+
+    for user in ("bob", "carol"):
+        client = server.ssh(user, "whoami", key_of="bob")
+        assert client.wait() == Status.OK
+        assert client.output.split()[:2] == ["user", user]
+    assert server.ssh("alice", "whoami", key_of="bob").wait() == Status.NO_CONNECTION
+    late = server.ssh("dave", "whoami", key_of="bob")
+    assert late.wait() == Status.NO_CONNECTION
+    taken = server.ssh("alice", "keys add", stdin=server.keys.public("bob"))
+    assert taken.wait() == Status.USAGE
+    assert taken.text.rstrip().endswith("belongs to another user")
+
+    must(server, "alice", f"grant build {server.keys.fingerprint('bob')} --read")
+    his = server.ssh("bob", "sub -k alice/build")
+    hers = server.ssh("carol", "sub -k alice/build", key_of="bob")
+    server.wait_sessions(subscribe=2)
+    assert server.ssh("carol", "sub bob/own", key_of="bob").wait() == Status.DENIED
+    must(server, "alice", "pub build", stdin=b"for both")
+    for reader in (his, hers):
+        reader.wait_stdout(8)
+    pipe_command(server, "key", "rm", "carol", server.keys.fingerprint("bob"))
+    assert_cut(hers, "was removed", time.monotonic())
+    assert server.ssh("carol", "whoami", key_of="bob").wait() == Status.NO_CONNECTION
+    must(server, "alice", "pub build", stdin=b" for him")
+    his.wait_stdout(16)
+    assert his.running
+    pipe_command(server, "user", "rm", "bob")
+    assert_cut(his, "was removed", time.monotonic())
+    assert "build" not in must(server, "alice", "grants")
+
+
 def test_admin(start_server: StartServer) -> None:
     """An admin reads and writes everybody's topics by their full names, and lists them all."""
     server = start_server()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,9 @@ pytestmark = pytest.mark.e2e
 
 TALKATIVE = ("-o", "LogLevel=INFO")
 """So that `ssh` shows what the server says before the login."""
+
+SOON = 5.0
+"""Seconds: one is promised, the rest is for a busy machine to end a process."""
 
 UNAVAILABLE = "nobody can log in right now, as the accounts database does not answer"
 
@@ -139,6 +143,53 @@ def test_key_files(start_server: StartServer, tmp_path: Path) -> None:
     assert server.run("alice", "whoami").wait() == Status.NO_CONNECTION
 
 
+def test_sessions_end_with_their_lines(start_server: StartServer, tmp_path: Path) -> None:
+    """Who is taken out of a key file is out in mid-stream, and nobody else is."""
+    folder = tmp_path / "authorized"
+    folder.mkdir(mode=0o755)
+    server = start_server(authorized_keys=str(folder), signup="closed")
+    for user in ("alice", "bob"):
+        (folder / user).write_bytes(server.keys.public(user))
+    [reader] = server.subscribe("alice", "sub -k -a bob feed")
+    writer = server.ssh("bob", "pub -c alice/feed", stdin=HELD)
+    writer.write(b"before ")
+    reader.wait_stdout(7)
+    replaced = folder / ".alice"
+    replaced.write_bytes(b"# hers\n" + server.keys.public("alice"))
+    replaced.rename(folder / "alice")
+    (folder / "bob").write_bytes(b"# nobody\n")
+    begun = time.monotonic()
+
+    assert writer.wait() == Status.DENIED, writer
+    assert time.monotonic() - begun < SOON
+    assert writer.text == (
+        "pipe: access denied: the account or key that you logged in with was removed\n"
+    )
+    assert reader.running
+    assert reader.stdout.data == b"before "
+    (folder / "alice").unlink()
+    begun = time.monotonic()
+    assert reader.wait() == Status.DENIED, reader
+    assert time.monotonic() - begun < SOON
+
+
+def test_sessions_end_with_their_certificate(
+    start_server: StartServer, ca: Path, tmp_path: Path
+) -> None:
+    """A certificate that runs out in mid-stream ends it, with a line that says so."""
+    server = start_server(trusted_ca=str(ca.with_suffix(".pub")))
+    key = own_key(tmp_path, "hers")
+    ends = int(time.time()) + 3
+    valid = time.strftime("%Y%m%d%H%M%S", time.localtime(ends))
+    options = (*certify(ca, key, "-n", "alice", "-V", f"20200101:{valid}"), "-i", str(key))
+    reader = server.ssh("alice", "sub -k feed", options=options)
+
+    assert reader.wait() == Status.DENIED, reader
+    assert "the certificate that you logged in with has expired" in reader.text
+    assert ends <= time.time() < ends + SOON
+    assert server.ssh("alice", "sub feed", options=options).wait() == Status.NO_CONNECTION
+
+
 def test_changes_beside_the_server(start_server: StartServer) -> None:
     """What `pipe user` and `pipe key` change counts at the very next login."""
     server = start_server(signup="closed")
@@ -162,9 +213,10 @@ def test_too_many_keys(server: Server) -> None:
     server.introduce("alice")
     keys = [server.keys.openssh(f"key{number}") for number in range(8)]
     options = [word for key in keys for word in ("-i", str(key))]
-    client = server.ssh("alice", "whoami", options=options)
+    client = server.ssh("alice", "whoami", options=("-o", "LogLevel=DEBUG1", *options))
     assert client.wait() == Status.NO_CONNECTION
     assert "Too many authentication failures" in client.text
+    assert client.text.count("Offering public key") == 6
 
 
 def wait_refused(server: Server) -> None:

@@ -185,8 +185,14 @@ class RawClient(paramiko.Transport):
 
     def query(self, user: str, blob: bytes, algorithm: bytes = b"") -> int | None:
         """Ask whether a key would do."""
+        self.send_query(user, blob, algorithm)
+        return self.answer()
+
+    def send_query(self, user: str, blob: bytes, algorithm: bytes = b"") -> None:
+        """The same, without waiting for the answer."""
         name = algorithm or blob[4 : 4 + int.from_bytes(blob[:4])]
-        return self.request(user, "publickey", False, name, blob)
+        message = self._request(user, "publickey", False, name, blob)
+        self._send_message(message)  # type: ignore[attr-defined]
 
     def sign(
         self,

@@ -369,20 +369,6 @@ async def test_huge_exponent_costs_nothing(opened: Service) -> None:
     )
 
 
-async def test_too_many_keys(closed: Service) -> None:
-    """A connection that tries one key after the other is closed at the sixth."""
-
-    def talk(client: RawClient) -> list[int | None]:
-        client.request("alice", "none")
-        answers: list[int | None] = []
-        while len(answers) < 400 and None not in answers:
-            key = String("ssh-ed25519") + String(len(answers).to_bytes(32))
-            answers.append(client.query("alice", key))
-        return answers
-
-    assert await raw(closed, talk) == [FAILURE] * 6 + [None]
-
-
 async def test_requests_in_flight(closed: Service) -> None:
     """A client that does not wait for answers gains nothing by it."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncssh
@@ -13,12 +16,22 @@ import structlog
 from pipe.errors import Ending, StoreUnavailable
 from pipe.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
+from pipe.ssh.connection import MAX_AUTH_REQUESTS
 from pipe.ssh.logins import Logins
 
-from .serving import HOST, RawClient, connect, refusal, run, serving
+from .serving import (
+    FAILURE,
+    HOST,
+    KEY_IS_GOOD,
+    RawClient,
+    connect,
+    refusal,
+    run,
+    serving,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from pipe.service import Service
@@ -91,6 +104,60 @@ async def test_protocol(service: Service, data: bytes) -> None:
     assert charged(service)
 
 
+async def probe(service: Service, data: bytes = b"", *, abort: bool = False) -> None:
+    """Connect, look at the banner, say this and hang up."""
+    reader, writer = await asyncio.open_connection(HOST, service.port)
+    assert (await reader.readline()).startswith(b"SSH-2.0-")
+    writer.write(data)
+    if abort:
+        writer.transport.abort()
+    else:
+        writer.close()
+        await writer.wait_closed()
+
+
+def logins(service: Service, result: str) -> float | None:
+    """How many logins have ended so."""
+    labels = {"result": result}
+    return service.metrics.registry.get_sample_value("pipe_logins_total", labels)
+
+
+async def test_health_checks(tmp_path: Path) -> None:
+    """Who hangs up without a packet is told apart from who failed to log in, and not at info.
+
+    A trusted source may do so as often as it likes.
+    """
+    with structlog.testing.capture_logs() as logs:
+        async with serving(tmp_path / "data", penalty_min=0.5) as service:
+            await probe(service)
+            await probe(service, b"SSH-2.0-check\r\n")
+            await probe(service, abort=True)
+            assert await wait_ended(service, 3) == {"probe": 3}
+    assert [line["log_level"] for line in logs] == ["debug"] * 3
+    assert (logins(service, "probe"), logins(service, "failed")) == (3, 0)
+    assert not charged(service)
+
+
+async def test_health_checks_of_strangers(service: Service) -> None:
+    """They are charged as sshd's noauth."""
+    await probe(service)
+    await wait_ended(service)
+    await send(service)
+    assert charged(service)
+
+
+async def test_no_health_check(service: Service) -> None:
+    """Who has begun to speak SSH and then goes has failed to log in."""
+    ignore = bytes((0, 0, 0, 12, 6, 2, 0, 0, 0, 0, *range(6)))
+    with structlog.testing.capture_logs() as logs:
+        await probe(service, b"SSH-2.0-x\r\n" + ignore)
+        assert await wait_ended(service) == {"lost": 1}
+    assert [(line["event"], line["log_level"], line["client"]) for line in logs] == [
+        ("connection without login", "info", "x")
+    ]
+    assert (logins(service, "probe"), logins(service, "failed")) == (0, 1)
+
+
 async def test_client_goes(service: Service) -> None:
     """With a goodbye, or without one."""
     connection = await connect(service, "alice", ALICES)
@@ -102,6 +169,28 @@ async def test_client_goes(service: Service) -> None:
     assert await wait_ended(service, 2) == {"client": 1, "lost": 1}
 
 
+@pytest.mark.parametrize("rudely", [False, True])
+async def test_memory_comes_free_at_once(service: Service, rudely: bool) -> None:
+    """A connection and its sessions are in no cycle of references once they have ended."""
+    gc.disable()
+    try:
+        connection = await connect(service, "alice", ALICES)
+        for command in ("sub -k news", "pub news", "pipe room"):
+            await connection.create_process(command, encoding=None)
+        sessions = list(service.sessions)
+        assert len(sessions) == 3
+        things = [weakref.ref(session) for session in sessions]
+        things.append(weakref.ref(sessions[0]._connection))  # type: ignore[attr-defined] # noqa: SLF001
+        del sessions
+        await run(connection, "ls")
+        (connection.abort if rudely else connection.close)()
+        await wait_ended(service)
+        while any(thing() for thing in things):  # noqa: ASYNC110 - until asyncio has let go, too
+            await asyncio.sleep(0.001)
+    finally:
+        gc.enable()
+
+
 async def test_idle(service: Service) -> None:
     """A connection without a channel, also when it had one."""
     connection = await connect(service, "alice", ALICES)
@@ -110,20 +199,99 @@ async def test_idle(service: Service) -> None:
     assert await wait_ended(service) == {"idle": 1}
 
 
-async def test_tries(service: Service) -> None:
-    """A client has six, beside the question that most begin with."""
-    keys = [asyncssh.generate_private_key("ssh-ed25519").public_data for _ in range(8)]
+TRIES = 6
+
+
+async def talk(service: Service, *requests: Callable[[RawClient], int | None]) -> list[int | None]:
+    """Send requests to log in, each after the answer to the one before, and return the answers."""
+
+    def session() -> list[int | None]:
+        with closing(RawClient(service.port)) as client:
+            return [request(client) for request in requests]
+
+    return await asyncio.to_thread(session)
+
+
+def none(client: RawClient) -> int | None:
+    """Ask what methods there are."""
+    return client.request("alice", "none")
+
+
+def stranger(client: RawClient) -> int | None:
+    """Ask whether an unknown key would do."""
+    return client.query("alice", asyncssh.generate_private_key("ssh-ed25519").public_data)
+
+
+def hers(client: RawClient) -> int | None:
+    """Ask whether a good key would do."""
+    return client.query("alice", ALICES.public_data)
+
+
+def password(client: RawClient) -> int | None:
+    """Try what there is not."""
+    return client.request("alice", "password", False, b"secret")
+
+
+ALL_BUT_LAST = [FAILURE] * (TRIES - 1)
+
+
+@pytest.mark.parametrize(
+    ("requests", "answers"),
+    [
+        ([stranger] * TRIES, [*ALL_BUT_LAST, None]),
+        ([none, *[stranger] * TRIES], [FAILURE, *ALL_BUT_LAST, None]),
+        ([stranger, none, *[stranger] * (TRIES - 2)], [*ALL_BUT_LAST, None]),
+        ([password] * TRIES, [*ALL_BUT_LAST, None]),
+        ([none] * (TRIES + 1), [FAILURE, *ALL_BUT_LAST, None]),
+        ([*[hers, stranger] * TRIES], [*[KEY_IS_GOOD, FAILURE] * (TRIES - 1), KEY_IS_GOOD, None]),
+    ],
+    ids=["keys", "none first", "none later", "passwords", "nones", "good queries between"],
+)
+async def test_tries(
+    service: Service,
+    requests: list[Callable[[RawClient], int | None]],
+    answers: list[int | None],
+) -> None:
+    """The sixth failure is the end, as with sshd: only a "none" that comes first is free."""
+    await connect(service, "alice", ALICES)
+    assert await talk(service, *requests) == answers
+    assert (await wait_ended(service))["tries"] == 1
+
+
+@pytest.mark.parametrize("count", [TRIES - 1, TRIES])
+async def test_keys_that_a_client_may_have(service: Service, count: int) -> None:
+    """With five others before it the right key is still tried, with six it is not."""
+    await connect(service, "alice", ALICES)
+    others = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(count)]
+    if count < TRIES:
+        await connect(service, "alice", *others, ALICES)
+        return
+    with pytest.raises(asyncssh.DisconnectError, match="Too many authentication failures"):
+        await connect(service, "alice", *others, ALICES)
+    assert (await wait_ended(service))["tries"] == 1
+
+
+async def test_tries_that_are_abandoned(service: Service) -> None:
+    """Requests that do not wait for their answers are counted all the same."""
+    keys = [asyncssh.generate_private_key("ssh-ed25519").public_data for _ in range(100)]
     await connect(service, "alice", ALICES)
 
     def talk() -> list[int | None]:
         client = RawClient(service.port)
-        try:
-            return [client.query("alice", key) for key in keys]
-        finally:
-            client.close()
+        with closing(client):
+            for key in keys:
+                client.send_query("alice", key)
+            return list(iter(client.answer, None))
 
-    answers = await asyncio.to_thread(talk)
-    assert answers.count(None) == 1
+    assert len(await asyncio.to_thread(talk)) < TRIES
+    assert (await wait_ended(service))["tries"] == 1
+
+
+async def test_questions_about_a_good_key(service: Service) -> None:
+    """They are no failures, and yet nobody may ask for ever."""
+    await connect(service, "alice", ALICES)
+    answers = await talk(service, *[hers] * (MAX_AUTH_REQUESTS + 1))
+    assert answers == [KEY_IS_GOOD] * MAX_AUTH_REQUESTS + [None]
     assert (await wait_ended(service))["tries"] == 1
 
 

@@ -152,11 +152,16 @@ def test_find(folder: Path) -> None:
     (folder / "bob").write_text(f'from="10.0.0.0/8" {LINES[0]}\ncommand="ls" {LINES[0]}')
     files = KeyFiles(folder)
     fingerprints = [key.get_fingerprint() for key in KEYS]
-    assert files.find("alice", fingerprints[0], HERE, LONG_AGO) == Restrictions()
-    assert files.find("alice", fingerprints[1], HERE, LONG_AGO) is None
-    assert files.find("bob", fingerprints[0], HERE, LONG_AGO) == Restrictions("ls")
-    assert files.find("bob", fingerprints[0], ipaddress.ip_address("10.1.1.1"), 0) == Restrictions()
-    assert files.find("carol", fingerprints[0], HERE, LONG_AGO) is None
+
+    def terms(user: str, fingerprint: str, place: str = "192.0.2.7") -> Restrictions | None:
+        entry = files.find(user, fingerprint, ipaddress.ip_address(place), LONG_AGO)
+        return entry.restrictions if entry else None
+
+    assert terms("alice", fingerprints[0]) == Restrictions()
+    assert terms("alice", fingerprints[1]) is None
+    assert terms("bob", fingerprints[0]) == Restrictions("ls")
+    assert terms("bob", fingerprints[0], "10.1.1.1") == Restrictions()
+    assert terms("carol", fingerprints[0]) is None
     assert [files.knows(name) for name in ("alice", "carol")] == [True, False]
 
 

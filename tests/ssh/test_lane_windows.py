@@ -20,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe.chunks import Chunk
+from pipe.errors import Ending
+from pipe.quantities import MIB
 from pipe.settings import Lane
 from pipe.ssh.intake import TURN_CHUNKS, Intake
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
@@ -446,11 +448,10 @@ async def test_many_answers_kept_back_by_a_rekey(lane: Lane) -> None:
 
 async def test_endless_requests_behind_a_rekey_end_the_connection(lane: Lane) -> None:
     """A peer that asks and asks behind its own KEXINIT is closed before it fills the memory."""
-    if lane is Lane.ASYNCSSH:
-        pytest.skip("asyncssh's own path has no bound but the time that a key exchange may take")
-    wire = await Wire.ready(lane)
+    wire = await Wire.ready(lane, max_unsent=2 * MIB)
     await wire.open()
     wire.client.rekey()
-    wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), 6_000))
+    wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), 10_000))
     await wire.settle()
     assert wire.lost
+    assert wire.server.ending is Ending.OVERFLOW

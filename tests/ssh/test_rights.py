@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
+import pytest
+
+from pipe.ssh.logins import Logins
+from pipe.store import read_public_key
 
 from .serving import connect, run, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipe.ssh.logins import Identity
 
 USERS = 10
 CHANNELS = 10
@@ -64,6 +70,37 @@ async def test_one_creator_of_a_hundred_wins(tmp_path: Path) -> None:
             friends.close()
         for connection in connections:
             connection.close()
+
+
+@pytest.mark.parametrize("gone", ["user", "key", "other"])
+async def test_removed_in_the_middle_of_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Whoever is removed between being let in and being in is out, and nobody else is."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    stored = read_public_key(key.export_public_key().decode())
+    async with serving(tmp_path, signup="closed") as service:
+        await service.store.add_user("alice", keys=[stored])
+        await service.store.add_user("bob")
+        await service.store.add_key("bob", stored, shared=True)
+        admit = Logins.admit
+
+        async def admit_and_remove(logins: Logins, *arguments: Any) -> Identity:  # noqa: ANN401
+            identity = await admit(logins, *arguments)
+            monkeypatch.undo()
+            if gone == "key":
+                await service.store.remove_key("alice", stored.fingerprint)
+            else:
+                await service.store.remove_user("alice" if gone == "user" else "bob")
+            return identity
+
+        monkeypatch.setattr(Logins, "admit", admit_and_remove)
+        if gone == "other":
+            async with await connect(service, "alice", key) as connection:
+                assert "alice" in await run(connection, "whoami")
+        else:
+            with pytest.raises(asyncssh.Error):
+                await connect(service, "alice", key)
 
 
 async def test_grant_and_revoke_in_turn(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.e2e import clients
 from tests.e2e.payloads import MIB, noise, sha256
 from tests.e2e.processes import HELD, Process, statuses
 from tests.e2e.server import ROOT, Server, Status, free_port
+from tests.ssh.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -324,3 +325,12 @@ def test_server_starts_without_a_name_on_asyncsshs_path(tmp_path: Path, keys: Ke
         assert Process(words, environment=clients.bare_environment()).wait() == Status.OK
     finally:
         server.kill()
+
+
+async def test_ciphers_that_differ_are_both_told() -> None:
+    """The log has one name for both directions, or one for each."""
+    wire = await Wire.ready()
+    assert wire.server.log_fields()["cipher"] == "aes128-gcm@openssh.com"
+    wire.server.set_extra_info(recv_cipher="aes256-ctr", send_cipher="aes128-gcm@openssh.com")
+    assert wire.server.log_fields()["cipher"] == "aes256-ctr, aes128-gcm@openssh.com"
+    await wire.finish()

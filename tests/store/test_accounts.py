@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.errors import BadName, StoreError
+from pipe.errors import BadName, KeyTaken, StoreError
 from pipe.store import Store
 from pipe.store.database import FOREIGN_CHANGE_SECONDS
 
@@ -57,11 +57,11 @@ async def test_keys(store: Store) -> None:
 async def test_uses(store: Store) -> None:
     """A key remembers when it was last used; one that is gone by then is no error."""
     await store.add_user("bob", keys=[new_key("aaaa"), new_key("bbbb")])
-    store.note_use("SHA256:aaaa", 1234.5)
-    store.note_use("SHA256:gone")
+    store.note_use("bob", "SHA256:aaaa", 1234.5)
+    store.note_use("bob", "SHA256:gone")
     first, second = await store.list_keys("bob")
     assert (first.last_used, second.last_used) == (1234.5, None)
-    store.note_use("SHA256:aaaa")
+    store.note_use("bob", "SHA256:aaaa")
     (key, _) = await store.list_keys("bob")
     assert key.last_used is not None
     assert key.last_used >= key.created
@@ -71,7 +71,7 @@ async def test_uses_are_stored_at_the_end(url: str) -> None:
     """What was noted right before the store is closed is not lost."""
     async with await Store.open(url) as store:
         await store.add_user("bob", keys=[new_key("aaaa")])
-        store.note_use("SHA256:aaaa", 1234.5)
+        store.note_use("bob", "SHA256:aaaa", 1234.5)
     async with await Store.open(url) as store:
         (key,) = await store.list_keys()
         assert key.last_used == 1234.5
@@ -150,6 +150,71 @@ async def test_taken(store: Store) -> None:
         await store.add_user("alice", keys=[new_key("bbbb"), new_key("aaaa")])
     assert [user.name for user in await store.list_users()] == ["bob", "carol"]
     assert [key.fingerprint for key in await store.list_keys()] == ["SHA256:aaaa"]
+
+
+async def test_shared_key(store: Store) -> None:
+    """A key that an operator gives to several users logs each of them in, and nobody else."""
+    await store.add_user("bob", keys=[new_key("aaaa")])
+    await store.add_user("carol")
+    await store.add_user("dave")
+    shared = await store.add_key("carol", new_key("aaaa"), shared=True)
+    assert (shared.user, shared.fingerprint) == ("carol", "SHA256:aaaa")
+    assert await store.users_of("SHA256:aaaa") == ("bob", "carol")
+    assert await store.find_key("carol", "SHA256:aaaa") == shared
+    for name in ("bob", "carol"):
+        login = await store.find_login(name, "SHA256:aaaa")
+        assert login
+        assert login.key
+        assert (login.user.name, login.key.user) == (name, name)
+    assert await store.find_key("dave", "SHA256:aaaa") is None
+
+    for again in (True, False):
+        with pytest.raises(StoreError, match=r"^user 'carol' has the key SHA256:aaaa already$"):
+            await store.add_key("carol", new_key("aaaa"), shared=again)
+    with pytest.raises(KeyTaken) as caught:
+        await store.add_key("dave", new_key("aaaa"))
+    assert caught.value.users == ("bob", "carol")
+    assert not await store.claim("erin", new_key("aaaa"))
+
+
+async def test_shared_key_is_used_and_removed_by_each(store: Store) -> None:
+    """The time of last use, and the end, are of one user's key and not the other's."""
+    await store.add_user("bob", keys=[new_key("aaaa"), new_key("bbbb")])
+    await store.add_user("carol")
+    await store.add_key("carol", new_key("aaaa"), shared=True)
+    store.note_use("carol", "SHA256:aaaa", 5.0)
+    assert [key.last_used for key in await store.list_keys("bob")] == [None, None]
+    assert [key.last_used for key in await store.list_keys("carol")] == [5.0]
+
+    assert await store.find_key("carol", "SHA256:aaaa")
+    await store.remove_key("carol", "aaaa")
+    assert await store.find_key("carol", "SHA256:aaaa") is None
+    assert await store.find_key("bob", "SHA256:aaaa")
+    await store.add_key("carol", new_key("aaaa"), shared=True)
+    await store.remove_user("bob")
+    assert await store.users_of("SHA256:aaaa") == ("carol",)
+    # It is still somebody's, though the one who had it first is gone.
+    assert not await store.claim("erin", new_key("aaaa"))
+    with pytest.raises(KeyTaken):
+        await store.add_user("frank", keys=[new_key("aaaa")])
+    await store.remove_key("carol", "aaaa")
+    assert await store.claim("erin", new_key("aaaa"))
+
+
+async def test_one_key_for_two_at_once(store: Store, url: str) -> None:
+    """Two servers that are asked to give one key to two users give it to one, without the word."""
+    for name in ("bob", "carol"):
+        await store.add_user(name)
+    async with await Store.open(url) as other:
+        for shared in (False, True):
+            results = await asyncio.gather(
+                store.add_key("bob", new_key(f"key{shared}"), shared=shared),
+                other.add_key("carol", new_key(f"key{shared}"), shared=shared),
+                return_exceptions=True,
+            )
+            refused = [one for one in results if isinstance(one, KeyTaken)]
+            assert len(refused) == (0 if shared else 1)
+            assert len(await store.users_of(f"SHA256:key{shared}")) == (2 if shared else 1)
 
 
 async def test_remove_key(store: Store) -> None:
@@ -314,7 +379,7 @@ async def test_a_flurry_of_uses_is_one_transaction(sqlite_store: Store) -> None:
     await sqlite_store.add_user("bob", keys=keys)
     before = sqlite_store.database.stamp()
     for key in keys:
-        sqlite_store.note_use(key.fingerprint, 1.5)
+        sqlite_store.note_use("bob", key.fingerprint, 1.5)
     assert sqlite_store.database.stamp() == before
     await sqlite_store.flush_uses()
     after = sqlite_store.database.stamp()
@@ -336,7 +401,7 @@ async def test_uses_are_stored_by_themselves(store: Store, monkeypatch: pytest.M
 
     monkeypatch.setattr(store, "flush_uses", watched)
     await store.add_user("bob", keys=[new_key("aaaa")])
-    store.note_use("SHA256:aaaa", 7.0)
+    store.note_use("bob", "SHA256:aaaa", 7.0)
     await stored.wait()
     (key,) = await store.list_keys()
     assert key.last_used == 7.0

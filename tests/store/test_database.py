@@ -247,7 +247,7 @@ async def test_postgresql_is_gone_for_a_while(own_postgres: Postgres) -> None:
     """While PostgreSQL is down all is unavailable at once, and all is well when it is back."""
     async with await Store.open(own_postgres.new_database()) as store:
         await store.claim("bob", new_key("aaaa"))
-        store.note_use("SHA256:aaaa", 5.0)
+        store.note_use("bob", "SHA256:aaaa", 5.0)
         await asyncio.to_thread(own_postgres.stop)
         with pytest.raises(StoreUnavailable) as caught:
             await store.list_users()

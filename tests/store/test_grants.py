@@ -143,6 +143,30 @@ async def test_grants_go_with_a_key(store: Store, grants: GrantStore) -> None:
     assert await all_of(grants) == {make(BUILD, "bob"), make(BUILD, C)}
 
 
+async def test_grants_stay_with_a_shared_key(store: Store, grants: GrantStore, url: str) -> None:
+    """What was granted to a key goes with the last user who had it, however they lose it."""
+    await store.add_user("dora")
+    for remove_user in (True, False):
+        await store.add_key("dora", new_key("b" * 43), shared=True)
+        await grants.put([make(BUILD, B)])
+        if remove_user:
+            await store.remove_user("bob")
+        else:
+            await store.remove_key("bob", "bbbb")
+        assert await all_of(grants) == {make(BUILD, B)}
+        await store.remove_key("dora", "bbbb")
+        assert await all_of(grants) == set()
+        if remove_user:
+            await store.add_user("bob", keys=[new_key("b" * 43)])
+
+    await store.add_key("bob", new_key("b" * 43))
+    await store.add_key("dora", new_key("b" * 43), shared=True)
+    await grants.put([make(BUILD, B)])
+    async with await Store.open(url) as other:
+        await asyncio.gather(store.remove_key("bob", "bbbb"), other.remove_key("dora", "bbbb"))
+    assert await all_of(grants) == set()
+
+
 async def test_last_key_is_kept(store: Store, grants: GrantStore) -> None:
     """Of two who remove the last two keys at the same moment, one is told that it is the last."""
     assert await all_of(grants) == set()

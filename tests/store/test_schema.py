@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, insert
+from sqlalchemy import MetaData, Table, create_engine, insert
 
-from pipe.store import Store, User, schema, tables
+from pipe.errors import StoreError
+from pipe.store import GrantStore, Key, NewKey, Store, User, schema, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +99,32 @@ def test_migrations_lead_back(engines: list[Engine]) -> None:
         assert schema.revision(connection) is None
 
 
-async def test_a_database_of_the_first_version(url: str) -> None:
+_OLD_USERS = [User("alice", False, 2.5), User("bob", True, 1.5)]
+_OLD_KEYS = [
+    Key("alice", "SHA256:aaaa", "ssh-ed25519", "ssh-ed25519 a", "it's \x1b[1m", 3.5, None),
+    Key("bob", "SHA256:bbbb", "ssh-rsa", "ssh-rsa b", "", 4.5, 5.5),
+    Key("bob", "SHA256:cccc", "ssh-ed25519", "ssh-ed25519 c", "b", 6.5, 7.5),
+]
+
+
+_OLD_GRANT = {
+    "owner": "alice",
+    "path": "x",
+    "grantee": "bob",
+    "can_read": True,
+    "can_write": False,
+    "until": None,
+    "granted_by": "alice",
+    "created": 8.5,
+}
+
+
+def _as_new(key: Key) -> NewKey:
+    return NewKey(key.fingerprint, key.key_type, key.public, key.comment)
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+async def test_an_older_database(url: str, revision: str) -> None:
     """Servers that start together on an older database migrate it once, and keep what it holds."""
     engine = create_engine(with_driver(url))
     if url.startswith("sqlite"):
@@ -105,12 +132,43 @@ async def test_a_database_of_the_first_version(url: str) -> None:
         with engine.connect() as connection:  # as the server that made it left it
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     with engine.begin() as connection:
-        command.upgrade(config_for(connection), "0001")
-        connection.execute(insert(tables.users).values(name="bob", admin=True, created=1.5))
+        command.upgrade(config_for(connection), revision)
+        for name, rows in (("users", _OLD_USERS), ("keys", _OLD_KEYS)):
+            table = Table(name, MetaData(), autoload_with=connection)
+            connection.execute(insert(table), [dataclasses.asdict(row) for row in rows])
+        if revision != "0001":
+            grants = Table("grants", MetaData(), autoload_with=connection)
+            connection.execute(insert(grants), _OLD_GRANT)
     engine.dispose()
     stores = await asyncio.gather(*(Store.open(url, busy_timeout=60) for _ in range(3)))
-    assert [await store.list_users() for store in stores] == [(User("bob", True, 1.5),)] * 3
+    assert [await store.list_users() for store in stores] == [tuple(_OLD_USERS)] * 3
+    assert [await store.list_keys() for store in stores] == [tuple(_OLD_KEYS)] * 3
+    held, _ = await GrantStore(stores[0].database).load()
+    assert [str(one.topic) for one in held] == ([] if revision == "0001" else ["alice/x"])
+    # What the tables are to hold together, old rows included.
+    with pytest.raises(StoreError, match="belongs to another user"):
+        await stores[0].add_key("alice", _as_new(_OLD_KEYS[1]))
+    await stores[1].add_key("alice", _as_new(_OLD_KEYS[1]), shared=True)
+    await stores[2].remove_user("bob")
+    assert await stores[0].users_of("SHA256:bbbb") == ("alice",)
     await asyncio.gather(*(store.close() for store in stores))
+
+
+def test_the_way_back_leaves_a_key_to_one(engines: list[Engine]) -> None:
+    """An older version finds each key once: with whom it was before it was shared."""
+    with engines[0].begin() as connection:
+        schema.upgrade(connection)
+        connection.execute(insert(tables.users), [dataclasses.asdict(row) for row in _OLD_USERS])
+        for key in _OLD_KEYS:
+            row = dataclasses.asdict(key)
+            connection.execute(insert(tables.keys), {**row, "shared": False})
+            other = "alice" if key.user == "bob" else "bob"
+            if key is not _OLD_KEYS[2]:
+                connection.execute(insert(tables.keys), {**row, "user": other, "shared": True})
+        command.downgrade(config_for(connection), "0002")
+        rows = connection.exec_driver_sql('SELECT fingerprint, "user" FROM keys ORDER BY 1')
+        assert [tuple(row) for row in rows] == [(key.fingerprint, key.user) for key in _OLD_KEYS]
+        command.upgrade(config_for(connection), "head")
 
 
 def test_alembic_is_not_imported_without_need(url: str) -> None:

@@ -78,10 +78,6 @@ packets that go to a hundred readers."""
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
 
-MAX_DEFERRED_PACKETS = 4096
-"""Answers that may wait for the end of a key exchange: asyncssh has no bound, and a peer that asks
-and asks meanwhile, which RFC 4253, section 7.1, forbids, would fill the memory."""
-
 MAX_SEQUENCE = 0xFFFFFFFF
 
 _UINT32 = Struct(">I")
@@ -208,6 +204,8 @@ class LaneConnection(Connection):
     def take_turn(self) -> bool:
         """Handle a full share now, or of what is read next; whether it is the latter."""
         self._queues = False
+        if self._transport is None:
+            return False
         self._has_share = True
         self._handle_input()
         return self._has_share
@@ -395,8 +393,6 @@ class LaneConnection(Connection):
             self._send_encryption = Sealer.adopt(self._send_encryption)
         self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
-        if len(self._deferred_packets) > MAX_DEFERRED_PACKETS:
-            self._force_close(asyncssh.ProtocolError("Too many requests during a key exchange"))
 
     def send_stream(self, packet: bytes) -> None:
         """Send a packet of a stream; not to be called while the connection is blocked."""
@@ -529,6 +525,17 @@ class LaneConnection(Connection):
         if self._kexinit_timer:
             self._kexinit_timer.cancel()
         super().connection_lost(exc)
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        """Let go of everything, itself too: asyncssh's parser is a method, bound to it."""
+        super()._cleanup(exc)
+        self._input = b""
+        self._recv_handler = _stop
+
+
+def _stop() -> bool:
+    """Parse nothing more."""
+    return False
 
 
 def _sealed_size(packets: list[bytes]) -> int:

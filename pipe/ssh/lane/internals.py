@@ -17,6 +17,7 @@ from pipe.errors import StartError
 
 METHODS = {
     asyncssh.SSHServerConnection: (
+        "_cleanup",
         "_finish_recv_packet",
         "_force_close",
         "_keepalive_timer_callback",
@@ -49,7 +50,6 @@ ATTRIBUTES = {
         "_auth_complete",
         "_client_kexinit",
         "_decompressor",
-        "_deferred_packets",
         "_enc_algs",
         "_inpbuf",
         "_keepalive_count",

@@ -81,8 +81,9 @@ class LanePort(Port):
             connection.lane_ports[self._number] = self
 
     def close(self) -> None:
-        """The channel is gone."""
+        """The channel is gone: let go of everything."""
         super().close()
+        self._queue = None  # what was in it stays pending, so that it never counts as delivered
         if self._number is not None:
             self._connection.lane_ports.pop(self._number, None)
 

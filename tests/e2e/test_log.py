@@ -1,0 +1,129 @@
+"""What the log says of each session and connection, with real clients."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .clients import HOST
+from .payloads import KIB, MIB, noise
+from .processes import statuses, wait_until
+from .server import Status
+from .test_limits import lines
+
+if TYPE_CHECKING:
+    from .conftest import StartServer
+    from .server import Server
+
+pytestmark = pytest.mark.e2e
+
+SECRET = "nobodys-business"
+
+CIPHERS = {"fast": "aes128-gcm@openssh.com", "asyncssh": "chacha20-poly1305@openssh.com"}
+"""What OpenSSH gets on each data path: on the lane it is steered to the faster one."""
+
+
+def sessions(server: Server, count: int) -> dict[str, dict[str, Any]]:
+    """The lines about the ends of sessions by their modes, once there are so many."""
+    wait_until(lambda: len(lines(server, "session ended")) == count, "the lines")
+    return {line["mode"]: line for line in lines(server, "session ended")}
+
+
+def stream(server: Server, topic: str, *options: str) -> None:
+    """One publisher, one subscriber, and 100 KiB."""
+    [reader] = server.subscribe("alice", f"sub {topic}")
+    data = noise(100 * KIB)
+    writer = server.ssh("alice", f"pub {topic}", stdin=data, options=options)
+    assert statuses(writer, reader) == [Status.OK] * 2
+
+
+def test_lines_of_a_stream(start_server: StartServer) -> None:
+    """Who, from where, with what, for what and how it ended; and not a word of the topic."""
+    server = start_server()
+    stream(server, SECRET)
+    assert server.run("alice", "whoami").wait() == Status.OK
+    told = sessions(server, 3)
+    wait_until(lambda: len(lines(server, "connection ended")) == 3, "the connections' lines")
+
+    for line in (*told.values(), *lines(server, "connection ended")):
+        assert line["user"] == "alice"
+        assert re.fullmatch(rf"{HOST}:\d+", line["address"])
+        assert line["client"].startswith("OpenSSH_")
+        assert line["cipher"] == CIPHERS[server.lane]
+        assert line["lane"] == server.lane
+        assert line["seconds"] >= line["paused_seconds"] + line["waited_seconds"] >= 0
+    written, read = told["publish"], told["subscribe"]
+    assert [line["outcome"] for line in told.values()] == ["done"] * 3
+    assert (written["received"], written["delivered"]) == (100 * KIB, 0)
+    assert (read["received"], read["delivered"]) == (0, 100 * KIB)
+    assert written["received_chunks"] == read["delivered_chunks"] > 0
+    assert told["command"]["command"] == "whoami"
+    assert sum(line["received"] for line in lines(server, "connection ended")) == 100 * KIB
+    assert SECRET not in server.log
+
+
+def test_topics_where_they_are_asked_for(start_server: StartServer) -> None:
+    """An operator may have topics and patterns in the lines of sessions."""
+    server = start_server(log_topics="yes")
+    [reader] = server.subscribe("alice", "sub -k alice/films/*")
+    stream(server, f"alice/films/{SECRET}")
+    reader.kill()
+    wait_until(lambda: len(lines(server, "session ended")) == 3, "the lines")
+    topics = sorted(line["topic"] for line in lines(server, "session ended"))
+    assert topics == ["alice/films/*", *[f"alice/films/{SECRET}"] * 2]
+
+
+def test_waits_are_told(start_server: StartServer) -> None:
+    """A publisher that waited for a reader, and then for a slow one, has it in its line."""
+    server = start_server()
+    writer = server.ssh("alice", "pub film", stdin=noise(24 * MIB))
+    server.wait_waiting()
+    reader = server.ssh("alice", "sub film", reading=False)
+    server.wait_metric("pipe_clogged_subscribers", 1)
+    reader.stdout.start_reading()
+    assert statuses(writer, reader) == [Status.OK] * 2
+    line = sessions(server, 2)["publish"]
+    assert line["waited_seconds"] > 0
+    assert line["paused_seconds"] > 0
+
+
+def test_console(start_server: StartServer) -> None:
+    """The lines for people have the same fields, and name what the data path is."""
+    server = start_server(log_format="console")
+    stream(server, SECRET, "-c", "chacha20-poly1305@openssh.com")
+    server.process.wait_stderr("mode=publish")
+    [line] = [line for line in server.log.splitlines() if "mode=publish" in line]
+    words = dict(re.findall(r"(\w+)=('[^']*'|\S+)", line))
+    assert "session ended" in line
+    assert words["user"] == "alice"
+    assert words["client"].strip("'").startswith("OpenSSH_")
+    assert words["cipher"] == "chacha20-poly1305@openssh.com"
+    assert (words["lane"], words["outcome"]) == ("asyncssh", "done")
+    assert words["received"] == str(100 * KIB)
+    assert SECRET not in server.log
+
+
+def test_command_that_cannot_be_read(start_server: StartServer) -> None:
+    """It is told as what it is, and not as some other command."""
+    server = start_server()
+    assert server.run("alice", "nonsense").wait() == Status.USAGE
+    line = sessions(server, 1)["command"]
+    assert line["outcome"] == "usage"
+    assert "command" not in line
+
+
+def test_health_check(start_server: StartServer) -> None:
+    """Who only looks whether the port answers leaves no line, and is no failed login."""
+    server = start_server()
+    for _ in range(3):
+        with socket.create_connection((HOST, server.port)) as connection:
+            assert connection.recv(8) == b"SSH-2.0-"
+    server.wait_metric("pipe_logins_total", 3, result="probe")
+    assert server.metrics().value("pipe_logins_total", result="failed") == 0
+    assert server.metrics().value("pipe_disconnects_total", reason="probe") == 3
+    assert server.run("alice", "whoami").wait() == Status.OK
+    sessions(server, 1)
+    assert "probe" not in server.log
