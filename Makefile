@@ -14,17 +14,20 @@ MODULE_LINES := 550
 EXTRA_CODE = $(wildcard loadtest)
 FUZZ_RUNS ?= 1000000
 FUZZ_SECONDS ?= 7200
+SOAK_MINUTES ?= 30
 LOCUST_SHAPE ?= steady
 LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile fuzz audit load recording lock upgrade clean \
-	ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit \
+	load recording lock upgrade clean ssh-programs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS="…" is handed on to serve, bench, fuzz, load and recording; PYTEST_ARGS="…" to test.'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s
+", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  ARGS="…" is handed on to serve, bench, soak, fuzz, load and recording;'
+	@echo '  PYTEST_ARGS="…" to test.'
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
@@ -59,11 +62,15 @@ bench: $(VENV)/.dev ssh-programs ## measure against the baselines
 bench-quick: $(VENV)/.dev ssh-programs ## the same with less data and fewer runs
 	$(BIN)/python -m loadtest.bench --quick $(ARGS)
 
-fuzz: $(VENV)/.dev ## try mutated input, FUZZ_RUNS of it or for FUZZ_SECONDS
-	$(BIN)/python -m tests.fuzz.fuzz_lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
+fuzz: $(VENV)/.dev $(VENV)/.fuzz ## try mutated packets and texts, FUZZ_RUNS of each or for FUZZ_SECONDS
+	$(BIN)/python -m tests.fuzz.guided texts --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
+	$(BIN)/python -m tests.fuzz.guided lane --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(ARGS)
 
 bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of hostile peer
 	$(BIN)/python -m loadtest.hostile $(ARGS)
+
+soak: $(VENV)/.dev ssh-programs ## half an hour of mixed load with churn, or SOAK_MINUTES of it
+	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 audit: $(VENV)/.dev ## ask whether a locked version has a known weakness
 	$(BIN)/python requirements/audit.py
@@ -80,6 +87,8 @@ lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 		--constraint requirements/base.lock --output-file requirements/dev.lock
 	$(LOCK) $(LOCK_ARGS) --group load \
 		--constraint requirements/dev.lock --output-file requirements/load.lock
+	$(LOCK) $(LOCK_ARGS) --group fuzz \
+		--constraint requirements/dev.lock --output-file requirements/fuzz.lock
 
 upgrade: ## lock the newest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory lock LOCK_ARGS=--upgrade
@@ -113,6 +122,11 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
 $(VENV)/.load: $(VENV)/.base requirements/load.lock
 	@echo "installing requirements/load.lock"
 	@$(PIP) install --require-hashes -r requirements/load.lock
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.base requirements/fuzz.lock
+	@echo "installing requirements/fuzz.lock"
+	@$(PIP) install --require-hashes -r requirements/fuzz.lock
 	@touch $@
 
 $(BIN)/uv: | $(VENV)/.created

@@ -1,8 +1,8 @@
-"""Benchmarks: what `make bench` runs, on one machine, over loopback, with real OpenSSH clients.
+"""Benchmarks and the soak: on one machine, over loopback, with real OpenSSH clients.
 
 From the command line down to the kernel:
 
-    bench.py      the command line: which systems, which cases, in which order
+    bench.py      `make bench`, the command line: which systems, which cases, in which order
     cases.py      the cases, their metrics and goals
     transfer.py   CPU per GiB: one random file to 1, 8 and 64 subscribers
     latency.py    the time until a 64-byte message has reached every subscriber
@@ -13,4 +13,6 @@ From the command line down to the kernel:
     workspace.py  the temporary directory, the key, the payload files, the child processes
     procfs.py     CPU, memory and listening ports as the kernel counts them
     report.py     medians, ratios and goals as a table and as JSON
+    hostile.py    an innocent user beside hostile peers: `make bench-hostile`
+    soak/         half an hour of mixed load with churn: `make soak`
 """

@@ -20,6 +20,7 @@ LOCKS = {
     "base": ((), True),
     "dev": (("test", "lint", "bench"), True),
     "load": (("load",), False),
+    "fuzz": (("fuzz",), False),
 }
 """For each lock: the dependency groups in it, and whether the package's own dependencies are."""
 

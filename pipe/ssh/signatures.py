@@ -11,11 +11,10 @@ import base64
 import hashlib
 
 from asyncssh.public_key import decode_ssh_public_key
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from pipe.errors import UsageError
 from pipe.names import quoted
-from pipe.store.keys import ALLOWED_TYPES, check_key_type
+from pipe.store.keys import ALLOWED_TYPES, UNREADABLE, check_key_type
 
 SIGNATURE_ALGORITHMS = (
     "ssh-ed25519",
@@ -79,6 +78,6 @@ def check_key(blob: bytes) -> None:
         )
     try:
         key = decode_ssh_public_key(blob)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise UsageError("the key is damaged") from error
     check_key_type(key)

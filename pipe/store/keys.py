@@ -43,6 +43,9 @@ ALLOWED_TYPES = frozenset(
     }
 )
 
+UNREADABLE = (ValueError, OverflowError, UnsupportedAlgorithm)
+"""What asyncssh and cryptography raise for bytes that are no key; a negative number overflows."""
+
 _MEND = "make a new key with: ssh-keygen -t ed25519"
 _PUBLIC_FILE = "give the file that ends in .pub"
 
@@ -113,7 +116,7 @@ def _read_line(line: str) -> NewKey:
         raise UsageError("this is a certificate: give the public key, without -cert in its name")
     try:
         key = asyncssh.import_public_key(f"{key_type} {blob}")
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{quoted(line)} is not a public key that works here: {_MEND}") from error
     return describe_key(key, comment)
 

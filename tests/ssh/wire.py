@@ -529,13 +529,13 @@ class Wire:
         self.on_chunk: Callable[[Recorder, Chunk], None] = lambda _session, _chunk: None
         self.make_session: Callable[[int], asyncssh.SSHServerSession[bytes]] = self._record
         self.service = service or make_service(lane, **settings)
-        options = make_options(self.service, HOST_KEY, cast("Any", lambda: Doorman(self)))
+        self.options = make_options(self.service, HOST_KEY, cast("Any", lambda: Doorman(self)))
         self.server: Connection
         if lane is Lane.FAST:
             outbox = outbox or Outbox(loop)
-            self.server = LaneConnection(loop, options, self.service, outbox)
+            self.server = LaneConnection(loop, self.options, self.service, outbox)
         else:
-            self.server = Connection(loop, options, self.service)
+            self.server = Connection(loop, self.options, self.service)
         self.client = Client(loop, client_options(tuple(ciphers)))
         self.server_side, self.client_side = MemoryTransport(), MemoryTransport()
         self.debug_messages = 0

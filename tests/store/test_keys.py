@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import asyncssh
 import pytest
+from asyncssh.packet import MPInt, String
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pipe.errors import UsageError
+from pipe.ssh.signatures import check_key
 from pipe.store import check_key_type, read_public_key
 from pipe.store.keys import MAX_COMMENT, MAX_TEXT, describe_key
 
@@ -28,6 +32,12 @@ def rsa_line(bits: int, exponent: int = 65537) -> str:
     modulus = (1 << (bits - 1)) | (1 << (bits // 2)) | 1
     key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def negative_rsa_line(*, exponent: int = 65537, modulus: int = 1 << 2047 | 1) -> str:
+    """Make the public line of an RSA key of any two numbers."""
+    blob = String("ssh-rsa") + MPInt(exponent) + MPInt(modulus)
+    return f"ssh-rsa {base64.b64encode(blob).decode()}"
 
 
 def complaint(text: str) -> str:
@@ -164,3 +174,12 @@ def test_the_key_of_a_login() -> None:
     text = line("ssh-ed25519")
     key = asyncssh.import_public_key(text)
     assert describe_key(key, "me@here") == read_public_key(text)
+
+
+@pytest.mark.parametrize("numbers", [{"exponent": -65537}, {"modulus": -5}, {"modulus": 0}])
+def test_numbers_that_no_key_has(numbers: dict[str, int]) -> None:
+    """A key of a negative number, which cannot even be converted, is refused like any other."""
+    text = negative_rsa_line(**numbers)
+    assert "is not a public key that works here" in complaint(text)
+    with pytest.raises(UsageError, match="damaged"):
+        check_key(base64.b64decode(text.split()[1]))

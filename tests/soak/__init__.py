@@ -1,0 +1,1 @@
+"""The soak of `loadtest/soak/`: that it sees what it should see."""
