@@ -24,8 +24,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 	load recording lock upgrade clean ssh-programs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s
-", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  ARGS="…" is handed on to serve, bench, soak, fuzz, load and recording;'
 	@echo '  PYTEST_ARGS="…" to test.'
 
