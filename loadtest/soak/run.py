@@ -49,7 +49,7 @@ KEPT_BYTES: Final = 16 * MIB
 """What memory may be above its level after warm-up: the allocator keeps some of a busy minute."""
 
 MOST_SLOPE: Final = 16.0
-"""MiB per hour: one step of 2 MiB late in a quarter of an hour, as an allocator makes them, is 10."""
+"""MiB per hour: one step of 2 MiB late in a quarter of an hour, which allocators make, is 10."""
 
 JUDGED_READINGS: Final = 12
 """With fewer in its second half a slope is noise."""
