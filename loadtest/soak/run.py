@@ -48,8 +48,8 @@ RESIDENT_SECONDS: Final = 1.0
 KEPT_BYTES: Final = 16 * MIB
 """What memory may be above its level after warm-up: the allocator keeps some of a busy minute."""
 
-MOST_SLOPE: Final = 8.0
-"""MiB per hour: readings scatter by half a MiB, which over a quarter of an hour is some of that."""
+MOST_SLOPE: Final = 16.0
+"""MiB per hour: one step of 2 MiB late in a quarter of an hour, which allocators make, is 10."""
 
 JUDGED_READINGS: Final = 12
 """With fewer in its second half a slope is noise."""
