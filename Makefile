@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+HOSTILE ?= tests/hostile
 PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow and not hostile"
 
 VENV := .venv
@@ -35,7 +36,7 @@ test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or ho
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-hostile: $(VENV)/.dev ssh-programs ## let misbehaving clients at a server, beside an innocent one
-	$(BIN)/python -m pytest tests/hostile -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(HOSTILE) -n 2 --dist loadfile
 
 coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and branches they miss
 	$(BIN)/coverage erase

@@ -198,7 +198,8 @@ class Scene:
 
         def is_settled() -> bool:
             now = look(self.server)
-            return now[1:] == before[1:] and now.memory <= before.memory + kept
+            rest = zip(now[1:], before[1:], strict=True)
+            return all(n <= b for n, b in rest) and now.memory <= before.memory + kept
 
         try:
             wait_until(is_settled, f"back to {before}", SETTLE_SECONDS)
