@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import http.client
+import json
 import os
 import re
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -157,6 +159,21 @@ class Server:
     def log(self) -> str:
         """All that it has logged since its last start."""
         return self.process.text
+
+    def lines(self, event: str, **fields: str) -> list[dict[str, Any]]:
+        """The lines of its log, where they are JSON, about an event with these fields."""
+        found = []
+        for line in self.log.splitlines():
+            with contextlib.suppress(ValueError):
+                values = json.loads(line)
+                if values.items() >= {"event": event, **fields}.items():
+                    found.append(values)
+        return found
+
+    def wait_lines(self, event: str, count: int = 1, **fields: str) -> list[dict[str, Any]]:
+        """Return such lines once there are so many: they come after what they tell of."""
+        wait_until(lambda: len(self.lines(event, **fields)) >= count, f"{count} x {event!r}")
+        return self.lines(event, **fields)
 
     def rss_bytes(self) -> int:
         """Its resident memory now."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import resource
 import signal
 import socket
@@ -85,17 +84,6 @@ def whoami(server: Server, source: str = INNOCENT, *, key_of: str = "alice") -> 
     return server.ssh("alice", "whoami", options=("-b", source), key_of=key_of).wait()
 
 
-def lines(server: Server, event: str) -> list[dict[str, Any]]:
-    """The lines of the server's log about an event."""
-    found = []
-    for line in server.log.splitlines():
-        with contextlib.suppress(ValueError):
-            values = json.loads(line)
-            if values.get("event") == event:
-                found.append(values)
-    return found
-
-
 def refusals(server: Server, reason: str) -> float:
     """How often the server has turned somebody away for this reason."""
     return server.metrics().value("pipe_refused_total", reason=reason)
@@ -117,7 +105,7 @@ def test_one_address_has_ten_places_before_the_login(start_server: StartServer, 
     first[0].close()
     server.wait_metric("pipe_unauthenticated_connections", 9)
     assert greeted(raw.connect(server, MALLORY))
-    assert lines(server, "connection refused")[0]["address"] == MALLORY
+    assert server.wait_lines("connection refused")[0]["address"] == MALLORY
 
 
 def test_flood_from_one_address_keeps_nobody_out(start_server: StartServer) -> None:
@@ -226,7 +214,7 @@ def test_time_to_log_in_ends_while_bytes_dribble(start_server: StartServer, raw:
     wait_until(dribble, "the end of the time to log in")
 
     server.wait_metric("pipe_disconnects_total", 1, reason="login-timeout")
-    assert lines(server, "connection without login")[0]["reason"] == "login-timeout"
+    assert server.wait_lines("connection without login")[0]["reason"] == "login-timeout"
     assert not greeted(raw.connect(server, MALLORY)), "10 s of penalty"
 
 
@@ -265,7 +253,7 @@ def test_each_end_is_told_once(start_server: StartServer) -> None:
     reader.kill()
     server.wait_metric("pipe_disconnects_total", 1, reason="lost")
 
-    told = [line for line in lines(server, "connection ended") if line["user"] == "alice"]
+    told = server.wait_lines("connection ended", 3, user="alice")
     assert sorted(line["reason"] for line in told) == ["client", "client", "lost"]
     assert all(line["address"].startswith(clients.HOST) for line in told)
     assert [line["sessions"] for line in told] == [1, 1, 1]
@@ -468,8 +456,8 @@ async def test_memory_alarm(start_server: StartServer) -> None:
         ends = await asyncio.to_thread(statuses, *writers, late)
     assert ends == [Status.OK] * (len(writers) + 1)
     server.wait_metric("pipe_memory_alarm", 0)
-    assert len(lines(server, "memory is short")) >= 1
-    assert len(lines(server, "memory is free again")) >= 1
+    assert server.wait_lines("memory is short")
+    assert server.wait_lines("memory is free again")
 
 
 def test_log_has_a_rate(start_server: StartServer, raw: Raw) -> None:
@@ -479,10 +467,10 @@ def test_log_has_a_rate(start_server: StartServer, raw: Raw) -> None:
         raw.connect(server, clients.HOST).send(b"GET / HTTP/1.1\r\n")
     server.wait_metric("pipe_disconnects_total", 100, reason="protocol")
 
-    assert 10 <= len(lines(server, "connection without login")) < 40
     assert server.run("alice", "whoami").wait() == Status.OK, "other lines are not concerned"
-    wait_until(lambda: len(lines(server, "session ended")) == 1, "the line of another kind")
-    left_out = wait_until(lambda: lines(server, "log lines left out"), "their number")
+    assert len(server.wait_lines("session ended")) == 1
+    left_out = server.wait_lines("log lines left out")
+    assert 10 <= len(server.lines("connection without login")) < 40
     assert left_out[0]["kind"] == "connection without login"
 
 
@@ -499,7 +487,7 @@ def test_descriptors_are_kept_in_reserve(
     assert sum(greeted(raw.connect(server, clients.HOST)) for _ in range(80)) == 60
 
     assert refusals(server, "descriptors") == 20
-    assert lines(server, "connection refused")[0]["reason"] == "descriptors"
+    assert server.wait_lines("connection refused")[0]["reason"] == "descriptors"
     raw.close()
     server.wait_metric("pipe_unauthenticated_connections", 0)
     assert server.run("alice", "whoami").wait() == Status.OK

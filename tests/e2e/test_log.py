@@ -10,9 +10,8 @@ import pytest
 
 from .clients import HOST
 from .payloads import KIB, MIB, noise
-from .processes import statuses, wait_until
+from .processes import statuses
 from .server import Status
-from .test_limits import lines
 
 if TYPE_CHECKING:
     from .conftest import StartServer
@@ -28,8 +27,7 @@ CIPHERS = {"fast": "aes128-gcm@openssh.com", "asyncssh": "chacha20-poly1305@open
 
 def sessions(server: Server, count: int) -> dict[str, dict[str, Any]]:
     """The lines about the ends of sessions by their modes, once there are so many."""
-    wait_until(lambda: len(lines(server, "session ended")) == count, "the lines")
-    return {line["mode"]: line for line in lines(server, "session ended")}
+    return {line["mode"]: line for line in server.wait_lines("session ended", count)}
 
 
 def stream(server: Server, topic: str, *options: str) -> None:
@@ -46,9 +44,9 @@ def test_lines_of_a_stream(start_server: StartServer) -> None:
     stream(server, SECRET)
     assert server.run("alice", "whoami").wait() == Status.OK
     told = sessions(server, 3)
-    wait_until(lambda: len(lines(server, "connection ended")) == 3, "the connections' lines")
+    connections = server.wait_lines("connection ended", 3)
 
-    for line in (*told.values(), *lines(server, "connection ended")):
+    for line in (*told.values(), *connections):
         assert line["user"] == "alice"
         assert re.fullmatch(rf"{HOST}:\d+", line["address"])
         assert line["client"].startswith("OpenSSH_")
@@ -61,7 +59,7 @@ def test_lines_of_a_stream(start_server: StartServer) -> None:
     assert (read["received"], read["delivered"]) == (0, 100 * KIB)
     assert written["received_chunks"] == read["delivered_chunks"] > 0
     assert told["command"]["command"] == "whoami"
-    assert sum(line["received"] for line in lines(server, "connection ended")) == 100 * KIB
+    assert sum(line["received"] for line in connections) == 100 * KIB
     assert SECRET not in server.log
 
 
@@ -71,8 +69,7 @@ def test_topics_where_they_are_asked_for(start_server: StartServer) -> None:
     [reader] = server.subscribe("alice", "sub -k alice/films/*")
     stream(server, f"alice/films/{SECRET}")
     reader.kill()
-    wait_until(lambda: len(lines(server, "session ended")) == 3, "the lines")
-    topics = sorted(line["topic"] for line in lines(server, "session ended"))
+    topics = sorted(line["topic"] for line in server.wait_lines("session ended", 3))
     assert topics == ["alice/films/*", *[f"alice/films/{SECRET}"] * 2]
 
 
