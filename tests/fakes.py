@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from pipe.chunks import Chunk
 from pipe.members import Member, Mode
+from pipe.names import Pattern, TopicName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
     from pipe.members import Receipt
-    from pipe.names import TopicName
     from pipe.requests import Dispatch, OnSlow
     from pipe.router import Router
 
 BOUND = 100
 """Bytes that a fake sink buffers unless told otherwise."""
+
+FULL = "x" * BOUND
+"""What clogs it."""
+
+NAME = TopicName("alice", ("build",))
+OTHER = TopicName("alice", ("test",))
+ALL = Pattern("alice", ("*",))
+"""Two topics, and a pattern that takes in both."""
 
 
 class Wishes(TypedDict, total=False):
@@ -297,3 +305,11 @@ def pipe(
     source.member = sink.member = Member(Mode.PIPE, source=source, sink=sink, **wishes)
     router.join(sink.member, name)
     return source, sink
+
+
+def pattern_reader(router: Router, pattern: Pattern = ALL, *, bound: int = BOUND) -> FakeSink:
+    """Join every topic of a pattern."""
+    sink = FakeSink(router, bound=bound)
+    sink.member = Member(Mode.SUBSCRIBE, sink=sink)
+    router.join_pattern(sink.member, pattern, lambda _: True)
+    return sink

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from pipe.names import TopicName
 from pipe.router import Router
-
-from .fakes import publisher, subscriber
+from tests.fakes import publisher, subscriber
 
 NEWS = TopicName("alice", ("news",))
 SPORT = TopicName("bob", ("sport",))
