@@ -17,10 +17,11 @@ Read it in this order and you follow a byte through it:
     guard             keeps what is alive within its rights as they come and go
     service           the parts that all sessions share
     ssh.server        listening, host keys, hardening
-    ssh.auth          from a key to a user; sign-up and penalties
-    ssh.session       one channel: the protocol's callbacks on one side, the router on the other
+    ssh.door          who may connect: places before the login, penalties
+    ssh.auth          one client: its login, and the sessions that it opens
+    ssh.login         from a key to a user: accounts, files of keys, certificates
+    ssh.channel       one session: the protocol's callbacks on one side, the router on the other
     ssh.lane          the fast data path
-    ssh.limits        connections, attempts and rates, before and after login
     commands          ls, whoami, keys and the others: one small file each
     metrics           what the server counts, read when somebody asks
     app               puts the parts together; start, signals, drain, stop

@@ -6,7 +6,8 @@
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
   changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
   microseconds; only if it is another one is the log read.  SQLite cannot tell another process that
-  something has changed, so this looks instead of being woken, as `pipe.ssh.tenure` does at files.
+  something has changed, so this looks instead of being woken, as `pipe.ssh.login.tenure` does at
+  files.
 - A command that is cancelled between database and memory is made good by that same look.
 """
 

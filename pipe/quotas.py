@@ -45,7 +45,7 @@ class Scope(enum.Enum):
 
 
 class Holder(NamedTuple):
-    """One user, or one address as `pipe.ssh.limits.source_of` writes it."""
+    """One user, or one address as `pipe.ssh.door.limits.source_of` writes it."""
 
     scope: Scope
     name: str

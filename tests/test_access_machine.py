@@ -150,7 +150,7 @@ class Source(FakeSource):
 
 
 class Visitor:
-    """A session: what `pipe.ssh.session` does with access and the router, and no more."""
+    """A session: what `pipe.ssh.channel.session` does with access and the router, and no more."""
 
     def __init__(
         self, machine: AccessMachine, caller: Caller, mode: Mode, topic: TopicName | Pattern

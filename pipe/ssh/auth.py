@@ -1,4 +1,4 @@
-"""One client and its login: asyncssh's questions, and what `pipe.ssh.logins` answers.
+"""One client and its login: asyncssh's questions, and what `pipe.ssh.login.logins` answers.
 
 Rules, each against a known trap of this protocol (docs/security.md):
 
@@ -22,17 +22,17 @@ import structlog
 from pipe.access import Caller, next_login
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.quotas import Resource
-from pipe.ssh.penalties import Offence
-from pipe.ssh.restricted import RestrictedSession
-from pipe.ssh.session import Session
+from pipe.ssh.channel.session import Session
+from pipe.ssh.door.penalties import Offence
+from pipe.ssh.login.restricted import RestrictedSession
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pipe.service import Service
     from pipe.ssh.connection import Connection
-    from pipe.ssh.logins import Identity, Logins
-    from pipe.ssh.tenure import Tenures
+    from pipe.ssh.login.logins import Identity, Logins
+    from pipe.ssh.login.tenure import Tenures
 
 log = structlog.get_logger()
 

@@ -35,8 +35,8 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from pipe.errors import Ending
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
-from pipe.ssh.gate import Visit
-from pipe.ssh.port import Port
+from pipe.ssh.channel.port import Port
+from pipe.ssh.door.gate import Visit
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from pipe.service import Service
     from pipe.ssh.auth import Peer
-    from pipe.ssh.session import Session
+    from pipe.ssh.channel.session import Session
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:

@@ -22,15 +22,15 @@ from pipe.limits import parse_networks
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import Connection
-from pipe.ssh.descriptors import most_connections
-from pipe.ssh.door import Doorman
-from pipe.ssh.gate import Gate, Refusal
+from pipe.ssh.door.descriptors import most_connections
+from pipe.ssh.door.doorman import Doorman
+from pipe.ssh.door.gate import Gate, Refusal
+from pipe.ssh.door.limits import ClaimLimit, TrustedSources
+from pipe.ssh.door.penalties import Offence, Penalties
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
-from pipe.ssh.limits import ClaimLimit, TrustedSources
-from pipe.ssh.logins import Logins
-from pipe.ssh.penalties import Offence, Penalties
-from pipe.ssh.signatures import SIGNATURE_ALGORITHMS
-from pipe.ssh.tenure import Tenures
+from pipe.ssh.login.logins import Logins
+from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
+from pipe.ssh.login.tenure import Tenures
 
 if TYPE_CHECKING:
     from pathlib import Path

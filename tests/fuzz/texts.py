@@ -26,9 +26,9 @@ from pipe.names import (
 )
 from pipe.quantities import format_size, parse_size
 from pipe.requests import parse
-from pipe.ssh.certificates import judge, read_authorities, read_certificate
-from pipe.ssh.key_files import parse_line
-from pipe.ssh.signatures import fingerprint_of, is_certificate, name_of
+from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
+from pipe.ssh.login.key_files import parse_line
+from pipe.ssh.login.signatures import fingerprint_of, is_certificate, name_of
 from pipe.store import read_public_key
 
 if TYPE_CHECKING:

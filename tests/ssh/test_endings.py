@@ -17,7 +17,7 @@ from pipe.errors import Ending, StoreUnavailable
 from pipe.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import MAX_AUTH_REQUESTS
-from pipe.ssh.logins import Logins
+from pipe.ssh.login.logins import Logins
 
 from .serving import (
     FAILURE,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import pytest
 
-from pipe.ssh.logins import Logins
+from pipe.ssh.login.logins import Logins
 from pipe.store import read_public_key
 
 from .serving import connect, run, serving
@@ -16,7 +16,7 @@ from .serving import connect, run, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipe.ssh.logins import Identity
+    from pipe.ssh.login.logins import Identity
 
 USERS = 10
 CHANNELS = 10

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from pipe.errors import Outcome
     from pipe.service import Service
     from pipe.ssh.auth import Peer
-    from pipe.ssh.port import Port
-    from pipe.ssh.session import Session
+    from pipe.ssh.channel.port import Port
+    from pipe.ssh.channel.session import Session
 
 LANES = tuple(Lane)
 

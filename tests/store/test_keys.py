@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pipe.errors import UsageError
-from pipe.ssh.signatures import check_key
+from pipe.ssh.login.signatures import check_key
 from pipe.store import check_key_type, read_public_key
 from pipe.store.keys import MAX_COMMENT, MAX_TEXT, describe_key
 

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket, SSHPacketLogger
 
     from pipe.service import Service
+    from pipe.ssh.channel.port import Port
+    from pipe.ssh.channel.session import Session
     from pipe.ssh.lane.outbox import Outbox
-    from pipe.ssh.port import Port
-    from pipe.ssh.session import Session
 
 TURN_PACKETS = 128
 """Packets that one connection may have handled per turn of the loop: a flood of one-byte

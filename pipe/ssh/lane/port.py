@@ -16,12 +16,12 @@ from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
 from pipe.chunks import Chunk
-from pipe.ssh.port import CHUNK_COST, Port
+from pipe.ssh.channel.port import CHUNK_COST, Port
 
 if TYPE_CHECKING:
     from pipe.router import Router
+    from pipe.ssh.channel.session import Session
     from pipe.ssh.lane.connection import LaneConnection
-    from pipe.ssh.session import Session
 
 DATA_OFFSET = 10
 """Where the data begins in an opened CHANNEL_DATA packet: after the padding length (1 byte),

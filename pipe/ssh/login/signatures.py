@@ -2,7 +2,7 @@
 
 asyncssh tries every kind that it knows, and does so before it asks whether anybody wants it: a
 certificate by an unknown CA is verified first, whatever that costs, and an impossible key ends in
-an internal error.  So `pipe.ssh.logins` looks here before asyncssh sees a key.
+an internal error.  So `pipe.ssh.login.logins` looks here before asyncssh sees a key.
 """
 
 from __future__ import annotations

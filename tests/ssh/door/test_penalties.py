@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.ssh.penalties import Offence, Penalties
+from pipe.ssh.door.penalties import Offence, Penalties
 
 SECONDS = {Offence.REFUSED: 5.0, Offence.NO_LOGIN: 1.0, Offence.TIMEOUT: 10.0}
 

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.errors import AccessDenied, Outcome, StartError, UsageError
-from pipe.ssh.certificates import judge, read_authorities, read_certificate
-from pipe.ssh.signatures import certified_type, fingerprint_of, is_certificate, name_of
-
-from .serving import Client, connect, refusal, run, serving
+from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
+from pipe.ssh.login.signatures import certified_type, fingerprint_of, is_certificate, name_of
+from tests.ssh.serving import Client, connect, refusal, run, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from pipe.errors import QuotaExceeded
 from pipe.quotas import Holder, Resource, Scope
-from pipe.ssh.limits import source_of
-from pipe.ssh.traffic import Traffic
+from pipe.ssh.channel.traffic import Traffic
+from pipe.ssh.door.limits import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.quotas import Quotas
-    from pipe.ssh.limits import TrustedSources
-    from pipe.ssh.penalties import Offence, Penalties
+    from pipe.ssh.door.limits import TrustedSources
+    from pipe.ssh.door.penalties import Offence, Penalties
 
 
 class Refusal(enum.Enum):

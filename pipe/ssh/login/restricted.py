@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipe.ssh.session import Session
+from pipe.ssh.channel.session import Session
 
 if TYPE_CHECKING:
     from pipe.access import Caller

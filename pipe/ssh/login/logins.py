@@ -23,10 +23,10 @@ import structlog
 from pipe.errors import AccessDenied, StartError, UsageError
 from pipe.names import escape, parse_user, quoted
 from pipe.settings import Signup
-from pipe.ssh.certificates import judge, read_authorities, read_certificate
-from pipe.ssh.files import WatchedFile
-from pipe.ssh.key_files import KeyFiles
-from pipe.ssh.signatures import (
+from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
+from pipe.ssh.login.files import WatchedFile
+from pipe.ssh.login.key_files import KeyFiles
+from pipe.ssh.login.signatures import (
     SIGNATURE_ALGORITHMS,
     check_key,
     fingerprint_of,
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipe.service import Service
-    from pipe.ssh.certificates import Certificate
-    from pipe.ssh.limits import ClaimLimit
-    from pipe.ssh.restricted import Restrictions
+    from pipe.ssh.door.limits import ClaimLimit
+    from pipe.ssh.login.certificates import Certificate
+    from pipe.ssh.login.restricted import Restrictions
 
 log = structlog.get_logger()
 

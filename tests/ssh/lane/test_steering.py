@@ -227,8 +227,8 @@ def test_kexinit_that_cannot_be_read(server: Server, body: bytes) -> None:
         padding = 8 + -(6 + len(body)) % 8
         size = UInt32(2 + len(body) + padding)
         packet = size + Byte(padding) + Byte(MSG_KEXINIT) + body + bytes(padding)
-        caller._socket.sendall(packet)  # noqa: SLF001
-        caller._stream.read()  # noqa: SLF001 - to the end
+        caller._socket.sendall(packet)
+        caller._stream.read()
     assert server.run("alice", "whoami").wait() == Status.OK
 
 
@@ -275,7 +275,7 @@ def test_missing_attribute_is_named(
     class Renamed(owner):  # type: ignore[misc]
         """One that has another name for it."""
 
-    known = internals._assigned_names(owner) - {name}  # noqa: SLF001
+    known = internals._assigned_names(owner) - {name}
     monkeypatch.setattr(internals, "_assigned_names", lambda _: known)
     monkeypatch.setattr(internals, "ATTRIBUTES", {Renamed: (name,)})
     with pytest.raises(StartError, match=f"Renamed.{name} is missing"):

@@ -27,10 +27,10 @@ from pipe.members import Member, Mode
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import Pipe, Publish, Subscribe, parse
-from pipe.ssh.collector import Collector
-from pipe.ssh.intake import Intake
-from pipe.ssh.stall import StallClock
-from pipe.ssh.traffic import Traffic
+from pipe.ssh.channel.collector import Collector
+from pipe.ssh.channel.intake import Intake
+from pipe.ssh.channel.stall import StallClock
+from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
+    from pipe.ssh.channel.port import Port
     from pipe.ssh.connection import Connection
-    from pipe.ssh.port import Port
 
 log = structlog.get_logger()
 

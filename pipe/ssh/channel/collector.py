@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Collector:
-    """Keeps what an `Intake` hands on until its end: a `pipe.ssh.intake.Destination`.
+    """Keeps what an `Intake` hands on until its end: a `pipe.ssh.channel.intake.Destination`.
 
     Args:
         limit: the most bytes that are kept; more are an error.

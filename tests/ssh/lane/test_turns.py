@@ -10,8 +10,7 @@ import pytest
 from pipe.ssh.lane.connection import SIP_BYTES
 from pipe.ssh.lane.outbox import READ_BYTES
 from pipe.ssh.lane.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
-
-from .wire import Wire, data, flood
+from tests.ssh.wire import Wire, data, flood
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,7 +128,7 @@ async def test_crowd_queues_and_loses_nothing() -> None:
     wire = await Wire.ready(window=1 << 20)
     await wire.open()
     [session] = wire.sessions
-    outbox = wire.server._outbox  # type: ignore[attr-defined] # noqa: SLF001
+    outbox = wire.server._outbox  # type: ignore[attr-defined]
     outbox.turns.use(BUDGET_SECONDS)
     wire.client.send_raw(flood(wire, data(0, b"x" * 1000), 400))
     wire.exchange()
@@ -146,7 +145,7 @@ async def test_little_is_handled_at_once() -> None:
     await wire.open()
     [session] = wire.sessions
     server = cast("Any", wire.server)
-    server._outbox.turns.use(BUDGET_SECONDS)  # noqa: SLF001
+    server._outbox.turns.use(BUDGET_SECONDS)
     wire.client.send_raw(flood(wire, data(0, b"hello"), 1))
     wire.exchange()
     assert b"".join(bytes(chunk.data) for chunk in session.chunks) == b"hello"
@@ -160,6 +159,6 @@ async def test_share_that_was_promised_is_kept() -> None:
     await wire.open()
     server = cast("Any", wire.server)
     assert server.take_turn(), "it has nothing at hand"
-    server._outbox.turns.use(BUDGET_SECONDS)  # noqa: SLF001
+    server._outbox.turns.use(BUDGET_SECONDS)
     assert len(server.get_buffer()) == READ_BYTES
     await wire.finish()

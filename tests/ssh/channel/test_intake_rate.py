@@ -11,7 +11,7 @@ from pipe.members import Member, Mode
 from pipe.names import TopicName
 from pipe.requests import Framing
 from pipe.router import Router
-from pipe.ssh.intake import Intake
+from pipe.ssh.channel.intake import Intake
 from tests.fakes import FakeSink, subscriber
 
 if TYPE_CHECKING:

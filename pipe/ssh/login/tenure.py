@@ -26,14 +26,14 @@ import structlog
 
 from pipe.access import REMOVED_TEXT
 from pipe.errors import AccessDenied
-from pipe.ssh.key_files import choose
+from pipe.ssh.login.key_files import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.access import Access, Caller
-    from pipe.ssh.key_files import Entry
-    from pipe.ssh.logins import Identity, Logins
+    from pipe.ssh.login.key_files import Entry
+    from pipe.ssh.login.logins import Identity, Logins
 
 log = structlog.get_logger()
 

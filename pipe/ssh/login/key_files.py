@@ -4,8 +4,8 @@ For those who manage keys with files, from a repository or a secret store.  A us
 needs no account beforehand, and nobody can claim the name.  A line with an option that cannot be
 honoured here lets nobody in: to leave the option out would give more than was meant.
 
-All look-ups wait for the disk: see `pipe.ssh.files`.  What becomes of those who are logged in when
-a file changes is `pipe.ssh.tenure`'s business.
+All look-ups wait for the disk: see `pipe.ssh.login.files`.  What becomes of those who are logged in
+when a file changes is `pipe.ssh.login.tenure`'s business.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from asyncssh.pattern import HostPatternList
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
 from pipe.names import escape, parse_user, quoted
-from pipe.ssh.files import WatchedFile, check_modes
-from pipe.ssh.restricted import Restrictions
+from pipe.ssh.login.files import WatchedFile, check_modes
+from pipe.ssh.login.restricted import Restrictions
 from pipe.store import read_public_key
 
 if TYPE_CHECKING:

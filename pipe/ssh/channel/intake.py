@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipe.chunks import Backlog, Chunk, Framer, RecordTooLong
 from pipe.members import Member, Mode
 from pipe.requests import Framing
-from pipe.ssh.traffic import Stopwatch
+from pipe.ssh.channel.traffic import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipe.errors import PipeError
     from pipe.members import Receipt
     from pipe.quotas import Bucket
-    from pipe.ssh.port import Port
+    from pipe.ssh.channel.port import Port
 
 TURN_CHUNKS = 256
 """Waiting chunks that are published per turn of the event loop, so that a window full of tiny

@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.errors import AccessDenied, StartError, UsageError
-from pipe.ssh.files import MAX_FILE_BYTES, WatchedFile
-from pipe.ssh.key_files import KeyFiles, parse_line
-from pipe.ssh.restricted import Restrictions
-
-from .serving import connect, refusal, run, serving
+from pipe.ssh.login.files import MAX_FILE_BYTES, WatchedFile
+from pipe.ssh.login.key_files import KeyFiles, parse_line
+from pipe.ssh.login.restricted import Restrictions
+from tests.ssh.serving import connect, refusal, run, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

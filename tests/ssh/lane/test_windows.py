@@ -23,9 +23,9 @@ from pipe.chunks import Chunk
 from pipe.errors import Ending
 from pipe.quantities import MIB
 from pipe.settings import Lane
-from pipe.ssh.intake import TURN_CHUNKS, Intake
+from pipe.ssh.channel.intake import TURN_CHUNKS, Intake
+from pipe.ssh.channel.port import MAX_BURST
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
-from pipe.ssh.port import MAX_BURST
 from tests.ssh.wire import LANES, QUIET_TURNS, Wire, adjust, data, debug, flood, request
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from pipe.errors import PipeError
     from pipe.members import Member, Receipt
-    from pipe.ssh.port import Port
+    from pipe.ssh.channel.port import Port
 
 WINDOW = 65_536
 BUFFER = 65_536

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipe.limits import parse_networks
-from pipe.ssh.limits import ClaimLimit, TrustedSources, source_of
+from pipe.ssh.door.limits import ClaimLimit, TrustedSources, source_of
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pipe.errors import QuotaExceeded
 from pipe.limits import parse_networks
 from pipe.quotas import Holder, Quotas, Resource, Scope
-from pipe.ssh.gate import Gate, Refusal, Visit
-from pipe.ssh.limits import TrustedSources
-from pipe.ssh.penalties import Offence, Penalties
+from pipe.ssh.door.gate import Gate, Refusal, Visit
+from pipe.ssh.door.limits import TrustedSources
+from pipe.ssh.door.penalties import Offence, Penalties
 
 
 def make_gate(

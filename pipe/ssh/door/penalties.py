@@ -11,7 +11,7 @@ import enum
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from pipe.ssh.limits import MAX_SOURCES
+from pipe.ssh.door.limits import MAX_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ import pytest
 from pipe.chunks import Chunk
 from pipe.errors import UsageError
 from pipe.members import Member, Mode
-from pipe.ssh.collector import Collector
+from pipe.ssh.channel.collector import Collector
 
 MEMBER = Member(Mode.PUBLISH)
 

@@ -12,17 +12,16 @@ import pytest
 
 from pipe.access import REMOVED_TEXT
 from pipe.errors import Outcome
-from pipe.ssh import tenure
-from pipe.ssh.key_files import KeyFiles
-
-from .serving import DEADLINE, connect, serving
+from pipe.ssh.login import tenure
+from pipe.ssh.login.key_files import KeyFiles
+from tests.ssh.serving import DEADLINE, connect, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from pipe.service import Service
-    from pipe.ssh.key_files import Entry
+    from pipe.ssh.login.key_files import Entry
 
 KEYS = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
 LINES = [f"{key.export_public_key().decode().strip()}\n" for key in KEYS]

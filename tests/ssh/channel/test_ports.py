@@ -22,8 +22,8 @@ from asyncssh.packet import SSHPacket
 from pipe.access import Caller
 from pipe.service import Service
 from pipe.settings import Lane, Settings
+from pipe.ssh.channel.session import Session
 from pipe.ssh.connection import MIN_PACKET_BYTES
-from pipe.ssh.session import Session
 from tests.conformance import (
     RecordingRouter,
     SinkConformance,
@@ -233,7 +233,7 @@ class IntakeEnd(SourceEnd):
 
 
 class TestPort(SinkConformance):
-    """`pipe.ssh.port.Port` and `pipe.ssh.lane.port.LanePort`."""
+    """`pipe.ssh.channel.port.Port` and `pipe.ssh.lane.port.LanePort`."""
 
     @pytest_asyncio.fixture(
         params=[(Lane.FAST, 32_768), (Lane.FAST, MIN_PACKET_BYTES), (Lane.ASYNCSSH, 32_768)],
@@ -249,7 +249,7 @@ class TestPort(SinkConformance):
 
 
 class TestIntake(SourceConformance):
-    """`pipe.ssh.intake.Intake` over both kinds of port."""
+    """`pipe.ssh.channel.intake.Intake` over both kinds of port."""
 
     @pytest_asyncio.fixture(params=list(Lane), ids=list(Lane))
     async def end(self, request: pytest.FixtureRequest) -> AsyncIterator[IntakeEnd]:

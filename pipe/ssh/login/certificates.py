@@ -17,8 +17,8 @@ from asyncssh.packet import PacketDecodeError, SSHPacket, String
 
 from pipe.errors import AccessDenied, UsageError
 from pipe.names import quoted
-from pipe.ssh.restricted import Restrictions
-from pipe.ssh.signatures import SIGNATURE_ALGORITHMS, certified_type, fingerprint_of, name_of
+from pipe.ssh.login.restricted import Restrictions
+from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS, certified_type, fingerprint_of, name_of
 from pipe.store import read_public_key
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def read_certificate(blob: bytes) -> Certificate:
     """Read a certificate.
 
     Args:
-        blob: In the protocol's form, of a type that `pipe.ssh.signatures.is_certificate` knows.
+        blob: In the protocol's form, of a type that `is_certificate` knows.
 
     Raises:
         AccessDenied: It cannot be understood.
