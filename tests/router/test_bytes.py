@@ -81,13 +81,13 @@ def test_round_robin_takes_turns(router: Router) -> None:
     assert [sink.text for sink in sinks] == ["adg", "be", "cf"]
 
 
-@pytest.mark.parametrize(("leaver", "after"), [(0, "CB"), (1, "CA"), (2, "AB")])
+@pytest.mark.parametrize(("leaver", "after"), [(0, "CDB"), (1, "CDA"), (2, "DAB"), (3, "CAB")])
 def test_round_robin_keeps_the_turn_when_one_leaves(
     router: Router, leaver: int, after: str
 ) -> None:
     """Whoever leaves, the turn stays with the one who has waited longest."""
-    source = publisher(router, NAME, wants=3, dispatch=Dispatch.ROUND_ROBIN)
-    sinks = {letter: subscriber(router, NAME) for letter in "ABC"}
+    source = publisher(router, NAME, wants=4, dispatch=Dispatch.ROUND_ROBIN)
+    sinks = {letter: subscriber(router, NAME) for letter in "ABCD"}
     source.send("to A", "to B")
     list(sinks.values())[leaver].vanish()
     for letter in after:
