@@ -173,6 +173,24 @@ def test_chunk_is_not_lost_when_the_reader_leaves_while_told(router: Router) -> 
     assert (source.paused, source.published, source.waits_heard) == (True, [], [1, 0, 1])
 
 
+def test_publisher_that_leaves_while_another_is_told_is_told_nothing(router: Router) -> None:
+    """Who leaves while a publisher hears that a reader is there is neither told nor resumed."""
+
+    class Teller(FakeSource):
+        def waits(self, missing: int) -> None:
+            super().waits(missing)
+            if not missing:
+                other.vanish()
+
+    source = Teller(router)
+    source.member = Member(Mode.PUBLISH, source=source, wants=1)
+    router.join(source.member, NAME)
+    other = publisher(router, NAME)
+    subscriber(router, NAME)
+    assert (source.paused, source.waits_heard) == (False, [1, 0])
+    assert (other.paused, other.waits_heard) == (True, [1])
+
+
 def test_publishing_inside_resume_stops_at_a_clogged_sink(router: Router) -> None:
     """A source that publishes from inside resume is paused in there, as soon as a sink clogs."""
     source = publisher(router, NAME, synchronous=True)

@@ -223,6 +223,18 @@ def test_end_counts_once(router: Router) -> None:
     assert (len(source.receipts), sink.taken) == (1, [])
 
 
+def test_end_counts_once_while_readers_are_awaited(router: Router) -> None:
+    """A second end while a reader has bytes to take brings no second receipt, and no error."""
+    source = publisher(router, NAME)
+    sink = subscriber(router, NAME, keep_alive=True)
+    source.send("hello")
+    router.end(source.member)
+    router.end(source.member)
+    assert source.receipts == []
+    sink.drain()
+    assert source.receipts == [Receipt(5, 1, 0)]
+
+
 def test_pipe_gets_no_receipt(router: Router) -> None:
     """A pipe whose stdin ends goes on reading."""
     (source, own), (other, _) = pipe(router, NAME), pipe(router, NAME)
