@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from pipe.store.changes import Proviso
+
 MIN_PREFIX = 4
 """Characters of a fingerprint that name a key, so that a slip of the finger does not remove one."""
 
@@ -312,20 +314,30 @@ class Store:
 
         return await self.database.write(work)
 
-    async def add_key(self, user: str, key: NewKey, *, shared: bool = False) -> Key:
+    async def add_key(
+        self,
+        user: str,
+        key: NewKey,
+        *,
+        shared: bool = False,
+        proviso: Proviso = lambda _: None,
+    ) -> Key:
         """Give a user one more key.
 
         Args:
             user: To whom.
             key: Which.
             shared: It may be others' too: an operator's word, never a user's own.
+            proviso: May have something against it.
 
         Raises:
             KeyTaken: The key belongs to somebody else, and is not to be shared.
             StoreError: No such user, or it has the key already.
+            PipeError: The proviso's.
         """
 
         def work(connection: Connection) -> Key:
+            proviso(connection)
             _require_user(connection, user)
             _insert_key_or_say_why_not(connection, user, key, shared=shared)
             query = select(keys_table).where(
@@ -335,13 +347,21 @@ class Store:
 
         return await self.database.write(work)
 
-    async def remove_key(self, user: str, fingerprint: str, *, keep_last: bool = False) -> Key:
+    async def remove_key(
+        self,
+        user: str,
+        fingerprint: str,
+        *,
+        keep_last: bool = False,
+        proviso: Proviso = lambda _: None,
+    ) -> Key:
         """Take a key from a user, and what was granted to it unless others have it too.
 
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
             keep_last: Refuse to remove the only key that the user has.
+            proviso: May have something against it.
 
         Returns:
             The key that was removed.
@@ -349,6 +369,7 @@ class Store:
         Raises:
             StoreError: No such user; no key of the user starts so, or more than one does; it is the
                 last one.
+            PipeError: The proviso's.
         """
         start = _FINGERPRINT_START + fingerprint.removeprefix(_FINGERPRINT_START)
         if len(start) < len(_FINGERPRINT_START) + MIN_PREFIX:
@@ -356,6 +377,7 @@ class Store:
 
         def work(connection: Connection) -> Key:
             _require_user(connection, user, lock=keep_last)
+            proviso(connection)
             all_keys = _keys_of(connection, user)
             found = [key for key in all_keys if key.fingerprint.startswith(start)]
             if len(found) != 1:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import delete, func, insert, select
 
 from pipe.store.tables import changes as table
+from pipe.store.tables import users as users_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from sqlalchemy import Connection
+
+Proviso: TypeAlias = "Callable[[Connection], None]"
+"""Raises what speaks against a change, in the transaction that is to make it."""
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long an entry stays: far longer than a server goes without its database and runs on."""
@@ -73,4 +77,29 @@ def since(connection: Connection, number: int) -> tuple[Change, ...]:
     return tuple(
         Change(row.number, Kind(row.kind), row.user, row.subject)
         for row in connection.execute(query)
+    )
+
+
+def is_gone(
+    connection: Connection, user: str, fingerprint: str, newest: int, seen: Collection[int]
+) -> bool:
+    """Say whether a user or key has been removed since the log was last read.
+
+    Until the transaction ends nobody removes the user: where SQLite's transactions come one after
+    the other, PostgreSQL's wait for the lock on the row.
+
+    Args:
+        connection: In a transaction.
+        user: Who.
+        fingerprint: The key that logged the user in.
+        newest: The number of the newest entry that was read.
+        seen: The numbers of those of its `LOOK_BACK` predecessors that were.
+    """
+    query = select(users_table.c.name).where(users_table.c.name == user)
+    if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
+        return True
+    removals = {(Kind.USER, user, ""), (Kind.KEY, user, fingerprint)}
+    return any(
+        one.number not in seen and (one.kind, one.user, one.subject) in removals
+        for one in since(connection, newest)
     )
