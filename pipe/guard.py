@@ -122,14 +122,16 @@ class Guard:
         return had
 
     async def add_key(self, caller: Caller, key: NewKey) -> None:
-        """Give the caller one more key.
+        """Give the caller one more key, to be proved by the first login with it.
 
         Raises:
             AccessDenied: the caller was removed.
             StoreError: the key is somebody's already, the database is away.
         """
         async with self._lock:
-            await self._store.add_key(caller.user, key, proviso=self._still_there(caller))
+            await self._store.add_key(
+                caller.user, key, proved=False, proviso=self._still_there(caller)
+            )
 
     async def remove_key(
         self, caller: Caller, fingerprint: str, *, keep_last: bool, spare: LiveSession
@@ -150,7 +152,8 @@ class Guard:
             key = await self._store.remove_key(
                 caller.user, fingerprint, keep_last=keep_last, proviso=self._still_there(caller)
             )
-            await self._forget_key(caller.user, key.fingerprint, spare)
+            if key.proved:
+                await self._forget_key(caller.user, key.fingerprint, spare)
         return key
 
     def _still_there(self, caller: Caller) -> Proviso:

@@ -74,10 +74,20 @@ async def test_add_nonsense(people: People, stdin: bytes, message: str) -> None:
 async def test_key_of_somebody_else(people: People) -> None:
     """A key belongs to one user only, and nobody is told to whom."""
     await people.run("bob", "keys add", SPARE_LINE)
+    await people.service.store.prove("bob", SPARE.get_fingerprint())
     with pytest.raises(StoreError, match=r"belongs to another user$") as caught:
         await people.run("alice", "keys add", SPARE_LINE)
 
     assert "bob" not in caught.value.message
+
+
+async def test_key_that_somebody_else_has_only_named(people: People) -> None:
+    """Who adds another's public key keeps nobody from adding it who has the private one."""
+    await people.run("bob", "keys add", SPARE_LINE)
+    await people.run("alice", "keys add", SPARE_LINE)
+    await people.run("bob", f"keys rm {SPARE.get_fingerprint()}")
+
+    assert await people.service.store.users_of(SPARE.get_fingerprint()) == ("alice",)
 
 
 async def test_too_many_keys(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
