@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.access import REMOVED_TEXT, Loss
+from pipe.access import DEMOTED_TEXT, REMOVED_TEXT, Loss
 from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.names import TopicName
 from pipe.store import GrantStore
-from pipe.store.changes import LOOK_BACK, Kind, is_gone
+from pipe.store.changes import LOOK_BACK, Kind, last_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
@@ -161,8 +161,9 @@ class Guard:
         self._access.require(caller)
 
         def check(connection: Connection) -> None:
-            if is_gone(connection, caller.user, caller.fingerprint, self._newest, self._seen):
-                raise AccessDenied(REMOVED_TEXT)
+            loss = last_loss(connection, caller.user, caller.fingerprint, self._newest, self._seen)
+            if loss:
+                raise AccessDenied(DEMOTED_TEXT if loss is Kind.ADMIN else REMOVED_TEXT)
 
         return check
 
@@ -252,7 +253,7 @@ class Guard:
                 self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
-        """End what depended on a user or key that is gone, unless the key is there again.
+        """End what depended on what is gone, unless it is a key that is there again.
 
         A user who is there again is somebody else.
         """
@@ -260,6 +261,10 @@ class Guard:
             self._access.bar(change.user)
             self._expel(None)
             self._access.forget(change.user)
+            return
+        if change.kind is Kind.ADMIN:
+            self._access.bar(change.user, text=DEMOTED_TEXT)
+            self._expel(None)
             return
         there = await self._store.get_user(change.user) is not None
         keys = await self._store.list_keys(change.user) if there else ()

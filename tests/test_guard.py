@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from pipe import guard as guard_module
-from pipe.access import REMOVED_TEXT, Caller, Loss
+from pipe.access import DEMOTED_TEXT, REMOVED_TEXT, Caller, Loss
 from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
 from pipe.grants import Grant, Operation
@@ -362,3 +362,26 @@ async def test_removed_key_is_not_remembered_in_postgresql(
         await outside.remove_key("bob", fingerprint("bob"))
         await service.guard.catch_up()
         assert await service.store.find_key("bob", fingerprint("bob")) is None
+
+
+async def test_admin_who_is_none_any_more(
+    service: Service, people: People, outside: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the flag an admin's sessions end; no grant in others' spaces comes before that."""
+    await people.add("boss", admin=True)
+    boss = people.session("boss", admin=True)
+    boss.join(Mode.SUBSCRIBE, "alice/build")
+    with monkeypatch.context() as patch:
+        patch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
+        await asyncio.sleep(0.05)
+        assert await outside.set_admin("boss", admin=False)
+        with pytest.raises(AccessDenied, match="no admin any more"):
+            await service.guard.grant(boss.caller, [make("bob")])
+        await service.guard.catch_up()
+    assert boss.ended == (Outcome.DENIED, DEMOTED_TEXT)
+    again = people.caller("boss")
+    service.access.require(again)
+    assert not service.access.decide(again, BUILD).allowed
+    login = await service.store.find_login("boss")
+    assert login
+    assert not login.user.admin

@@ -303,6 +303,26 @@ class Store:
 
         return await self.database.write(work)
 
+    async def set_admin(self, name: str, *, admin: bool) -> bool:
+        """Make a user an admin, or no admin any more.
+
+        Returns:
+            Whether that changes anything.
+
+        Raises:
+            StoreError: No such user.
+        """
+
+        def work(connection: Connection) -> bool:
+            rows.require_user(connection, name, lock=True)
+            chosen = (users_table.c.name == name, users_table.c.admin != admin)
+            changed = connection.execute(update(users_table).where(*chosen).values(admin=admin))
+            if changed.rowcount and not admin:
+                changes.note(connection, changes.Kind.ADMIN, [(name, "")])
+            return bool(changed.rowcount)
+
+        return await self.database.write(work)
+
     async def remove_user(self, name: str) -> tuple[Key, ...]:
         """Remove a user with all keys and grants.
 

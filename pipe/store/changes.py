@@ -38,6 +38,8 @@ class Kind(enum.Enum):
 
     USER = "user"
     """A user was removed: the name, and nothing."""
+    ADMIN = "admin"
+    """A user is no admin any more: the name, and nothing."""
     KEY = "key"
     """A key was removed: its user, and the fingerprint."""
     GRANTS = "grants"
@@ -80,10 +82,10 @@ def since(connection: Connection, number: int) -> tuple[Change, ...]:
     )
 
 
-def is_gone(
+def last_loss(
     connection: Connection, user: str, fingerprint: str, newest: int, seen: Collection[int]
-) -> bool:
-    """Say whether a user or key has been removed since the log was last read.
+) -> Kind | None:
+    """Say what a user who logged in with a key has lost since the log was last read.
 
     Until the transaction ends nobody removes the user: where SQLite's transactions come one after
     the other, PostgreSQL's wait for the lock on the row.
@@ -94,12 +96,17 @@ def is_gone(
         fingerprint: The key that logged the user in.
         newest: The number of the newest entry that was read.
         seen: The numbers of those of its `LOOK_BACK` predecessors that were.
+
+    Returns:
+        What it was, the last of several; None if it was nothing.
     """
     query = select(users_table.c.name).where(users_table.c.name == user)
     if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
-        return True
-    removals = {(Kind.USER, user, ""), (Kind.KEY, user, fingerprint)}
-    return any(
-        one.number not in seen and (one.kind, one.user, one.subject) in removals
+        return Kind.USER
+    losses = {(Kind.USER, user, ""), (Kind.ADMIN, user, ""), (Kind.KEY, user, fingerprint)}
+    found = [
+        one.kind
         for one in since(connection, newest)
-    )
+        if one.number not in seen and (one.kind, one.user, one.subject) in losses
+    ]
+    return found[-1] if found else None
