@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
 """What is said to whoever logged in before that."""
 
+DEMOTED_TEXT = "access denied: you are no admin any more: log in again"
+"""What is said to an admin who logged in before the flag was taken away."""
+
 next_login = itertools.count(1).__next__
 """Numbers logins, and removals of accounts and keys, in their order."""
 
@@ -147,7 +150,7 @@ class Access:
         self._creator_lists: dict[TopicName, frozenset[str]] = {}
         self._passes: dict[TopicName, dict[Pass, None]] = {}
         self._grants = GrantBook()
-        self._barred: dict[tuple[str, str], int] = {}
+        self._barred: dict[tuple[str, str], tuple[int, str]] = {}
         self._dismissed: dict[int, str] = {}
 
     # -- judging ----------------------------------------------------------------------------------
@@ -392,9 +395,12 @@ class Access:
         if changed:
             self._notify(changed, Loss.REMOVED)
 
-    def bar(self, user: str, fingerprint: str = "") -> None:
-        """A key of a user, or the user, was removed: who has logged in so far may do no more."""
-        self._barred[user, fingerprint] = next_login()
+    def bar(self, user: str, fingerprint: str = "", text: str = REMOVED_TEXT) -> None:
+        """A key of a user, or the user, was removed: who has logged in so far may do no more.
+
+        Where it was something else that was taken from the user, ``text`` says so.
+        """
+        self._barred[user, fingerprint] = next_login(), text
 
     def dismiss(self, caller: Caller, text: str) -> None:
         """One login is over: it may do no more, and ``text`` says why; others go on."""
@@ -408,11 +414,11 @@ class Access:
         """What a caller is told who may do no more; empty for all others."""
         if text := self._dismissed.get(caller.login):
             return text
-        removed = max(
-            self._barred.get((caller.user, fingerprint), 0)
+        barred, text = max(
+            self._barred.get((caller.user, fingerprint), (0, ""))
             for fingerprint in (caller.fingerprint, "")
         )
-        return REMOVED_TEXT if caller.login < removed else ""
+        return text if caller.login < barred else ""
 
     def require(self, caller: Caller) -> None:
         """Check that a caller may still do anything at all.

@@ -215,6 +215,22 @@ def user_ls(settings: Settings) -> None:
     _print_table(("NAME", "ADMIN", "KEYS", "CREATED"), _with_store(settings, collect))
 
 
+@user.command("admin", cls=StoreCommand)
+@click.argument("name")
+@click.argument("answer", type=click.Choice(["yes", "no"]))
+def user_admin(settings: Settings, name: str, answer: str) -> None:
+    """Say whether the user NAME may address every topic.
+
+    An admin who is none any more is logged out; who becomes one has to log in again.
+    """
+    admin = answer == "yes"
+    changed = _with_store(settings, lambda store: store.set_admin(name, admin=admin))
+    states = (
+        ("no admin", "an admin already") if not changed else ("no admin any more", "now an admin")
+    )
+    click.echo(f"user {escape(name)} is {states[admin]}")
+
+
 @user.command("rm", cls=StoreCommand)
 @click.argument("name")
 def user_rm(settings: Settings, name: str) -> None:

@@ -5,10 +5,12 @@
 - A grant that ends is taken away by a timer for the earliest end.
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
   changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
-  microseconds; only if it is another one is the log read.  SQLite cannot tell another process that
-  something has changed, so this looks instead of being woken, as `pipe.ssh.login.tenure` does at
-  files.
+  microseconds; only if it is another one is the log read.  PostgreSQL's tells of others too late
+  for that, so there the log is read each time.  SQLite cannot tell another process that something
+  has changed, so this looks instead of being woken, as `pipe.ssh.login.tenure` does at files.
 - A command that is cancelled between database and memory is made good by that same look.
+- Whoever was removed by another process changes nothing any more, not even before that look: the
+  name may be somebody else's already, so a change's own transaction asks the log.
 """
 
 from __future__ import annotations
@@ -20,20 +22,22 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.access import Loss
-from pipe.errors import StoreUnavailable
+from pipe.access import DEMOTED_TEXT, REMOVED_TEXT, Loss
+from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.names import TopicName
 from pipe.store import GrantStore
-from pipe.store.changes import LOOK_BACK, Kind
+from pipe.store.changes import LOOK_BACK, Kind, last_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
-    from pipe.access import Access
+    from sqlalchemy import Connection
+
+    from pipe.access import Access, Caller
     from pipe.grants import Grant
     from pipe.service import LiveSession
-    from pipe.store import Key, Store
-    from pipe.store.changes import Change
+    from pipe.store import Key, NewKey, Store
+    from pipe.store.changes import Change, Proviso
 
 log = structlog.get_logger()
 
@@ -91,48 +95,77 @@ class Guard:
 
     # -- what commands change ---------------------------------------------------------------------
 
-    async def grant(self, grants: Sequence[Grant]) -> None:
+    async def grant(self, caller: Caller, grants: Sequence[Grant]) -> None:
         """Give grants on one topic, all or none.
 
         Raises:
+            AccessDenied: the caller was removed.
             StoreError: a grantee is no user, there are too many, the database is away.
         """
         topic = grants[0].topic
         async with self._lock:
-            self._set_grants(topic, await self._grants.put(grants))
+            self._set_grants(topic, await self._grants.put(grants, self._still_there(caller)))
 
-    async def revoke(self, topic: TopicName, grantees: Collection[str]) -> set[str]:
+    async def revoke(self, caller: Caller, topic: TopicName, grantees: Collection[str]) -> set[str]:
         """Take grants on one topic back, and end the sessions that depended on them.
 
         Returns:
             Those who had one.
 
         Raises:
+            AccessDenied: the caller was removed.
             StoreError: the database is away.
         """
         async with self._lock:
-            had, left = await self._grants.remove(topic, grantees)
+            had, left = await self._grants.remove(topic, grantees, self._still_there(caller))
             self._set_grants(topic, left)
         return had
 
+    async def add_key(self, caller: Caller, key: NewKey) -> None:
+        """Give the caller one more key, to be proved by the first login with it.
+
+        Raises:
+            AccessDenied: the caller was removed.
+            StoreError: the key is somebody's already, the database is away.
+        """
+        async with self._lock:
+            await self._store.add_key(
+                caller.user, key, proved=False, proviso=self._still_there(caller)
+            )
+
     async def remove_key(
-        self, user: str, fingerprint: str, *, keep_last: bool, spare: LiveSession
+        self, caller: Caller, fingerprint: str, *, keep_last: bool, spare: LiveSession
     ) -> Key:
-        """Take a key from a user, and end the sessions that it logged in.
+        """Take a key from the caller, and end the sessions that it logged in.
 
         Args:
-            user: whose key it is.
+            caller: whose key it is.
             fingerprint: all of it, or its start.
             keep_last: refuse to remove the only one.
             spare: the session that asks: it has an answer to give yet.
 
         Raises:
+            AccessDenied: the caller was removed.
             StoreError: there is no such key, it is the last one, the database is away.
         """
         async with self._lock:
-            key = await self._store.remove_key(user, fingerprint, keep_last=keep_last)
-            await self._forget_key(user, key.fingerprint, spare)
+            key = await self._store.remove_key(
+                caller.user, fingerprint, keep_last=keep_last, proviso=self._still_there(caller)
+            )
+            if key.proved:
+                await self._forget_key(caller.user, key.fingerprint, spare)
         return key
+
+    def _still_there(self, caller: Caller) -> Proviso:
+        """The proviso that the caller may still do something, by memory and by the log."""
+        self._access.require(caller)
+
+        def check(connection: Connection) -> None:
+            loss = last_loss(connection, caller.user, caller.fingerprint, self._newest, self._seen)
+            if loss:
+                raise AccessDenied(DEMOTED_TEXT if loss is Kind.ADMIN else REMOVED_TEXT)
+
+        return check
 
     def _set_grants(self, topic: TopicName, grants: Sequence[Grant]) -> None:
         self._access.set_grants(topic, grants, Loss.REVOKED)
@@ -188,12 +221,16 @@ class Guard:
         Raises:
             StoreUnavailable: something has changed, and the database does not say what.
         """
-        stamp = self._store.database.stamp()
-        if stamp is not None and stamp == self._stamp:
+        database = self._store.database
+        stamp = database.stamp()
+        if database.tells_at_once and stamp is not None and stamp == self._stamp:
             return
         async with self._lock:
             changes = await self._grants.changes_since(self._newest)
-            await self._follow([one for one in changes if one.number not in self._seen])
+            news = [one for one in changes if one.number not in self._seen]
+            if news:
+                database.note_change()  # so that no login is taken from memory that this has ended
+            await self._follow(news)
             self._note_seen(changes)
         self._stamp = stamp
 
@@ -216,7 +253,7 @@ class Guard:
                 self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
-        """End what depended on a user or key that is gone, unless the key is there again.
+        """End what depended on what is gone, unless it is a key that is there again.
 
         A user who is there again is somebody else.
         """
@@ -224,6 +261,10 @@ class Guard:
             self._access.bar(change.user)
             self._expel(None)
             self._access.forget(change.user)
+            return
+        if change.kind is Kind.ADMIN:
+            self._access.bar(change.user, text=DEMOTED_TEXT)
+            self._expel(None)
             return
         there = await self._store.get_user(change.user) is not None
         keys = await self._store.list_keys(change.user) if there else ()

@@ -50,7 +50,7 @@ OPERATIONS = {
 }
 
 # Most are bob's doings on one topic, so that they meet.
-CALLERS = st.sampled_from([ALICE, BOB, BOB, BOB, CAROL, DORA, BOSS])
+USERS = st.sampled_from(["alice", "bob", "bob", "bob", "carol", "dora", "boss"])
 TOPICS = st.sampled_from([*[NAMES[0]] * 4, *NAMES])
 GRANTEES = st.sampled_from(["bob", "bob", "carol", BOB.fingerprint, EVERYONE])
 SELDOM = st.sampled_from([False] * 5 + [True])
@@ -70,10 +70,13 @@ class Rights:
         self.grants: dict[tuple[TopicName, str], tuple[Operation, float | None]] = {}
         self.shares: dict[Visitor, tuple[TopicName, set[str]]] = {}
         self.public: dict[TopicName, set[str]] = {}
+        self.ended: set[int] = set()  # logins that may do no more
 
     def may(self, caller: Caller, topic: TopicName, operation: Operation) -> bool:
         """Whether somebody may do all this now."""
-        return all(self._may(caller, topic, one) for one in operation)
+        return caller.login not in self.ended and all(
+            self._may(caller, topic, one) for one in operation
+        )
 
     def _may(self, caller: Caller, topic: TopicName, one: Operation) -> bool:
         if caller.admin or caller.user == topic.owner:
@@ -210,6 +213,7 @@ class AccessMachine(RuleBasedStateMachine):
         self.access = Access(lambda: self.rights.now, self._changed)
         self.router = Router(closed=self._closed)
         self.everybody: list[Visitor] = []
+        self.logins = {one.user: [one] for one in (ALICE, BOB, CAROL, DORA, BOSS)}
         self.sent = 0
         self.bound = 100
         self.keep_alive = True
@@ -225,6 +229,10 @@ class AccessMachine(RuleBasedStateMachine):
         self.rights.public.pop(topic, None)
         self.access.closed(topic)
 
+    def _login(self, user: str, *, stale: bool) -> Caller:
+        """The latest login of a user, or the first, which may be over."""
+        return self.logins[user][0 if stale else -1]
+
     @initialize(bound=st.sampled_from([1, 40, 100]), keep_alive=st.booleans())
     def begin(self, bound: int, keep_alive: bool) -> None:
         """Choose how much a reader buffers, and whether readers stay."""
@@ -234,15 +242,22 @@ class AccessMachine(RuleBasedStateMachine):
 
     @rule(
         target=visitors,
-        caller=CALLERS,
+        user=USERS,
+        stale=SELDOM,
         mode=st.sampled_from(Mode),
         topic=TOPICS,
         grantees=LISTS,
     )
     def join(
-        self, caller: Caller, mode: Mode, topic: TopicName, grantees: tuple[str, ...] | None
+        self,
+        user: str,
+        stale: bool,
+        mode: Mode,
+        topic: TopicName,
+        grantees: tuple[str, ...] | None,
     ) -> Visitor:
         """Somebody comes, perhaps with a list; whether that works is what the rights say."""
+        caller = self._login(user, stale=stale)
         exists = topic in self.router
         wanted = set(grantees or ()) | {caller.user}
         welcome = self.rights.may(caller, topic, OPERATIONS[mode])
@@ -269,11 +284,18 @@ class AccessMachine(RuleBasedStateMachine):
         self.router.join(visitor.member, topic)
         return visitor
 
-    @rule(target=visitors, caller=CALLERS, pattern=st.sampled_from(PATTERNS))
-    def join_pattern(self, caller: Caller, pattern: Pattern) -> Visitor:
+    @rule(target=visitors, user=USERS, stale=SELDOM, pattern=st.sampled_from(PATTERNS))
+    def join_pattern(self, user: str, stale: bool, pattern: Pattern) -> Visitor:
         """Somebody reads what matches, and never more than allowed."""
+        caller = self._login(user, stale=stale)
         visitor = Visitor(self, caller, Mode.SUBSCRIBE, pattern)
-        admits = self.access.enter_pattern(caller, pattern, None)
+        try:
+            admits = self.access.enter_pattern(caller, pattern, None)
+        except AccessDenied:
+            assert caller.login in self.rights.ended, "kept out for nothing"
+            visitor.gone = True
+            return visitor
+        assert caller.login not in self.rights.ended, "let in for nothing"
         self.everybody.append(visitor)
         self.router.join_pattern(visitor.member, pattern, admits)
         return visitor
@@ -363,6 +385,25 @@ class AccessMachine(RuleBasedStateMachine):
         for listed in self.rights.public.values():
             listed.discard(who)
         self.access.forget(who)
+
+    @rule(user=USERS, how=st.sampled_from(["user", "key", "login"]), really=SELDOM)
+    def end_logins(self, user: str, how: str, really: bool) -> None:
+        """A user or key is removed, or a login over; who comes back may be an admin no more."""
+        if not really:
+            return
+        before = self.logins[user]
+        if how == "login":
+            self.access.dismiss(before[-1], "over")
+            self.rights.ended.add(before[-1].login)
+        else:
+            self.access.bar(user, before[-1].fingerprint if how == "key" else "")
+            self.rights.ended.update(one.login for one in before)
+        with self.router.at_once():
+            for visitor in self.everybody:
+                if self.access.why_barred(visitor.caller):
+                    visitor.leave()
+        admin = user == "boss" and not before[-1].admin
+        before.append(Caller(user, before[-1].fingerprint, admin))
 
     # -- what holds at any time -------------------------------------------------------------------
 

@@ -184,6 +184,15 @@ def test_users(run: Callable[..., Run], tmp_path: Path) -> None:
     assert header == "NAME       ADMIN  KEYS  CREATED"
     assert first.startswith("alexandra  no     0     20")
     assert second.startswith("bob        yes    2     20")
+    for answer, text in (
+        ("yes", "an admin already"),
+        ("no", "no admin any more"),
+        ("no", "no admin"),
+        ("yes", "now an admin"),
+    ):
+        assert run("user", "admin", "bob", answer)[:2] == (0, f"user bob is {text}\n")
+        assert f"bob        {answer:<3}" in run("user", "ls")[1]
+    assert run("user", "admin", "nobody", "no")[0] == 64
     assert run("user", "rm", "bob")[1] == "removed user bob and 2 keys\n"
     assert run("user", "ls")[1].count("\n") == 2
 

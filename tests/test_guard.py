@@ -8,15 +8,19 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
+import asyncssh
 import pytest
 
 from pipe import guard as guard_module
-from pipe.access import REMOVED_TEXT, Loss
+from pipe.access import DEMOTED_TEXT, REMOVED_TEXT, Caller, Loss
+from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
 from pipe.grants import Grant, Operation
 from pipe.members import Mode
 from pipe.names import TopicName
+from pipe.requests import AddKey, GrantAccess, RemoveKey, RevokeAccess, parse
 from pipe.store import GrantStore, Store
+from pipe.store import database as database_module
 from tests.sessions import DEADLINE, People, fingerprint, key, started
 
 if TYPE_CHECKING:
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipe.service import Service
+    from tests.postgres import Postgres
 
 BUILD = TopicName("alice", ("build",))
+ALICE = Caller("alice", fingerprint("alice"))
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +81,7 @@ def make(grantee: str, until: float | None = None) -> Grant:
 
 async def test_grant_ends_by_itself(service: Service, people: People) -> None:
     """A session ends when its grant does, and not before; others go on."""
-    await service.guard.grant([make("bob", time.time() + 1.0)])
+    await service.guard.grant(ALICE, [make("bob", time.time() + 1.0)])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     alice = people.on("alice", Mode.SUBSCRIBE, "build")
     until = service.access.granted_by("alice")[0].until
@@ -91,8 +97,8 @@ async def test_each_end_in_its_turn(service: Service, people: People) -> None:
     """The timer is set anew for the next end, also when a later one was there first."""
     await people.add("carol")
     now = time.time()
-    await service.guard.grant([make("carol", now + 2.0)])
-    await service.guard.grant([make("bob", now + 1.0)])
+    await service.guard.grant(ALICE, [make("carol", now + 2.0)])
+    await service.guard.grant(ALICE, [make("bob", now + 1.0)])
     carol = people.on("carol", Mode.SUBSCRIBE, "alice/build")
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     await bob.wait_over()
@@ -104,7 +110,7 @@ async def test_grants_outlive_the_server(url: str) -> None:
     """A server that starts again knows all grants, but for those that have ended."""
     async with started(url) as service:
         await People(service).add("alice", "bob", "carol")
-        await service.guard.grant([make("bob"), make("carol", time.time() + 0.01)])
+        await service.guard.grant(ALICE, [make("bob"), make("carol", time.time() + 0.01)])
     await asyncio.sleep(0.02)
     async with started(url) as service:
         assert [grant.grantee for grant in service.access.granted_by("alice")] == ["bob"]
@@ -114,16 +120,16 @@ async def test_revoked_elsewhere(url: str, service: Service, people: People) -> 
     """What another server on the database grants and takes back counts here too."""
     bob = None
     async with started(url) as other:
-        await other.guard.grant([make("bob")])
+        await other.guard.grant(ALICE, [make("bob")])
         await wait_until(lambda: service.access.granted_by("alice"))
         bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
-        await other.guard.revoke(BUILD, ["bob"])
+        await other.guard.revoke(ALICE, BUILD, ["bob"])
         assert await bob.wait_over() == (Outcome.DENIED, Loss.REVOKED.value)
 
 
 async def test_user_removed_elsewhere(service: Service, people: People, outside: Store) -> None:
     """When `pipe user rm` removes a user, the user's sessions end and so does what they shared."""
-    await service.guard.grant([make("bob")])
+    await service.guard.grant(ALICE, [make("bob")])
     alice = people.on("alice", Mode.SUBSCRIBE, "own", "bob")
     granted = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     listed = people.on("bob", Mode.SUBSCRIBE, "alice/own")
@@ -156,7 +162,7 @@ async def test_shared_key_removed_from_one(
     """The sessions of the user who has lost it end; the other's, and what it was granted, go on."""
     await people.add("carol")
     await outside.add_key("carol", key("bob"), shared=True)
-    await service.guard.grant([make(fingerprint("bob"))])
+    await service.guard.grant(ALICE, [make(fingerprint("bob"))])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     carol = people.session("carol", key_of="bob")
     carol.join(Mode.SUBSCRIBE, "alice/build")
@@ -181,7 +187,7 @@ async def test_name_that_is_somebody_elses_now(
     service: Service, people: People, outside: Store
 ) -> None:
     """Who has the name next is not taken for the one before, nor given what that one had."""
-    await service.guard.grant([make("bob")])
+    await service.guard.grant(ALICE, [make("bob")])
     before = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     await service.guard.catch_up()  # so that the look which finds bob gone looks for nothing else
     await outside.remove_user("bob")
@@ -213,7 +219,7 @@ async def test_end_of_a_grant_after_a_restart(url: str) -> None:
     until = time.time() + 2.0
     async with started(url) as service:
         await People(service).add("alice", "bob")
-        await service.guard.grant([make("bob", until)])
+        await service.guard.grant(ALICE, [make("bob", until)])
     async with started(url) as service:
         bob = People(service).on("bob", Mode.SUBSCRIBE, "alice/build")
         assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
@@ -258,13 +264,13 @@ async def test_database_that_goes_away(
     service: Service, people: People, url: str, outside: Store
 ) -> None:
     """Live sessions go on without the database, and what happened meanwhile is made good."""
-    await service.guard.grant([make("bob")])
+    await service.guard.grant(ALICE, [make("bob")])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     path = url.removeprefix("sqlite:///")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("ALTER TABLE changes RENAME TO gone")
         with pytest.raises(StoreUnavailable):
-            await service.guard.revoke(BUILD, ["bob"])
+            await service.guard.revoke(ALICE, BUILD, ["bob"])
         assert bob.ended is None
         assert service.access.decide(bob.caller, BUILD).allowed
         raw.execute("ALTER TABLE gone RENAME TO changes")
@@ -275,9 +281,9 @@ async def test_database_that_goes_away(
 
 async def test_cancelled_command_is_made_good(service: Service, people: People) -> None:
     """A client that goes away in the middle of `revoke` leaves memory and database in step."""
-    await service.guard.grant([make("bob")])
+    await service.guard.grant(ALICE, [make("bob")])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
-    task = asyncio.create_task(service.guard.revoke(BUILD, ["bob"]))
+    task = asyncio.create_task(service.guard.revoke(ALICE, BUILD, ["bob"]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
@@ -288,3 +294,94 @@ async def test_cancelled_command_is_made_good(service: Service, people: People) 
         assert bob.ended is None
     else:
         assert await bob.wait_over() == (Outcome.DENIED, Loss.REVOKED.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["grant build carol", "revoke build bob", "keys add", f"keys rm {fingerprint('new')}"],
+)
+async def test_who_is_gone_changes_nothing_any_more(
+    service: Service,
+    people: People,
+    outside: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    """A command that comes before the next look leaves alone whoever has the name by now."""
+    await people.add("carol")
+    before = people.session("alice")
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
+    await asyncio.sleep(0.05)
+    await outside.remove_user("alice")
+    await outside.add_user("alice", keys=[key("new"), key("spare")])
+    await GrantStore(outside.database).put([make("bob")])
+    stdin = asyncssh.generate_private_key("ssh-ed25519").export_public_key()
+    request = parse(command)
+    assert isinstance(request, (GrantAccess, RevokeAccess, AddKey, RemoveKey))
+    asker = Asker(before.caller, before.address, before, stdin)
+    with pytest.raises(AccessDenied, match="was removed"):
+        await answer(request, service, asker)
+
+    assert len(await outside.list_keys("alice")) == 2
+    stored, _ = await GrantStore(outside.database).load()
+    assert [one.grantee for one in stored] == ["bob"]
+
+
+async def test_next_login_inherits_nothing_in_postgresql(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a stamp tells of others' changes late; a login does not wait for it to tell."""
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
+    monkeypatch.setattr(database_module, "FOREIGN_CHANGE_SECONDS", 1e9)
+    url = postgres.new_database()
+    async with started(url) as service, await Store.open(url) as outside:
+        people = People(service)
+        await people.add("alice", "bob")
+        await service.guard.grant(ALICE, [make("bob")])
+        await service.guard.catch_up()
+        before = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+        await outside.remove_user("bob")
+        await outside.add_user("bob", keys=[key("new")])
+        await service.guard.catch_up()
+        assert before.ended == (Outcome.DENIED, REMOVED_TEXT)
+        after = people.caller("bob", key_of="new")
+        service.access.require(after)
+        assert not service.access.decide(after, BUILD).allowed
+
+
+async def test_removed_key_is_not_remembered_in_postgresql(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a removal is known, no login by that key is answered from memory."""
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
+    monkeypatch.setattr(database_module, "FOREIGN_CHANGE_SECONDS", 1e9)
+    url = postgres.new_database()
+    async with started(url) as service, await Store.open(url) as outside:
+        await People(service).add("bob")
+        assert await service.store.find_key("bob", fingerprint("bob"))
+        await outside.remove_key("bob", fingerprint("bob"))
+        await service.guard.catch_up()
+        assert await service.store.find_key("bob", fingerprint("bob")) is None
+
+
+async def test_admin_who_is_none_any_more(
+    service: Service, people: People, outside: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the flag an admin's sessions end; no grant in others' spaces comes before that."""
+    await people.add("boss", admin=True)
+    boss = people.session("boss", admin=True)
+    boss.join(Mode.SUBSCRIBE, "alice/build")
+    with monkeypatch.context() as patch:
+        patch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
+        await asyncio.sleep(0.05)
+        assert await outside.set_admin("boss", admin=False)
+        with pytest.raises(AccessDenied, match="no admin any more"):
+            await service.guard.grant(boss.caller, [make("bob")])
+        await service.guard.catch_up()
+    assert boss.ended == (Outcome.DENIED, DEMOTED_TEXT)
+    again = people.caller("boss")
+    service.access.require(again)
+    assert not service.access.decide(again, BUILD).allowed
+    login = await service.store.find_login("boss")
+    assert login
+    assert not login.user.admin

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipe import __version__
 from pipe.commands.asker import Asker
 from pipe.commands.explain import explain
@@ -14,6 +16,7 @@ from pipe.commands.grants import grant, list_grants, revoke
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.ls import list_topics
 from pipe.commands.whoami import whoami
+from pipe.errors import StoreUnavailable
 from pipe.requests import (
     AddKey,
     Explain,
@@ -35,6 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Asker", "answer", "input_limit"]
 
+log = structlog.get_logger()
+
+UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
+"""All that users are told: where it is, and what is wrong with it, is for the log."""
+
 
 def input_limit(request: Answerable) -> int:
     """How many bytes of stdin a command takes; 0: it reads none."""
@@ -47,6 +55,14 @@ async def answer(request: Answerable, service: Service, asker: Asker) -> str:
     Raises:
         PipeError: the command cannot be carried out; the message says why.
     """
+    try:
+        return await _answer(request, service, asker)
+    except StoreUnavailable as error:
+        log.warning("command not carried out", user=asker.caller.user, error=error.message)
+        raise StoreUnavailable(UNAVAILABLE_TEXT) from error
+
+
+async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
     match request:
         case List():
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)

@@ -34,9 +34,9 @@ async def grant(service: Service, caller: Caller, request: GrantAccess) -> str:
     operation = _operation(read=request.read, write=request.write)
     now = time.time()
     until = None if request.duration is None else now + request.duration
-    service.access.require(caller)
     await service.guard.grant(
-        [Grant(topic, who, operation, until, caller.user, now) for who in request.grantees]
+        caller,
+        [Grant(topic, who, operation, until, caller.user, now) for who in request.grantees],
     )
     lasting = "" if request.duration is None else f", for {format_duration(request.duration)}"
     return f"{_names(request.grantees)} may {operation} {topic}{lasting}\n"
@@ -50,8 +50,7 @@ async def revoke(service: Service, caller: Caller, request: RevokeAccess) -> str
         UsageError: somebody had none; all others have lost it all the same.
     """
     topic = _own_topic(caller, request.topic)
-    service.access.require(caller)
-    had = await service.guard.revoke(topic, request.grantees)
+    had = await service.guard.revoke(caller, topic, request.grantees)
     lost = [who for who in request.grantees if who in had]
     missing = [who for who in request.grantees if who not in had]
     text = f"{_names(lost)} may no longer use {topic}" if lost else ""

@@ -80,8 +80,7 @@ async def add_key(service: Service, asker: Asker) -> str:
     user = asker.caller.user
     if len(await _keys_of(service, asker.caller)) >= MAX_KEYS:
         raise StoreError(f"you have {MAX_KEYS} keys, which is as many as there can be; remove one")
-    service.access.require(asker.caller)
-    await service.store.add_key(user, new)
+    await service.guard.add_key(asker.caller, new)
     return f"added {new.key_type} key {new.fingerprint}: it logs in as {user} from now on\n"
 
 
@@ -100,9 +99,8 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
             f"this is your only key, and without it nobody can log in as {caller.user} any more: "
             "add another one first, or give --force"
         )
-    service.access.require(caller)
     key = await service.guard.remove_key(
-        caller.user, fingerprint, keep_last=not force, spare=asker.session
+        caller, fingerprint, keep_last=not force, spare=asker.session
     )
     return f"removed key {key.fingerprint}; the sessions that it logged in have ended\n"
 

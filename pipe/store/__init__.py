@@ -8,6 +8,7 @@
     cache       what recent look-ups found
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
+    rows        the single steps of what `accounts` does
     accounts    `Store`: what can be asked and changed
 
 Names, keys and errors come from here; who may do what is `pipe.access`' business.

@@ -4,6 +4,8 @@ Rules that it keeps:
 
 - One key belongs to one user, unless an operator says otherwise, and one name is given once, also
   when two ask at the same moment: unique indexes decide, no look-up before.
+- A public key is no secret, so a user who adds one only names it.  It is the user's from the first
+  login with it on; until then it keeps nobody else from naming it, and yields to whoever is first.
 - Each method is one transaction on the database's own thread.  Cancelling a method leaves all of
   it done or none.
 - What a login asks is remembered for as long as nothing in the database has changed, so what
@@ -16,33 +18,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import (
-    LABEL_STYLE_TABLENAME_PLUS_COL,
-    Connection,
-    Row,
-    Select,
-    bindparam,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import KeyTaken, StoreError, StoreUnavailable
 from pipe.names import escape, parse_user, quoted
-from pipe.store import changes, grants
+from pipe.store import changes, grants, rows
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
-from pipe.store.records import Key, Login, NewKey, User
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
+
+    from pipe.store.changes import Proviso
+    from pipe.store.records import Key, Login, NewKey, User
 
 MIN_PREFIX = 4
 """Characters of a fingerprint that name a key, so that a slip of the finger does not remove one."""
@@ -120,7 +114,7 @@ class Store:
         login = self._logins.get((name, fingerprint), stamp)
         if login is None:
             login = await self.database.read(
-                lambda connection: _find_login(connection, name, fingerprint)
+                lambda connection: rows.find_login(connection, name, fingerprint)
             )
             # Not what strangers can ask for without end.
             if login and (login.key or not fingerprint):
@@ -158,7 +152,7 @@ class Store:
         if not uses:
             return
         # In one order, so that two servers never wait for each other's rows in PostgreSQL.
-        rows = [
+        values = [
             {"key": key, "whose": user, "used": when} for (key, user), when in sorted(uses.items())
         ]
         statement = (
@@ -170,7 +164,7 @@ class Store:
             .values(last_used=bindparam("used"))
         )
         try:
-            await self.database.write(lambda connection: connection.execute(statement, rows))
+            await self.database.write(lambda connection: connection.execute(statement, values))
         except StoreUnavailable:
             self._uses = {**uses, **self._uses}
             raise
@@ -179,7 +173,7 @@ class Store:
 
     async def get_user(self, name: str) -> User | None:
         """Look a user up."""
-        return await self.database.read(lambda connection: _get_user(connection, name))
+        return await self.database.read(lambda connection: rows.get_user(connection, name))
 
     async def find_key(self, user: str, fingerprint: str) -> Key | None:
         """Look up whether a key logs this user in.
@@ -197,14 +191,14 @@ class Store:
         Args:
             fingerprint: The whole fingerprint.
         """
-        return await self.database.read(lambda connection: _users_of(connection, fingerprint))
+        return await self.database.read(lambda connection: rows.users_of(connection, fingerprint))
 
     async def list_users(self) -> tuple[User, ...]:
         """All users, by name."""
 
         def work(connection: Connection) -> tuple[User, ...]:
-            rows = connection.execute(select(users_table).order_by(users_table.c.name))
-            return tuple(_user(row) for row in rows)
+            query = select(users_table).order_by(users_table.c.name)
+            return tuple(rows.read_user(row) for row in connection.execute(query))
 
         return await self.database.read(work)
 
@@ -220,9 +214,9 @@ class Store:
                 keys_table.c.user, keys_table.c.created, keys_table.c.fingerprint
             )
             if user is not None:
-                _require_user(connection, user)
+                rows.require_user(connection, user)
                 query = query.where(keys_table.c.user == user)
-            return tuple(_key(row) for row in connection.execute(query))
+            return tuple(rows.read_key(row) for row in connection.execute(query))
 
         await self.flush_uses()
         return await self.database.read(work)
@@ -241,14 +235,35 @@ class Store:
         parse_user(user)
 
         def work(connection: Connection) -> None:
-            _insert_user(connection, user, admin=False)
-            _insert_key(connection, user, key)
+            rows.insert_user(connection, user, admin=False)
+            rows.insert_key(connection, user, key)
 
         try:
             await self.database.write(work)
         except (IntegrityError, KeyTaken):
             return False
         return True
+
+    async def prove(self, user: str, fingerprint: str) -> bool:
+        """A user has logged in with a key that was only named so far: it is the user's from now on.
+
+        Returns:
+            False if it is somebody else's by now.
+        """
+
+        def work(connection: Connection) -> bool:
+            rows.lock_keys(connection, [fingerprint])
+            named = keys_table.c.fingerprint == fingerprint
+            proved = connection.execute(
+                update(keys_table).where(named, keys_table.c.user == user).values(proved=True)
+            )
+            connection.execute(delete(keys_table).where(named, ~keys_table.c.proved))
+            return bool(proved.rowcount)
+
+        try:
+            return await self.database.write(work)
+        except IntegrityError:
+            return False
 
     async def ensure_user(self, name: str) -> bool:
         """Register a user without keys, unless the name is registered already.
@@ -262,7 +277,7 @@ class Store:
         parse_user(name)
         try:
             await self.database.write(
-                lambda connection: _insert_user(connection, name, admin=False)
+                lambda connection: rows.insert_user(connection, name, admin=False)
             )
         except IntegrityError:
             return False
@@ -279,12 +294,32 @@ class Store:
 
         def work(connection: Connection) -> User:
             try:
-                _insert_user(connection, name, admin=admin)
+                rows.insert_user(connection, name, admin=admin)
             except IntegrityError as error:
                 raise StoreError(f"user {quoted(name)} exists already") from error
             for key in keys:
-                _insert_key_or_say_why_not(connection, name, key)
-            return _user(connection.execute(_user_named(name)).one())
+                rows.insert_key_or_say_why_not(connection, name, key)
+            return rows.read_user(connection.execute(rows.user_named(name)).one())
+
+        return await self.database.write(work)
+
+    async def set_admin(self, name: str, *, admin: bool) -> bool:
+        """Make a user an admin, or no admin any more.
+
+        Returns:
+            Whether that changes anything.
+
+        Raises:
+            StoreError: No such user.
+        """
+
+        def work(connection: Connection) -> bool:
+            rows.require_user(connection, name, lock=True)
+            chosen = (users_table.c.name == name, users_table.c.admin != admin)
+            changed = connection.execute(update(users_table).where(*chosen).values(admin=admin))
+            if changed.rowcount and not admin:
+                changes.note(connection, changes.Kind.ADMIN, [(name, "")])
+            return bool(changed.rowcount)
 
         return await self.database.write(work)
 
@@ -299,49 +334,69 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Key, ...]:
-            _require_user(connection, name)
-            removed = _keys_of(connection, name)
-            fingerprints = [key.fingerprint for key in removed]
-            _lock_keys(connection, fingerprints)
+            rows.require_user(connection, name)
+            removed = rows.keys_of(connection, name)
+            fingerprints = [key.fingerprint for key in removed if key.proved]
+            rows.lock_keys(connection, fingerprints)
             changes.note(connection, changes.Kind.KEY, [(name, key) for key in fingerprints])
             changes.note(connection, changes.Kind.USER, [(name, "")])
             connection.execute(delete(users_table).where(users_table.c.name == name))
-            orphans = [key for key in fingerprints if not _users_of(connection, key)]
+            orphans = [key for key in fingerprints if not rows.users_of(connection, key)]
             grants.forget(connection, [name, *orphans])
             return removed
 
         return await self.database.write(work)
 
-    async def add_key(self, user: str, key: NewKey, *, shared: bool = False) -> Key:
+    async def add_key(
+        self,
+        user: str,
+        key: NewKey,
+        *,
+        shared: bool = False,
+        proved: bool = True,
+        proviso: Proviso = lambda _: None,
+    ) -> Key:
         """Give a user one more key.
 
         Args:
             user: To whom.
             key: Which.
             shared: It may be others' too: an operator's word, never a user's own.
+            proved: It is the user's: an operator's word, too; a user's own only names it.
+            proviso: May have something against it.
 
         Raises:
             KeyTaken: The key belongs to somebody else, and is not to be shared.
             StoreError: No such user, or it has the key already.
+            PipeError: The proviso's.
         """
 
         def work(connection: Connection) -> Key:
-            _require_user(connection, user)
-            _insert_key_or_say_why_not(connection, user, key, shared=shared)
+            proviso(connection)
+            rows.require_user(connection, user)
+            rows.insert_key_or_say_why_not(connection, user, key, shared=shared, proved=proved)
             query = select(keys_table).where(
                 keys_table.c.fingerprint == key.fingerprint, keys_table.c.user == user
             )
-            return _key(connection.execute(query).one())
+            return rows.read_key(connection.execute(query).one())
 
         return await self.database.write(work)
 
-    async def remove_key(self, user: str, fingerprint: str, *, keep_last: bool = False) -> Key:
+    async def remove_key(
+        self,
+        user: str,
+        fingerprint: str,
+        *,
+        keep_last: bool = False,
+        proviso: Proviso = lambda _: None,
+    ) -> Key:
         """Take a key from a user, and what was granted to it unless others have it too.
 
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
             keep_last: Refuse to remove the only key that the user has.
+            proviso: May have something against it.
 
         Returns:
             The key that was removed.
@@ -349,14 +404,16 @@ class Store:
         Raises:
             StoreError: No such user; no key of the user starts so, or more than one does; it is the
                 last one.
+            PipeError: The proviso's.
         """
         start = _FINGERPRINT_START + fingerprint.removeprefix(_FINGERPRINT_START)
         if len(start) < len(_FINGERPRINT_START) + MIN_PREFIX:
             raise StoreError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")
 
         def work(connection: Connection) -> Key:
-            _require_user(connection, user, lock=keep_last)
-            all_keys = _keys_of(connection, user)
+            rows.require_user(connection, user, lock=keep_last)
+            proviso(connection)
+            all_keys = rows.keys_of(connection, user)
             found = [key for key in all_keys if key.fingerprint.startswith(start)]
             if len(found) != 1:
                 count = f"{len(found)} keys" if found else "no key"
@@ -367,141 +424,16 @@ class Store:
             if keep_last and len(all_keys) == 1:
                 raise StoreError(f"key {found[0].fingerprint} is the only one that {user} has")
             removed = found[0].fingerprint
-            _lock_keys(connection, [removed])
+            rows.lock_keys(connection, [removed])
             connection.execute(
                 delete(keys_table).where(
                     keys_table.c.fingerprint == removed, keys_table.c.user == user
                 )
             )
-            if not _users_of(connection, removed):
-                grants.forget(connection, [removed])
-            changes.note(connection, changes.Kind.KEY, [(user, removed)])
+            if found[0].proved:
+                if not rows.users_of(connection, removed):
+                    grants.forget(connection, [removed])
+                changes.note(connection, changes.Kind.KEY, [(user, removed)])
             return found[0]
 
         return await self.database.write(work)
-
-
-def _find_login(connection: Connection, name: str, fingerprint: str) -> Login | None:
-    """One query: the user, and beside it the key, if it is the user's."""
-    query = (
-        select(users_table, keys_table)
-        .outerjoin_from(
-            users_table,
-            keys_table,
-            (keys_table.c.user == users_table.c.name) & (keys_table.c.fingerprint == fingerprint),
-        )
-        .where(users_table.c.name == name)
-        .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
-    )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    user = User(row.users_name, row.users_admin, row.users_created)
-    if row.keys_fingerprint is None:
-        return Login(user, None)
-    return Login(
-        user,
-        Key(
-            user=row.keys_user,
-            fingerprint=row.keys_fingerprint,
-            key_type=row.keys_key_type,
-            public=row.keys_public,
-            comment=row.keys_comment,
-            created=row.keys_created,
-            last_used=row.keys_last_used,
-        ),
-    )
-
-
-def _get_user(connection: Connection, name: str) -> User | None:
-    row = connection.execute(_user_named(name)).one_or_none()
-    return _user(row) if row else None
-
-
-def _user_named(name: str) -> Select[str, bool, float]:
-    return select(users_table).where(users_table.c.name == name)
-
-
-def _keys_of(connection: Connection, user: str) -> tuple[Key, ...]:
-    rows = connection.execute(select(keys_table).where(keys_table.c.user == user))
-    return tuple(_key(row) for row in rows)
-
-
-def _require_user(connection: Connection, name: str, *, lock: bool = False) -> None:
-    """Check that there is such a user; ``lock``: and that nobody else changes anything of it."""
-    query = select(users_table.c.name).where(users_table.c.name == name)
-    if lock:
-        query = query.with_for_update()  # PostgreSQL's; SQLite's transaction is alone anyway
-    if connection.execute(query).one_or_none() is None:
-        raise StoreError(f"no user {quoted(name)}; 'pipe user ls' lists them")
-
-
-def _insert_user(connection: Connection, name: str, *, admin: bool) -> None:
-    connection.execute(insert(users_table).values(name=name, admin=admin, created=time.time()))
-
-
-def _users_of(connection: Connection, fingerprint: str) -> tuple[str, ...]:
-    query = select(keys_table.c.user).where(keys_table.c.fingerprint == fingerprint)
-    return tuple(connection.execute(query.order_by(keys_table.c.user)).scalars())
-
-
-def _lock_keys(connection: Connection, fingerprints: Iterable[str]) -> None:
-    """Let nobody else remove one of these keys from another user at the same moment.
-
-    Otherwise neither would be the last who had it, and what was granted to it would stay.  As in
-    `_require_user` it is PostgreSQL that needs this.
-    """
-    query = select(keys_table.c.user).where(keys_table.c.fingerprint.in_(fingerprints))
-    connection.execute(
-        query.order_by(keys_table.c.fingerprint, keys_table.c.user).with_for_update()
-    )
-
-
-def _insert_key(connection: Connection, user: str, key: NewKey, *, shared: bool = False) -> None:
-    """Insert a key.
-
-    Raises:
-        KeyTaken: It belongs to others, and is not to be shared.
-        IntegrityError: Somebody else was given it at this moment.
-    """
-    others = _users_of(connection, key.fingerprint)
-    if others and not shared:
-        raise KeyTaken(key.fingerprint, others)
-    connection.execute(
-        insert(keys_table).values(
-            fingerprint=key.fingerprint,
-            user=user,
-            shared=shared,
-            key_type=key.key_type,
-            public=key.public,
-            comment=key.comment,
-            created=time.time(),
-        )
-    )
-
-
-def _insert_key_or_say_why_not(
-    connection: Connection, user: str, key: NewKey, *, shared: bool = False
-) -> None:
-    if user in _users_of(connection, key.fingerprint):
-        raise StoreError(f"user {quoted(user)} has the key {key.fingerprint} already")
-    try:
-        _insert_key(connection, user, key, shared=shared)
-    except IntegrityError as error:  # another server was faster
-        raise KeyTaken(key.fingerprint) from error
-
-
-def _user(row: Row[*tuple[Any, ...]]) -> User:
-    return User(name=row.name, admin=row.admin, created=row.created)
-
-
-def _key(row: Row[*tuple[Any, ...]]) -> Key:
-    return Key(
-        user=row.user,
-        fingerprint=row.fingerprint,
-        key_type=row.key_type,
-        public=row.public,
-        comment=row.comment,
-        created=row.created,
-        last_used=row.last_used,
-    )

@@ -10,16 +10,20 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import delete, func, insert, select
 
 from pipe.store.tables import changes as table
+from pipe.store.tables import users as users_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from sqlalchemy import Connection
+
+Proviso: TypeAlias = "Callable[[Connection], None]"
+"""Raises what speaks against a change, in the transaction that is to make it."""
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long an entry stays: far longer than a server goes without its database and runs on."""
@@ -34,6 +38,8 @@ class Kind(enum.Enum):
 
     USER = "user"
     """A user was removed: the name, and nothing."""
+    ADMIN = "admin"
+    """A user is no admin any more: the name, and nothing."""
     KEY = "key"
     """A key was removed: its user, and the fingerprint."""
     GRANTS = "grants"
@@ -74,3 +80,33 @@ def since(connection: Connection, number: int) -> tuple[Change, ...]:
         Change(row.number, Kind(row.kind), row.user, row.subject)
         for row in connection.execute(query)
     )
+
+
+def last_loss(
+    connection: Connection, user: str, fingerprint: str, newest: int, seen: Collection[int]
+) -> Kind | None:
+    """Say what a user who logged in with a key has lost since the log was last read.
+
+    Until the transaction ends nobody removes the user: where SQLite's transactions come one after
+    the other, PostgreSQL's wait for the lock on the row.
+
+    Args:
+        connection: In a transaction.
+        user: Who.
+        fingerprint: The key that logged the user in.
+        newest: The number of the newest entry that was read.
+        seen: The numbers of those of its `LOOK_BACK` predecessors that were.
+
+    Returns:
+        What it was, the last of several; None if it was nothing.
+    """
+    query = select(users_table.c.name).where(users_table.c.name == user)
+    if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
+        return Kind.USER
+    losses = {(Kind.USER, user, ""), (Kind.ADMIN, user, ""), (Kind.KEY, user, fingerprint)}
+    found = [
+        one.kind
+        for one in since(connection, newest)
+        if one.number not in seen and (one.kind, one.user, one.subject) in losses
+    ]
+    return found[-1] if found else None

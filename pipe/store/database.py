@@ -145,6 +145,15 @@ class Database:
             return self._changes
         return self._changes, time.monotonic() // FOREIGN_CHANGE_SECONDS
 
+    @property
+    def tells_at_once(self) -> bool:
+        """Whether another process' change is in `stamp` as soon as it is made."""
+        return self._engine.dialect.name == "sqlite"
+
+    def note_change(self) -> None:
+        """Another process has changed something, as its own words in the database say."""
+        self._changes += 1
+
     async def _do(self, work: Callable[[], T]) -> T:
         asked = time.monotonic()
 

@@ -4,7 +4,7 @@ Rules that it keeps:
 
 - A topic has at most one grant for each grantee; a new one takes the old one's place.
 - A grant goes with its owner, and with the user or key that it was given to: whoever has that name
-  or key next inherits nothing.  A user must be registered to be given one.
+  or key next inherits nothing.  Users must be registered to give and to be given one.
 - Each change leaves an entry in `pipe.store.changes`.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-    from pipe.store.changes import Change
+    from pipe.store.changes import Change, Proviso
     from pipe.store.database import Database
 
 MAX_GRANTS = 1000
@@ -68,19 +68,23 @@ class GrantStore:
         """What was taken away since, as `pipe.store.changes.since` has it."""
         return await self._database.read(lambda connection: changes.since(connection, number))
 
-    async def put(self, grants: Sequence[Grant]) -> tuple[Grant, ...]:
+    async def put(
+        self, grants: Sequence[Grant], proviso: Proviso = lambda _: None
+    ) -> tuple[Grant, ...]:
         """Give grants on one topic, all or none.
 
         Returns:
             All grants that the topic has then.
 
         Raises:
-            StoreError: A grantee is no user, or the owner has given too many.
+            StoreError: The owner or a grantee is no user, or the owner has given too many.
+            PipeError: The proviso's.
         """
         topic = grants[0].topic
 
         def work(connection: Connection) -> tuple[Grant, ...]:
-            _require_users(connection, [grant.grantee for grant in grants])
+            proviso(connection)
+            _require_users(connection, [topic.owner, *(grant.grantee for grant in grants)])
             now = time.time()
             names = [grant.grantee for grant in grants]
             connection.execute(
@@ -106,15 +110,22 @@ class GrantStore:
             ) from error
 
     async def remove(
-        self, topic: TopicName, grantees: Collection[str]
+        self,
+        topic: TopicName,
+        grantees: Collection[str],
+        proviso: Proviso = lambda _: None,
     ) -> tuple[set[str], tuple[Grant, ...]]:
         """Take grants on one topic back.
 
         Returns:
             Those who had one, and all grants that the topic still has.
+
+        Raises:
+            PipeError: The proviso's.
         """
 
         def work(connection: Connection) -> tuple[set[str], tuple[Grant, ...]]:
+            proviso(connection)
             chosen = and_(_of(topic), table.c.grantee.in_(grantees))
             had = {grant.grantee for grant in _select(connection, chosen)}
             connection.execute(delete(table).where(chosen))
@@ -131,10 +142,12 @@ def forget(connection: Connection, grantees: Collection[str]) -> None:
     )
 
 
-def _require_users(connection: Connection, grantees: Sequence[str]) -> None:
-    names = [name for name in grantees if name != EVERYONE and not is_fingerprint(name)]
+def _require_users(connection: Connection, who: Sequence[str]) -> None:
+    """Check that all who are named are users, and that nobody removes them meanwhile."""
+    names = [name for name in who if name != EVERYONE and not is_fingerprint(name)]
     query = select(users_table.c.name).where(users_table.c.name.in_(names))
-    missing = set(names).difference(connection.execute(query).scalars())
+    found = connection.execute(query.order_by(users_table.c.name).with_for_update(read=True))
+    missing = set(names).difference(found.scalars())
     if missing:
         raise StoreError(
             f"there is no user {quoted(min(missing))}: whoever took that name next would have the "

@@ -43,6 +43,8 @@ class Key:
     """When it was added: seconds since 1970, UTC."""
     last_used: float | None
     """When it last logged in; None if it never has."""
+    proved: bool = True
+    """Whether it is known to be the user's; if not, it yields to whoever logs in with it."""
 
 
 @dataclass(frozen=True, slots=True)

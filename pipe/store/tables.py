@@ -42,6 +42,8 @@ keys = Table(
     Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
     # Whether an operator said that this user may have it though another has it too.
     Column("shared", Boolean, nullable=False),
+    # Whether the user has logged in with it, or an operator has said that it is the user's.
+    Column("proved", Boolean, nullable=False),
     Column("key_type", String(64), nullable=False),
     Column("public", Text, nullable=False),
     Column("comment", String(256), nullable=False),
@@ -55,8 +57,8 @@ Index(
     None,
     keys.c.fingerprint,
     unique=True,
-    sqlite_where=~keys.c.shared,
-    postgresql_where=~keys.c.shared,
+    sqlite_where=~keys.c.shared & keys.c.proved,
+    postgresql_where=~keys.c.shared & keys.c.proved,
 )
 
 grants = Table(

@@ -10,7 +10,7 @@ import pytest
 
 from pipe.access import REMOVED_TEXT
 from pipe.commands import keys as keys_module
-from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
+from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, StoreUnavailable, UsageError
 from pipe.members import Mode
 from tests.sessions import fingerprint, key
 
@@ -74,10 +74,20 @@ async def test_add_nonsense(people: People, stdin: bytes, message: str) -> None:
 async def test_key_of_somebody_else(people: People) -> None:
     """A key belongs to one user only, and nobody is told to whom."""
     await people.run("bob", "keys add", SPARE_LINE)
+    await people.service.store.prove("bob", SPARE.get_fingerprint())
     with pytest.raises(StoreError, match=r"belongs to another user$") as caught:
         await people.run("alice", "keys add", SPARE_LINE)
 
     assert "bob" not in caught.value.message
+
+
+async def test_key_that_somebody_else_has_only_named(people: People) -> None:
+    """Who adds another's public key keeps nobody from adding it who has the private one."""
+    await people.run("bob", "keys add", SPARE_LINE)
+    await people.run("alice", "keys add", SPARE_LINE)
+    await people.run("bob", f"keys rm {SPARE.get_fingerprint()}")
+
+    assert await people.service.store.users_of(SPARE.get_fingerprint()) == ("alice",)
 
 
 async def test_too_many_keys(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +158,17 @@ async def test_key_that_is_kept_elsewhere(people: People) -> None:
     text = await people.run("bob", "keys", key_of="certificate")
 
     assert f"you logged in with {fingerprint('certificate')}, which is not kept here" in text
+
+
+async def test_database_that_is_away(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users are told that, and not where the database is."""
+
+    async def away(_work: object) -> None:
+        raise StoreUnavailable("cannot use postgresql://db.internal/pipe: refused")
+
+    monkeypatch.setattr(people.service.store.database, "read", away)
+    monkeypatch.setattr(people.service.store.database, "write", away)
+    for command in ("keys", "keys add", "keys rm 1234", "grant x bob", "revoke x bob"):
+        with pytest.raises(StoreUnavailable, match=r"^the accounts database does not") as caught:
+            await people.run("alice", command, SPARE_LINE)
+        assert caught.value.outcome is Outcome.UNAVAILABLE

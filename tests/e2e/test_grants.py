@@ -276,6 +276,12 @@ def test_admin(start_server: StartServer) -> None:
     assert "bob/private" in everything
     assert "alice/private" not in must(server, "bob", "ls '**'")
 
+    listening = server.ssh("boss", "sub -k alice/private")
+    server.wait_sessions(subscribe=3)
+    pipe_command(server, "user", "admin", "boss", "no")
+    assert_cut(listening, "you are no admin any more", time.monotonic())
+    assert server.run("boss", "sub alice/private").wait() == Status.DENIED
+
 
 def test_comments_of_keys_are_harmless(server: Server) -> None:
     """What moves a terminal's cursor, or sets its clipboard, is shown as what it is."""

@@ -274,7 +274,14 @@ def test_postgresql_is_away(start_server: StartServer, own_postgres: Postgres) -
     server = start_server(database_url=own_postgres.new_database())
     server.introduce("alice")
     writer, reader = stream(server)
+    logins = server.metrics().value("pipe_logins_total", result="accepted")
+    late = server.ssh("alice", "keys add", stdin=HELD)
+    server.wait_metric("pipe_logins_total", logins + 1, result="accepted")
     own_postgres.stop()
+    late.write(server.keys.public("spare"))
+    late.close_stdin()
+    assert late.wait() == Status.SHUTDOWN
+    assert late.lines == ["pipe: the accounts database does not answer: try again later"]
     wait_refused(server)
     assert_nobody_gets_in(server)
     writer.write(b"meanwhile ")

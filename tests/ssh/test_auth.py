@@ -172,6 +172,41 @@ async def test_one_key_for_two_names(opened: Service) -> None:
     assert len(await opened.store.list_users()) == 1
 
 
+async def test_squatter_loses_a_key_to_its_owner(opened: Service) -> None:
+    """Who adds another's public key keeps that person neither from a name nor from the key."""
+    async with await connect(opened, "mallory", OTHER) as squatter:
+        for key in (ALICES, BOBS):
+            await squatter.run("keys add", input=key.export_public_key().decode(), check=True)
+        async with await connect(opened, "alice", ALICES) as alice:
+            assert ALICES.get_fingerprint() in await run(alice, "whoami")
+            await alice.run("keys add", input=BOBS.export_public_key().decode(), check=True)
+        async with await connect(opened, "alice", BOBS) as alice:
+            assert BOBS.get_fingerprint() in await run(alice, "whoami")
+        assert await refusal(opened, "mallory", BOBS) != ""
+        assert OTHER.get_fingerprint() in await run(squatter, "keys")
+        (left,) = await opened.store.list_keys("mallory")
+    assert left.fingerprint == OTHER.get_fingerprint()
+
+
+async def test_key_that_another_proves_at_the_same_moment(
+    opened: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has named a key, and logs in with it when another has it already, is refused."""
+    for user in ("alice", "bob"):
+        await opened.store.add_user(user)
+        await opened.store.add_key(
+            user, read_public_key(OTHER.export_public_key().decode()), proved=False
+        )
+    prove = opened.store.prove
+
+    async def prove_late(user: str, fingerprint: str) -> bool:
+        assert await prove("bob", fingerprint)
+        return await prove(user, fingerprint)
+
+    monkeypatch.setattr(opened.store, "prove", prove_late)
+    assert await refusal(opened, "alice", OTHER) == "pipe: this key belongs to another user\r\n"
+
+
 async def test_query_proves_nothing(closed: Service) -> None:
     """Who asks about alice's key and signs with another one is not alice."""
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.errors import BadName, KeyTaken, StoreError
-from pipe.store import Store
+from pipe.grants import Grant, Operation
+from pipe.names import TopicName
+from pipe.store import GrantStore, Store
 from pipe.store.database import FOREIGN_CHANGE_SECONDS
 
 from .conftest import new_key
@@ -405,3 +407,68 @@ async def test_uses_are_stored_by_themselves(store: Store, monkeypatch: pytest.M
     await stored.wait()
     (key,) = await store.list_keys()
     assert key.last_used == 7.0
+
+
+async def test_named_key_yields_to_whoever_proves_it(store: Store) -> None:
+    """A key that was only named is no obstacle, and belongs to the first who logs in with it."""
+    for name in ("alice", "bob", "carol"):
+        await store.add_user(name)
+        await store.add_key(name, new_key("k"), proved=False)
+    named = await store.find_key("bob", "SHA256:k")
+    assert named
+    assert not named.proved
+    assert await store.prove("bob", "SHA256:k")
+
+    assert await store.users_of("SHA256:k") == ("bob",)
+    assert not await store.prove("alice", "SHA256:k")
+    proved = await store.find_key("bob", "SHA256:k")
+    assert proved
+    assert proved.proved
+    with pytest.raises(KeyTaken):
+        await store.add_key("alice", new_key("k"), proved=False)
+    assert not await store.claim("dora", new_key("k"))
+
+
+async def test_named_key_yields_to_a_claim_and_to_the_operator(store: Store) -> None:
+    """Who proves it with a first login has it, and so has whom an operator gives it to."""
+    await store.add_user("mallory")
+    for name in ("k", "l", "m"):
+        await store.add_key("mallory", new_key(name), proved=False)
+    assert await store.claim("alice", new_key("k"))
+    await store.add_user("bob", keys=[new_key("l")])
+    await store.add_key("bob", new_key("m"))
+
+    assert await store.list_keys("mallory") == ()
+    assert len(await store.list_keys()) == 3
+
+
+async def test_a_key_is_proved_once(store: Store, url: str) -> None:
+    """Of two users who log in with one key at the same instant exactly one has it."""
+    async with await Store.open(url) as other:
+        for number in range(10):
+            key = new_key(f"k{number}")
+            for name in ("alice", "bob"):
+                await store.ensure_user(name)
+                await store.add_key(name, key, proved=False)
+            proved = await asyncio.gather(
+                store.prove("alice", key.fingerprint), other.prove("bob", key.fingerprint)
+            )
+            assert sorted(proved) == [False, True]
+            [owner] = await store.users_of(key.fingerprint)
+            assert owner == ("alice", "bob")[proved.index(True)]
+
+
+async def test_naming_a_key_takes_nothing_from_it(store: Store) -> None:
+    """Who names another's key and removes it again does not end what was granted to it."""
+    grants = GrantStore(store.database)
+    for name in ("alice", "mallory"):
+        await store.add_user(name)
+    topic, key = TopicName("alice", ("x",)), new_key("k" * 43)
+    granted = Grant(topic, key.fingerprint, Operation.READ, None, "alice", 1.0)
+    await grants.put([granted])
+    await store.add_key("mallory", key, proved=False)
+    await store.remove_key("mallory", key.fingerprint)
+    await store.add_key("mallory", key, proved=False)
+    await store.remove_user("mallory")
+
+    assert (await grants.load())[0] == (granted,)

@@ -94,6 +94,30 @@ async def test_only_users_can_be_given_anything(grants: GrantStore) -> None:
     assert await all_of(grants) == set()
 
 
+async def test_nobody_gives_for_a_name_that_is_free(grants: GrantStore) -> None:
+    """Also an admin cannot: whoever takes the name would have given it without knowing."""
+    with pytest.raises(StoreError, match="no user 'nobody'"):
+        await grants.put([make(TopicName("nobody", ("x",)), "bob")])
+
+    assert await all_of(grants) == set()
+
+
+@pytest.mark.parametrize("gone", ["alice", "bob"])
+async def test_granted_while_a_user_is_removed(
+    store: Store, grants: GrantStore, url: str, gone: str
+) -> None:
+    """Whichever comes first, nothing is left for whoever takes the name next."""
+    async with await Store.open(url) as other:
+        for number in range(20):
+            put = asyncio.create_task(grants.put([make(BUILD, "bob")]))
+            await asyncio.sleep(number / 10_000)
+            await other.remove_user(gone)
+            await asyncio.wait({put})
+            assert put.exception() is None or isinstance(put.exception(), StoreError)
+            assert await all_of(grants) == set()
+            await store.add_user(gone)
+
+
 async def test_ended_grants_are_not_read(grants: GrantStore) -> None:
     """What has ended counts no more, and the next grant sweeps it out."""
     await grants.put([make(BUILD, "bob", until=time.time() - 1)])

@@ -156,7 +156,7 @@ def read_authorities(text: str) -> frozenset[str]:
         UsageError: A line is no key that may sign, or there is none; one sentence says which.
     """
     found = set()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
                 found.add(read_public_key(line).fingerprint)

@@ -251,7 +251,7 @@ def parse_line(line: str) -> Entry:
 
 def _parse(text: str, path: Path) -> list[Entry]:
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip()
         if line and not line.startswith("#"):
             try:

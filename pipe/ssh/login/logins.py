@@ -7,6 +7,7 @@ certificates (``--trusted-ca``).  Whoever gets in has an account from then on:
 - A certificate is the CA's word on whose key it is.  Whether that person has an account here is
   decided as for keys: with ``--signup open`` it is made at the first login, with ``closed`` the
   operator adds it (``pipe user add``), and removing it ends all certificates of that name.
+- A key that a user has only named (``keys add``) is the user's if this is the first login with it.
 - Any other key may claim a name that is free, if sign-up is open.
 """
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+OTHERS_KEY_TEXT = "this key belongs to another user"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -66,6 +69,8 @@ class Identity:
     """The fingerprint of the CA that vouches for it, if one does."""
     stored: bool = False
     """Whether the key is one of the database's, which remembers when it was last used."""
+    proved: bool = True
+    """Whether it is known to be this user's; otherwise this very login is to prove it."""
     last_used: float | None = None
     claimed: bool = False
     """Whether the name was claimed by this very login."""
@@ -179,6 +184,8 @@ class Logins:
         else:
             found = await self._find(user, fingerprint_of(blob), address)
             identity = found or await self._claim(user, blob, address)
+        if not identity.proved and not await self._store.prove(user, identity.fingerprint):
+            raise AccessDenied(OTHERS_KEY_TEXT)
         if not identity.registered:
             claimed = await self._store.ensure_user(user)
             identity = replace(identity, registered=True, claimed=claimed)
@@ -216,6 +223,7 @@ class Logins:
                 fingerprint,
                 admin=login.user.admin,
                 stored=True,
+                proved=login.key.proved,
                 last_used=login.key.last_used,
             )
         if not self._open:
@@ -273,7 +281,7 @@ class Logins:
         # The key is somebody's, or another server on the same database was faster.
         found = await self._find(user, fingerprint_of(blob), address)
         if not found:
-            raise AccessDenied("this key belongs to another user")
+            raise AccessDenied(OTHERS_KEY_TEXT)
         return found
 
 

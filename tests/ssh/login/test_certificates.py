@@ -212,8 +212,9 @@ def test_junk(data: st.DataObject) -> None:
         ("# nothing\n", "there is no public key in it"),
         ("ssh-ed25519 AAAA", "line 1: "),
         (CA.export_public_key().decode() + "junk\n", "line 2: "),
+        (f"{LINE.strip()} x\u2028{STRANGERS_LINE}", "line 1: there is more than one line"),
     ],
-    ids=["empty", "comment", "junk", "key and junk"],
+    ids=["empty", "comment", "junk", "key and junk", "key in a comment"],
 )
 async def test_bad_file_of_cas(tmp_path: Path, ca_file: Path, text: str, reason: str) -> None:
     """A file without a CA, or with a line that is none, stops the start."""

@@ -164,6 +164,17 @@ def test_find(folder: Path) -> None:
     assert [files.knows(name) for name in ("alice", "carol")] == [True, False]
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_only_an_end_of_line_ends_a_line(folder: Path, separator: str) -> None:
+    """What sshd takes for part of a comment is no second key, free of the first one's terms."""
+    held = f'command="ls" {LINES[0]}'
+    (folder / "alice").write_bytes(f"{held} x{separator}{LINES[1]}\r\n{LINES[2]}\r\n".encode())
+    files = KeyFiles(folder)
+    found = [files.find("alice", key.get_fingerprint(), HERE, LONG_AGO) for key in KEYS]
+
+    assert [entry is not None for entry in found] == [False, False, True]
+
+
 def test_changes(folder: Path) -> None:
     """A file that was changed, replaced or removed counts as it is at the next look-up."""
     file, other = folder / "alice", folder / ".new"
