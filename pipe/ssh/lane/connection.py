@@ -35,6 +35,7 @@ from pipe.settings import Lane
 from pipe.ssh.connection import Connection
 from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
+from pipe.ssh.lane.close_event import CloseEvent
 from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 from pipe.ssh.lane.reader import BufferReader
@@ -117,6 +118,7 @@ class LaneConnection(Connection):
         outbox: Outbox,
     ) -> None:
         super().__init__(loop, options, service)
+        self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
         self._outbox = outbox
         self._turns = outbox.turns
         self._queues = False
