@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ class App:
             memory = loop.create_task(watch_memory(service))
             cleanup.callback(memory.cancel)
             self._watch_signals(loop)
+            _spare_collector()
+            cleanup.callback(gc.unfreeze)
             self._greet(service, metrics_port)
 
             await self._stop.wait()
@@ -177,6 +180,15 @@ def _may_finish(
         moved[session] = (count, now)
         return True
     return now - since < STILL_SECONDS
+
+
+def _spare_collector() -> None:
+    """Have the garbage collector look no more at what is there now, which stays until the end.
+
+    To look through the modules of a server takes 20 to 50 ms, in which all streams stand still.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _hung_up() -> None:

@@ -37,6 +37,7 @@ from pipe.settings import Lane
 from pipe.ssh.answers import Answers
 from pipe.ssh.channel.port import Port
 from pipe.ssh.door.gate import Visit
+from pipe.ssh.level_logger import LevelLogger
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,6 +84,8 @@ _PROTOCOL_CODES = frozenset(
 )
 
 log = structlog.get_logger()
+
+_asyncssh_log = LevelLogger()
 
 
 class Connection(asyncssh.SSHServerConnection):
@@ -148,6 +151,17 @@ class Connection(asyncssh.SSHServerConnection):
     def lane(self) -> Lane:
         """Which data path this connection is on."""
         return Lane.ASYNCSSH
+
+    @property
+    def logger(self) -> LevelLogger:
+        """Where asyncssh tells what happens here."""
+        return _asyncssh_log
+
+    def log_received_packet(self, *_: object) -> None:
+        """Log no packet: asyncssh would word each one, whatever the level."""
+
+    def log_sent_packet(self, *_: object) -> None:
+        """Log no packet."""
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""

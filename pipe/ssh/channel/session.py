@@ -93,7 +93,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     port: Port
     _intake: Intake
-    _stall_clock: StallClock
     _channel: asyncssh.SSHServerChannel[bytes]
 
     def __init__(self, service: Service, connection: Connection, caller: Caller) -> None:
@@ -110,6 +109,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._opened_at = self._loop.time()
         self._pass: Pass | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stall_clock: StallClock | None = None  # most readers keep up
         self._missing = 0
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
@@ -126,11 +126,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.port = self._connection.make_port(self, chan)
         self._intake = Intake(self, self.port, self._service.router)
         self.port.connect(self._intake.feed)
-        self._stall_clock = StallClock(
-            self._service.settings.stall_timeout,
-            progress=lambda: self.member.written_bytes if self.member else 0,
-            stalled=lambda: self.cut(Outcome.STALLED),
-        )
 
     def pty_requested(
         self,
@@ -361,8 +356,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def waited_for(self, others: bool) -> None:
         """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
         if others:
+            self._stall_clock = self._stall_clock or StallClock(
+                self._service.settings.stall_timeout,
+                progress=lambda: self.member.written_bytes if self.member else 0,
+                stalled=lambda: self.cut(Outcome.STALLED),
+            )
             self._stall_clock.start()
-        else:
+        elif self._stall_clock:
             self._stall_clock.stop()
 
     # -- the end ----------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._channel.exit(self._exit_status)
 
     def _leave(self) -> None:
-        self._stall_clock.stop()
+        self.waited_for(others=False)
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
@@ -495,7 +495,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._intake.close()
         self._pass = None
         self.member = None
-        del self.port, self._intake, self._stall_clock
+        self._stall_clock = None
+        del self.port, self._intake
 
     def _report(self, outcome: Outcome, exc: Exception | None) -> None:
         seconds = self._loop.time() - self._opened_at

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
+
+from pipe.ssh.lane.close_event import CloseEvent
 
 if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
 
 class LaneChannel(asyncssh.SSHServerChannel[bytes]):
     """A session's channel on a connection of the lane."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - asyncssh's own
+        super().__init__(*arguments, **options)
+        self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         """Accept a variable and forget it: asyncssh would keep every one that a client sends."""

@@ -67,6 +67,11 @@ class Sealer(_State):
         self._aead.encrypt_into(self._next_nonce(), packet, length, target[body:stop])
         return stop
 
+    def seal(self, packet: bytes) -> bytes:
+        """Return the frame of a packet."""
+        length = len(packet).to_bytes(LENGTH_BYTES, "big")
+        return length + self._aead.encrypt(self._next_nonce(), packet, length)
+
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:  # noqa: ARG002
         """Seal for asyncssh: the frame without its tag, and the tag."""
         sealed = self._aead.encrypt(self._next_nonce(), packet, header)
@@ -118,3 +123,8 @@ class Opener(_State):
         if packet is None:
             packet = self.open(first[:header_len], first[header_len:] + rest + mac)
         return packet
+
+
+def sealed_size(packets: list[bytes]) -> int:
+    """The bytes that the frames of these packets take."""
+    return sum(map(len, packets)) + FRAME_BYTES * len(packets)

@@ -34,8 +34,9 @@ from asyncssh.encryption import GCMEncryption
 from pipe.settings import Lane
 from pipe.ssh.connection import Connection
 from pipe.ssh.lane.channel import LaneChannel
-from pipe.ssh.lane.cipher import FRAME_BYTES, LENGTH_BYTES, TAG_BYTES, Opener, Sealer
-from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, TURN_LOAD
+from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer, sealed_size
+from pipe.ssh.lane.close_event import CloseEvent
+from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, SHORT_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
@@ -117,6 +118,7 @@ class LaneConnection(Connection):
         outbox: Outbox,
     ) -> None:
         super().__init__(loop, options, service)
+        self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
         self._outbox = outbox
         self._turns = outbox.turns
         self._queues = False
@@ -390,7 +392,7 @@ class LaneConnection(Connection):
     ) -> None:
         """Send one of asyncssh's packets, behind those of the lane, with the same counter."""
         if type(self._send_encryption) is GCMEncryption:
-            self._send_encryption = Sealer.adopt(self._send_encryption)
+            self._sealer()
         self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
 
@@ -417,19 +419,23 @@ class LaneConnection(Connection):
     def _seal_packets(self) -> None:
         """Seal the stream's packets of this turn, as one comes that is sealed at once."""
         if self._packets:
-            target = bytearray(_sealed_size(self._packets))
+            target = bytearray(sealed_size(self._packets))
             self._seal_into(memoryview(target))
             self._frames.append(target)
 
     def _seal_into(self, target: memoryview) -> int:
-        sealer = self._send_encryption
-        if type(sealer) is not Sealer:
-            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
-        seal_into, stop = sealer.seal_into, 0
+        seal_into, stop = self._sealer().seal_into, 0
         for packet in self._packets:
             stop = seal_into(packet, target, stop)
         self._packets.clear()
         return stop
+
+    def _sealer(self) -> Sealer:
+        """What encrypts; adopts asyncssh's key where it is new."""
+        sealer = self._send_encryption
+        if type(sealer) is not Sealer:
+            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
+        return sealer
 
     def flush(self) -> None:
         """Write this turn's packets to the transport."""
@@ -443,8 +449,10 @@ class LaneConnection(Connection):
             self._seal_packets()
             frames, self._frames = self._frames, []
             transport.writelines(frames)
+        elif len(self._packets) == 1 and len(self._packets[0]) <= SHORT_BYTES:
+            transport.write(self._sealer().seal(self._packets.pop()))
         elif self._packets:
-            arena, size = self._outbox.arena, _sealed_size(self._packets)
+            arena, size = self._outbox.arena, sealed_size(self._packets)
             # A transport that has not taken all keeps the whole of what this lies in.
             shared = size <= len(arena) and not transport.get_write_buffer_size()
             view = memoryview(arena if shared else bytearray(size))
@@ -536,7 +544,3 @@ class LaneConnection(Connection):
 def _stop() -> bool:
     """Parse nothing more."""
     return False
-
-
-def _sealed_size(packets: list[bytes]) -> int:
-    return sum(map(len, packets)) + FRAME_BYTES * len(packets)

@@ -49,6 +49,7 @@ ATTRIBUTES = {
     asyncssh.SSHServerConnection: (
         "_auth_complete",
         "_client_kexinit",
+        "_close_event",
         "_decompressor",
         "_enc_algs",
         "_inpbuf",
@@ -73,6 +74,7 @@ ATTRIBUTES = {
         "_window",
     ),
     SSHServerChannel: (
+        "_close_event",
         "_init_recv_window",
         "_recv_chan",
         "_recv_state",

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 ARENA_BYTES = 1 << 19
 """Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""
 
+SHORT_BYTES = 2048
+"""A single packet up to this is sealed into memory of its own: to point into the shared one takes
+longer than to make so little, 4.8 us against 2.2 for a message of 64 bytes."""
+
 READ_BYTES = 1 << 18
 """What a lane reads at once; uvloop, where it reads into a buffer of its own, takes as much."""
 
