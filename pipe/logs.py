@@ -2,16 +2,19 @@
 
 No client can fill the disk with it: lines of one kind come at a limited rate, those left out are
 counted in the next one (``suppressed=N``), and what a client can choose of a line has a bound.
+Where the disk is full all the same, or whoever reads the lines is gone, they are lost, and nothing
+else is: what logs a line goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -20,6 +23,7 @@ from pipe.settings import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+    from typing import TextIO
 
     from pipe.settings import Settings
 
@@ -80,6 +84,24 @@ class Throttle:
             return list(self._suppressed)
 
 
+class _Output:
+    """A stream that loses what it cannot write, and raises nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, or lose it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Have it written now, if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 class _Limit:
     """The throttle as a step of structlog, and as a filter of the standard library's logging."""
 
@@ -130,6 +152,7 @@ def configure(settings: Settings) -> None:
     """
     level = logging.getLevelNamesMapping()[settings.log_level.value.upper()]
     limit = _Limit(Throttle(settings.log_rate))
+    output = cast("TextIO", _Output(sys.stderr))
     renderer: structlog.typing.Processor
     if settings.log_format is LogFormat.JSON:
         renderer = structlog.processors.JSONRenderer()
@@ -146,10 +169,10 @@ def configure(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(output),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=output, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(limit.filter)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)

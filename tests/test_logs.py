@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,6 +94,21 @@ def test_lines_of_ours_and_of_libraries(
     assert len(ours[0]["user"]) < MAX_VALUE_LENGTH + 10
     assert ours[0]["user"].isprintable()
     assert len(lines) == 2 * BURST_SECONDS
+
+
+@pytest.mark.usefixtures("_restored")
+def test_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no room for the lines, ours and libraries', whoever logs them goes on."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own
+    full = os.open("/dev/full", os.O_WRONLY)
+    with io.TextIOWrapper(io.FileIO(full, "w"), write_through=True) as stream:
+        with pytest.raises(OSError, match="No space left"):
+            stream.write("it is full")
+        monkeypatch.setattr("sys.stderr", stream)
+        logs.configure(Settings(log_format=LogFormat.JSON))
+        for _ in range(50):
+            structlog.get_logger().info("line", user="alice" * 100)
+            logging.getLogger("asyncssh").warning("line")
 
 
 @pytest.mark.usefixtures("_restored")

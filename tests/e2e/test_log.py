@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .clients import HOST
+from .clients import HOST, bare_environment
 from .payloads import KIB, MIB, noise
-from .processes import statuses
-from .server import Status
+from .processes import Process, statuses, wait_until
+from .server import ROOT, START_TIMEOUT, Server, Status, serve_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .clients import KeyRing
     from .conftest import StartServer
-    from .server import Server
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +26,25 @@ SECRET = "nobodys-business"
 
 CIPHERS = {"fast": "aes128-gcm@openssh.com", "asyncssh": "chacha20-poly1305@openssh.com"}
 """What OpenSSH gets on each data path: on the lane it is steered to the faster one."""
+
+
+class MuteServer(Server):
+    """One that starts on a log that takes nothing, as a file on a full disk."""
+
+    def restart(self) -> None:
+        """Start it, and return once it answers: no line can tell that it is ready."""
+        command = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *serve_command(**self._settings)]
+        self.process = Process(command, environment=bare_environment(), directory=ROOT)
+        try:
+            wait_until(self._answers, "it answers", START_TIMEOUT)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            return bool(self.metrics())
+        return False
 
 
 def sessions(server: Server, count: int) -> dict[str, dict[str, Any]]:
@@ -61,6 +83,18 @@ def test_lines_of_a_stream(start_server: StartServer) -> None:
     assert told["command"]["command"] == "whoami"
     assert sum(line["received"] for line in connections) == 100 * KIB
     assert SECRET not in server.log
+
+
+def test_log_that_cannot_be_written(tmp_path: Path, keys: KeyRing, lane: str) -> None:
+    """With no room for a line the server starts, serves, forgets its clients and stops."""
+    server = MuteServer(tmp_path / "data", keys, lane)
+    try:
+        for _ in range(2):
+            stream(server, "quiet")
+        server.wait_metric("pipe_connections", 0)
+        assert server.stop() == Status.OK
+    finally:
+        server.stop()
 
 
 def test_topics_where_they_are_asked_for(start_server: StartServer) -> None:

@@ -135,8 +135,7 @@ class BareWire(Wire):
         server._outbox.flush()
         assert self.server_side.take().startswith(b"SSH-2.0-")
         server._cancel_login_timer()
-        for name, value in state.items():
-            setattr(server, name, value)
+        vars(server).update(state)
         server._recv_handler = server._recv_pkthdr
         server._recv_encryption = _encryption(TO_SERVER)
         server._send_encryption = _encryption(TO_CLIENT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import select
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -31,6 +30,7 @@ from .peer import (
     ignore,
     open_channel,
 )
+from .transport import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +88,7 @@ def fill_all(channels: Sequence[Channel], limit: int, patience: float = SHUT_SEC
             channel.window -= size
             sent[channel] += size
         unfinished = [channel.peer.socket for channel in channels if sent[channel] < limit]
-        ready = [by_socket[sock] for sock in select.select(unfinished, [], [], patience)[0]]
+        ready = [by_socket[sock] for sock in readable(unfinished, patience)]
     return sum(sent.values())
 
 
@@ -111,7 +111,7 @@ def transfer(writer: Channel, readers: Sequence[Channel], data: bytes, patience:
             writer.peer.send(writer.packet(data[sent : sent + size]))
             writer.window -= size
             sent += size
-        elif not select.select(sockets, [], [], patience)[0]:
+        elif not readable(sockets, patience):
             break
         for channel in channels:
             channel.peer.take()

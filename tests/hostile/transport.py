@@ -51,6 +51,15 @@ MAX_SEQUENCE: Final = 0xFFFFFFFF
 STRICT: Final = b"kex-strict-c-v00@openssh.com"
 
 
+def readable(sockets: Iterable[socket.socket], timeout: float) -> list[socket.socket]:
+    """Those that have something to read within so many seconds, of however many."""
+    by_number = {sock.fileno(): sock for sock in sockets}
+    poll = select.poll()  # select() has no place for numbers above 1023
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(timeout * 1000)]
+
+
 class CutOffError(Exception):
     """The server has ended the connection: with a reason, or (code 0) without a word."""
 
@@ -202,7 +211,7 @@ class Transport:
         """Whether there is something to receive, or comes within so many seconds."""
         if self._inbox or self._frame_end():
             return True
-        return bool(select.select([self.socket], [], [], timeout)[0])
+        return bool(readable([self.socket], timeout))
 
     def farewell(self) -> CutOffError:
         """Read what the server said last, after its end has shown; the reason, if it gave one."""

@@ -44,7 +44,7 @@ def lane(request: pytest.FixtureRequest) -> Lane:
 @pytest.fixture(scope="module")
 def size() -> int:
     """Bytes to send."""
-    return GIB if os.environ.get("PIPE_TEST_BIG") == "1" else 64 * MIB
+    return 4 * GIB if os.environ.get("PIPE_TEST_BIG") == "1" else 64 * MIB
 
 
 @pytest.fixture(scope="module")

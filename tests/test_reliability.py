@@ -1,0 +1,43 @@
+"""What docs/reliability.md says holds a promise is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TESTS: Final = Path(__file__).parent
+DOCUMENT: Final = TESTS.parent / "docs" / "reliability.md"
+
+
+def promises() -> dict[str, list[str]]:
+    """What holds each promise: names of files, of tests, or both as ``file: test``."""
+    table = DOCUMENT.read_text().split("## Promises")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    return {row[0].strip(): re.findall(r"`([^`]+)`", row[-1]) for row in rows[2:]}
+
+
+def names_of(path: Path) -> set[str]:
+    """The functions of a file of tests."""
+    tree = ast.parse(path.read_text())
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in tree.body if isinstance(node, kinds)}
+
+
+@pytest.mark.parametrize("promise", promises())
+def test_promises_are_held(promise: str) -> None:
+    """Each promise names a test at least, and all that it names exist."""
+    everywhere = set().union(*(names_of(path) for path in TESTS.rglob("test_*.py")))
+    holders = promises()[promise]
+    assert holders
+    for holder in holders:
+        file, _, test = holder.rpartition(": ") if ": " in holder else (holder, "", "")
+        if file.endswith(".py"):
+            path = TESTS / file
+            assert path.is_file(), holder
+            assert not test or test in names_of(path), holder
+        else:
+            assert holder in everywhere, holder
