@@ -512,10 +512,14 @@ class Router:
     def __contains__(self, name: TopicName) -> bool:
         return name in self._topics
 
-    def topics(self) -> Iterator[TopicStatistics]:
-        """Every topic, by name."""
-        for _, topic in sorted(self._topics.items()):
-            yield topic.statistics()
+    def names(self) -> tuple[TopicName, ...]:
+        """Every topic's name, in the order in which they were opened."""
+        return tuple(self._topics)
+
+    def topic(self, name: TopicName) -> TopicStatistics | None:
+        """One topic, if it exists."""
+        topic = self._topics.get(name)
+        return topic.statistics() if topic else None
 
     def statistics(self) -> Statistics:
         """All topics summed up; its cost grows with the number of members."""

@@ -7,6 +7,7 @@ sessions that are alive.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Service:
     quotas: Quotas = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
+    listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
-    from pipe.members import Receipt
+    from pipe.members import Receipt, TopicStatistics
     from pipe.requests import Dispatch, OnSlow
     from pipe.router import Router
 
@@ -31,6 +31,11 @@ NAME = TopicName("alice", ("build",))
 OTHER = TopicName("alice", ("test",))
 ALL = Pattern("alice", ("*",))
 """Two topics, and a pattern that takes in both."""
+
+
+def topics(router: Router) -> list[TopicStatistics]:
+    """Every topic, by name."""
+    return [found for name in sorted(router.names()) if (found := router.topic(name))]
 
 
 class Wishes(TypedDict, total=False):

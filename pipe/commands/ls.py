@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipe.access import Rule
 from pipe.commands.layout import count, json_lines, size, span, table
 from pipe.names import TopicName, parse_pattern, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from pipe.access import Caller
-    from pipe.members import TopicStatistics
+    from pipe.members import Member, TopicStatistics
     from pipe.names import Pattern
     from pipe.service import Service
 
+Item = TypeVar("Item")
+
 RATE_INTERVAL_SECONDS = 0.25
 """Rates are measured over this time: long enough to see a chat, too short to annoy."""
+
+TURN_TOPICS = 64
+"""Topics that are looked at, or written down, per turn of the event loop: a millisecond's work.
+A list of 2,000 in one go would hold up every stream for 50 ms, and each that is asked for at the
+same time for as long again."""
+
+
+class Sight(NamedTuple):
+    """One topic as it was at a moment of the monotonic clock."""
+
+    topic: TopicStatistics
+    moment: float
 
 
 class Row(NamedTuple):
@@ -37,39 +51,50 @@ async def list_topics(
     """Answer with a table, or with one JSON object per line.
 
     Without a pattern: the caller's own topics, public ones, and those that are shared with the
-    caller.
+    caller.  Topics that appear or go while it looks are left out.
 
     Raises:
         BadName: the pattern is outside the grammar.
     """
     wanted = parse_pattern(pattern, caller=caller.user) if pattern else None
-    before = {topic.name: topic for topic in _visible(service, caller, wanted)}
-    started = time.monotonic()
+    async with service.listing:
+        before = await _look(service, caller, wanted, service.router.names())
     if before:
         await asyncio.sleep(RATE_INTERVAL_SECONDS)
-    now = time.monotonic()
-    rows = [
-        _row(topic, before.get(topic.name, topic), now, now - started)
-        for topic in _visible(service, caller, wanted)
-    ]
-    if as_json:
-        return json_lines(map(_as_json, rows))
-    if not rows:
-        which = f" match {quoted(pattern)}" if pattern else ""
-        return f"no topics{which}; make one: {service.ssh_command} pub NAME\n"
-    return _table(service, rows, caller)
+    async with service.listing:
+        after = await _look(service, caller, wanted, before)
+        names = sorted(after, key=lambda name: (name.owner != caller.user, name))
+        rows = [_row(before[name], after[name]) for name in names]
+        if as_json:
+            return "".join([json_lines([_as_json(row)]) async for row in _in_turns(rows)])
+        if rows:
+            return await _table(service, rows, caller)
+    which = f" match {quoted(pattern)}" if pattern else ""
+    return f"no topics{which}; make one: {service.ssh_command} pub NAME\n"
 
 
-def _visible(
-    service: Service, caller: Caller, wanted: TopicName | Pattern | None
-) -> list[TopicStatistics]:
-    """What the caller may see and wants to, own topics first."""
-    topics = [
-        topic
-        for topic in service.router.topics()
-        if _matches(wanted, topic.name) and _sees(service, caller, topic.name, wanted)
-    ]
-    return sorted(topics, key=lambda topic: (topic.name.owner != caller.user, topic.name))
+async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Go through items, `TURN_TOPICS` in one turn of the event loop."""
+    for number, item in enumerate(items):
+        if number % TURN_TOPICS == 0:
+            await asyncio.sleep(0)
+        yield item
+
+
+async def _look(
+    service: Service,
+    caller: Caller,
+    wanted: TopicName | Pattern | None,
+    names: Iterable[TopicName],
+) -> dict[TopicName, Sight]:
+    """What of these topics the caller may see and wants to."""
+    seen = {}
+    async for name in _in_turns(names):
+        if _matches(wanted, name) and _sees(service, caller, name, wanted):
+            topic = service.router.topic(name)
+            if topic:
+                seen[name] = Sight(topic, time.monotonic())
+    return seen
 
 
 def _matches(wanted: TopicName | Pattern | None, name: TopicName) -> bool:
@@ -87,11 +112,13 @@ def _sees(
     return wanted is not None or service.access.decide(caller, name).rule is not Rule.ADMIN
 
 
-def _row(topic: TopicStatistics, before: TopicStatistics, now: float, seconds: float) -> Row:
+def _row(before: Sight, after: Sight) -> Row:
+    topic, now = after
+    seconds = now - before.moment
     return Row(
         topic,
-        _rate(topic.received_bytes - before.received_bytes, seconds),
-        _rate(topic.delivered_bytes - before.delivered_bytes, seconds),
+        _rate(topic.received_bytes - before.topic.received_bytes, seconds),
+        _rate(topic.delivered_bytes - before.topic.delivered_bytes, seconds),
         None if topic.clogged_since is None else max(0.0, now - topic.clogged_since),
     )
 
@@ -118,7 +145,8 @@ def _as_json(row: Row) -> dict[str, object]:
     }
 
 
-def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
+async def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
+    users = {session.member: session.caller.user for session in service.sessions}
     return table(
         ("TOPIC", "PUB", "SUB", "PIPE", "IN", "OUT", "TOTAL IN", "TOTAL OUT", "STATE"),
         [
@@ -131,34 +159,34 @@ def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
                 f"{size(row.out_rate)}/s",
                 size(row.topic.received_bytes),
                 size(row.topic.delivered_bytes),
-                _state(service, row, own=row.topic.name.owner == caller.user or caller.admin),
+                _state(service, row, users if _is_own(row, caller) else {}),
             )
-            for row in rows
+            async for row in _in_turns(rows)
         ],
     )
 
 
-def _state(service: Service, row: Row, *, own: bool) -> str:
-    """Who waits and who is clogged: by name for the owner, in numbers for others."""
+def _is_own(row: Row, caller: Caller) -> bool:
+    return caller.admin or row.topic.name.owner == caller.user
+
+
+def _state(service: Service, row: Row, users: Mapping[Member | None, str]) -> str:
+    """Who waits and who is clogged: by name where ``users`` tells names, else in numbers."""
     topic = row.topic
+    members = service.router.members(topic.name) if users else ()
     parts = []
     if topic.waiting:
-        names = _names(service, topic.name, waiting=True) if own else ""
+        names = _names(users, (member for member in members if member.waiting))
         parts.append(f"{names or count(topic.waiting, 'publisher')} waiting")
     if row.clogged_seconds is not None:
-        names = _names(service, topic.name, waiting=False) if own else ""
+        names = _names(users, (member for member in members if member.clogged))
         who = names or count(topic.clogged, "reader")
         parts.append(f"{who} clogged for {span(row.clogged_seconds)}")
     return ", ".join(parts) or "-"
 
 
-def _names(service: Service, topic: TopicName, *, waiting: bool) -> str:
-    users = {
-        session.caller.user
-        for session, member in service.sessions_on(topic)
-        if (member.waiting if waiting else member.clogged)
-    }
-    return ", ".join(sorted(users))
+def _names(users: Mapping[Member | None, str], members: Iterable[Member]) -> str:
+    return ", ".join(sorted({users[member] for member in members if member in users}))
 
 
 def _short(topic: TopicName, caller: Caller) -> str:

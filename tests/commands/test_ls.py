@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pipe.access import Access
 from pipe.commands import ls as ls_module
 from pipe.members import Mode
+from pipe.service import LiveSession
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipe.access import Caller
+    from pipe.names import TopicName
     from tests.sessions import People
 
 
@@ -116,3 +123,49 @@ async def test_pattern_that_matches_nothing(people: People) -> None:
     text = await people.run("alice", "ls 'alice/no*'")
 
     assert text.startswith("no topics match 'alice/no*'; ")
+
+
+async def test_many_topics_hold_nobody_up(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask about however many topics, a turn of the event loop sees to a few."""
+    looks = 0
+    sees = Access.sees
+
+    def count(access: Access, caller: Caller, topic: TopicName) -> bool:
+        nonlocal looks
+        looks += 1
+        return sees(access, caller, topic)
+
+    monkeypatch.setattr(Access, "sees", count)
+    for number in range(200):
+        people.on("alice", Mode.SUBSCRIBE, f"public/{number}")
+    answers = asyncio.gather(*[people.run(user, "ls") for user in ("alice", "bob", "carol")])
+    most = 0
+    while not answers.done():
+        before = looks
+        await asyncio.sleep(0)
+        most = max(most, looks - before)
+
+    assert [len(text.splitlines()) for text in await answers] == [201] * 3
+    assert most <= ls_module.TURN_TOPICS
+
+
+class CountedSessions(dict[LiveSession, None]):
+    """Sessions that count how often somebody goes through all of them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        self.passes += 1
+        return super().__iter__()
+
+
+async def test_sessions_are_gone_through_once(people: People) -> None:
+    """Many topics with somebody who waits take one pass over all sessions, not one each."""
+    for number in range(50):
+        people.on("alice", Mode.PUBLISH, f"topic-{number}")
+    sessions = people.service.sessions = CountedSessions(people.service.sessions)
+
+    text = await people.run("alice", "ls")
+
+    assert text.count("alice waiting") == 50
+    assert sessions.passes == 1

@@ -19,7 +19,7 @@ from pipe.members import Member, Mode
 from pipe.names import Pattern, TopicName
 from pipe.requests import Dispatch, OnSlow
 from pipe.router import Router
-from tests.fakes import FakeSink, FakeSource
+from tests.fakes import FakeSink, FakeSource, topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -543,7 +543,7 @@ class RouterMachine(RuleBasedStateMachine):
         assert now.clogged_subscribers == sum(sink.holds for sink in model.sinks)
         assert now.waiting_publishers == sum(source.waiting > 0 for source in self._sources())
         assert now.send_buffer_bytes == sum(sink.pending for sink in self._sinks())
-        clogged = {topic.name: topic.clogged for topic in model.router.topics()}
+        clogged = {topic.name: topic.clogged for topic in topics(model.router)}
         for name, count in clogged.items():
             assert count == sum(sink.holds for sink in model.reading(name))
 
