@@ -196,6 +196,50 @@ def flood_topics(target: Target, suite: Suite, count: int = 500) -> set[int | No
         return statuses
 
 
+def flood_lists(
+    target: Target, suite: Suite, topics: int = 500, count: int = 60
+) -> list[tuple[int | None, int]]:
+    """Make many topics, then ask for the list of them, ten at a time; status and bytes of each."""
+    with contextlib.ExitStack() as stack:
+        for first in range(0, topics, 10):
+            holder = stack.enter_context(logged_in(target, suite))
+            for number in range(first, first + 10):
+                holder.run(f"pub -c {number}")  # waits, so that the list has names to tell
+        answers = []
+        for _ in range(count // 10):
+            with logged_in(target, suite) as peer:
+                channels = [peer.run("ls") for _ in range(10)]
+                answers += [(channel.wait(), channel.size) for channel in channels]
+        return answers
+
+
+def topics_for_many_patterns(
+    target: Target, suite: Suite, readers: int = 200, topics: int = 50
+) -> set[int]:
+    """Open and close topics that many readers' patterns take in; how many bytes readers got."""
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(logged_in(target, suite)) for _ in range(readers // 10)]
+        channels = [peer.run("sub '**'") for peer in peers for _ in range(10)]
+        writing = stack.enter_context(logged_in(target, suite))
+        for number in range(topics):
+            writer = writing.run(f"pub -b=false -c {number}")
+            writer.send(b"p")
+            writer.end()
+            writer.wait()
+        for channel in channels:
+            channel.read(topics)
+        return {channel.size for channel in channels}
+
+
+def rekey_with_long_lists(target: Target, suite: Suite, count: int = 100) -> int | None:
+    """Exchange keys by messages of 250 KB, eight lists of 31 KB; then a command's exit status."""
+    with logged_in(target, suite) as peer:
+        peer.unknown_names = [b"%064d" % number for number in range(480)]
+        for _ in range(count):
+            peer.rekey()
+        return peer.run("whoami").wait()
+
+
 def flood_key_exchanges(target: Target, suite: Suite, count: int = 200) -> None:
     """Have the server exchange keys with strangers, who then leave."""
     for _ in range(count):
@@ -426,6 +470,9 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "19 key exchanges": flood_key_exchanges,
     "19 rekeys": rekey_without_end,
     "23 topics": flood_topics,
+    "lists of many topics": flood_lists,
+    "topics for 200 patterns": topics_for_many_patterns,
+    "key exchanges with long lists": rekey_with_long_lists,
     "smallest packets": functools.partial(small_packets_wanted, most=1024),
     "crumbs for a shut window": crumbs_for_a_shut_window,
     "small messages to a stalled reader": small_messages_to_a_stalled_reader,

@@ -174,6 +174,29 @@ def test_metrics_do_not_grow_with_topics(scene: Scene, suite: Suite) -> None:
     }
 
 
+def test_lists_of_many_topics(scene: Scene, suite: Suite) -> None:
+    """Sixty lists of five hundred topics come whole, and their memory comes back."""
+    with scene.attack(descriptors=64):
+        answers = attacks.flood_lists(scene.target(), suite)
+
+    assert len(answers) == 60
+    for status, size in answers:
+        assert status == 0
+        assert size > 500 * len("0  1  0  0  0 B/s  0 B/s  0 B  0 B  mallory waiting\n")
+
+
+def test_topics_come_and_go_under_many_patterns(scene: Scene, suite: Suite) -> None:
+    """Two hundred readers of a pattern get every byte of topics that are there for a moment."""
+    with scene.attack(descriptors=32):
+        assert attacks.topics_for_many_patterns(scene.target(), suite) == {50}
+
+
+def test_key_exchanges_with_long_lists(scene: Scene, suite: Suite) -> None:
+    """A hundred key exchanges whose lists name all that nobody knows cost a message's memory."""
+    with scene.attack():
+        assert attacks.rekey_with_long_lists(scene.target(), suite) == 0
+
+
 @pytest.mark.parametrize("most", [0, 1, 1023])
 def test_tiny_packets_are_not_sent(scene: Scene, suite: Suite, most: int) -> None:
     """A reader that wants its bytes in crumbs is refused: each crumb costs what a packet costs."""

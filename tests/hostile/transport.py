@@ -90,6 +90,7 @@ class Transport:
         self.suite = suite
         self.compression = b"none"
         self.strict = False
+        self.unknown_names: list[bytes] = []
         self.answers_rekeys = True
         self.session_id = b""
         self._sealer: Sealer = Clear()
@@ -294,14 +295,18 @@ class Transport:
         self._input = bytearray(rest)
 
     def kexinit(self) -> bytes:
-        """Our KEXINIT."""
-        exchanges = [b"curve25519-sha256", *([STRICT] if self.strict else [])]
-        ciphers, macs = NameList([self.suite.name]), NameList([self.suite.mac or b"none"])
+        """Our KEXINIT; `unknown_names` follow what we can do in every list but the languages'."""
+
+        def names(*known: bytes) -> bytes:
+            return NameList([*known, *self.unknown_names])
+
+        exchanges = (b"curve25519-sha256", *([STRICT] if self.strict else []))
+        ciphers, macs = names(self.suite.name), names(self.suite.mac or b"none")
         return b"".join(
             (
-                *(Byte(MSG_KEXINIT), cookie(), NameList(exchanges), NameList([b"ssh-ed25519"])),
+                *(Byte(MSG_KEXINIT), cookie(), names(*exchanges), names(b"ssh-ed25519")),
                 *(ciphers, ciphers, macs, macs),
-                *(NameList([self.compression]), NameList([self.compression])),
+                *(names(self.compression), names(self.compression)),
                 *(NameList([]), NameList([]), Boolean(False), UInt32(0)),
             )
         )
