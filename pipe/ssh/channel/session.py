@@ -104,6 +104,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
         self._command = ""
+        self._line_end = "\n"
         self._request: Request | None = None  # until its command has been read
         self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
@@ -133,8 +134,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         term_size: tuple[int, int, int, int],  # noqa: ARG002
         term_modes: object,  # noqa: ARG002
     ) -> bool:
-        """Say yes, as ``ssh -t`` insists; bytes pass as they are all the same."""
-        return len(term_type) <= MAX_TERM_LENGTH
+        """Say yes, as ``ssh -t`` insists; a stream's bytes pass as they are all the same."""
+        if len(term_type) > MAX_TERM_LENGTH:
+            return False
+        self._line_end = "\r\n"  # the client's own terminal is raw now: a line feed only goes down
+        return True
 
     def shell_requested(self) -> bool:
         """``ssh HOST`` with no command gets help."""
@@ -184,7 +188,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             asker = Asker(self.caller, self.address, self, stdin, holders)
             text = await answer(request, self._service, asker)
             if not self._channel.is_closing():
-                self._channel.write(text.encode())
+                self._channel.write(text.replace("\n", self._line_end).encode())
             self.end(Outcome.DONE)
         except PipeError as error:
             self.fail(error)
@@ -374,7 +378,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _write_stderr(self, text: str) -> None:
         if self._state is not State.CLOSED and not self._channel.is_closing():
-            self._channel.write_stderr(f"pipe: {text}\n".encode())
+            self._channel.write_stderr(f"pipe: {text}{self._line_end}".encode())
 
     def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
         """End in good order: the last bytes, the line, end of file, the exit status."""
