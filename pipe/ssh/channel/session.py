@@ -23,7 +23,7 @@ from pipe.commands import Asker, answer, input_limit
 from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
-from pipe.members import Member, Mode
+from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import Pipe, Publish, Subscribe, parse
@@ -34,7 +34,7 @@ from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
-    from pipe.members import Receipt
+    from pipe.members import Member, Receipt
     from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
@@ -220,7 +220,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         else:
             name = parse_topic(raw, caller=self.caller.user, public=request.public)
         self._topic = str(name)
-        self.member = self._make_member(request)
+        self.member = make_member(request, self._intake, self.port)
         if not isinstance(name, TopicName):
             admits = access.enter_pattern(self.caller, name, request.access)
             self.port.bind(self.member)
@@ -252,33 +252,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The right to be here has ended."""
         if self._pass:
             self.cut(Outcome.DENIED, f"access to {self._pass.topic} has ended: {loss.value}")
-
-    def _make_member(self, request: Publish | Subscribe | Pipe) -> Member:
-        match request:
-            case Publish():
-                return Member(
-                    Mode.PUBLISH,
-                    source=self._intake,
-                    wants=request.min_subscribers if request.block else 0,
-                    dispatch=request.dispatch,
-                    exit_status=request.exit_status,
-                )
-            case Subscribe():
-                return Member(
-                    Mode.SUBSCRIBE,
-                    sink=self.port,
-                    keep_alive=request.keep_alive,
-                    on_slow=request.on_slow,
-                )
-            case Pipe():
-                return Member(
-                    Mode.PIPE,
-                    source=self._intake,
-                    sink=self.port,
-                    dispatch=request.dispatch,
-                    replay=request.replay,
-                    on_slow=request.on_slow,
-                )
 
     def _say_how_to_reach(self, request: Publish | Pipe, name: TopicName) -> None:
         if isinstance(request, Publish):
