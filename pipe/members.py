@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.errors import Outcome
-from pipe.requests import Dispatch, OnSlow
+from pipe.requests import Dispatch, OnSlow, Pipe, Publish, Subscribe
 
 if TYPE_CHECKING:
     from pipe.chunks import Chunk
@@ -216,6 +216,35 @@ class Member:
         if self.broken:
             return Outcome.BROKEN
         return Outcome.DROPPED if self.dropped_bytes else Outcome.DONE
+
+
+def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:
+    """The member that a request asks for, with those of the two ports that it uses."""
+    match request:
+        case Publish():
+            return Member(
+                Mode.PUBLISH,
+                source=source,
+                wants=request.min_subscribers if request.block else 0,
+                dispatch=request.dispatch,
+                exit_status=request.exit_status,
+            )
+        case Subscribe():
+            return Member(
+                Mode.SUBSCRIBE,
+                sink=sink,
+                keep_alive=request.keep_alive,
+                on_slow=request.on_slow,
+            )
+        case Pipe():
+            return Member(
+                Mode.PIPE,
+                source=source,
+                sink=sink,
+                dispatch=request.dispatch,
+                replay=request.replay,
+                on_slow=request.on_slow,
+            )
 
 
 class Topic:

@@ -163,6 +163,13 @@ class Connection(asyncssh.SSHServerConnection):
     def log_sent_packet(self, *_: object) -> None:
         """Log no packet."""
 
+    def check_key_permission(self, permission: str) -> bool:
+        """Permit pseudo-terminals alone, whatever the key: forwarding is refused on the spot.
+
+        asyncssh would judge it in a task, which finds nobody there once the connection has gone.
+        """
+        return permission == "pty"
+
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
         return Port(session, channel, self, self._service.router, self._service.settings.buffer)

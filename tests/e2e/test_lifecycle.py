@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 import tty
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_publisher_waits_when_its_last_reader_is_interrupted(server: Server) -> 
 
 
 def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
-    """`ssh -tt sub` writes every byte value as it came, and stderr has plain line ends."""
+    """`ssh -tt sub` writes every byte value as it came."""
     data = EVERY_BYTE * 64
     reader = server.ssh("alice", "sub raw", options=TERMINAL)
     server.wait_sessions(subscribe=1)
@@ -96,7 +97,6 @@ def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
 
     assert statuses(writer, reader) == [Status.OK] * 2
     assert reader.stdout.data == data
-    assert "\r" not in reader.text
 
 
 def test_terminal_of_a_publisher_changes_nothing(server: Server) -> None:
@@ -108,7 +108,21 @@ def test_terminal_of_a_publisher_changes_nothing(server: Server) -> None:
     assert statuses(writer, reader) == [Status.OK] * 2
     assert reader.stdout.data == data
     assert writer.output == ""
-    assert "\r" not in writer.text
+    assert_lines_begin_at_the_left(writer.text, 2)
+
+
+@pytest.mark.parametrize(("command", "status"), [("", Status.OK), ("pub -z", Status.USAGE)])
+def test_text_for_a_terminal(server: Server, command: str, status: int) -> None:
+    """`ssh HOST` makes the person's terminal raw: answers and status text bring it back left."""
+    client = server.ssh("alice", command, options=TERMINAL)
+
+    assert client.wait() == status
+    assert_lines_begin_at_the_left(client.output or client.text, 1)
+
+
+def assert_lines_begin_at_the_left(text: str, least: int) -> None:
+    """Each of these lines, and there are some, ends as a raw terminal needs it."""
+    assert len(re.findall("(?<!\r)\r\n", text)) == text.count("\n") >= least
 
 
 @contextlib.contextmanager

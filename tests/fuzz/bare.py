@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from asyncssh.encryption import get_encryption
+from asyncssh.packet import PacketDecodeError
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipe.settings import Lane
@@ -104,6 +106,21 @@ class Model:
         }
 
 
+class WatchedConnection(LaneConnection):
+    """Tells of faults of ours, those after its end too."""
+
+    def __init__(self, faults: list[BaseException], *arguments: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments)
+        self._faults = faults
+
+    def internal_error(self, exc_info: Any = None, error_logger: object = None) -> None:  # noqa: ANN401
+        """Note what is none of the peer's doing."""
+        error = (exc_info or sys.exc_info())[1]
+        if error and not isinstance(error, PacketDecodeError | UnicodeDecodeError):
+            self._faults.append(error)
+        super().internal_error(exc_info, error_logger)
+
+
 class BareWire(Wire):
     """The two ends, as `Wire` has them, with the bare client for a client."""
 
@@ -120,7 +137,9 @@ class BareWire(Wire):
         self._cuts = []
         options = copy.copy(model.options)
         options.protocol_factory = cast("Any", lambda: Doorman(self))
-        self.server = LaneConnection(asyncio.get_running_loop(), options, service, outbox)
+        self.faults: list[BaseException] = []
+        loop = asyncio.get_running_loop()
+        self.server = WatchedConnection(self.faults, loop, options, service, outbox)
         self.bare = BareClient()
         self.server_side, self.client_side = MemoryTransport(), MemoryTransport()
         self._begin(model.state)

@@ -229,6 +229,8 @@ class LaneTarget:
             known = (asyncssh.DisconnectError, PacketDecodeError)  # what asyncssh raises on purpose
             if not (reason is None or isinstance(reason, known)):
                 self._fail(f"the connection ended with {reason!r}")
+        if wire.faults:
+            self._fail(f"a fault of ours: {wire.faults}")
         if self._complaints:
             self._fail("; ".join(self._complaints))
 
@@ -249,6 +251,7 @@ class LaneTarget:
             wire.server.connection_lost(None)
             for _ in range(TURNS):
                 await asyncio.sleep(0)
+        await asyncio.sleep(0)  # tasks that were made just before may find nobody there
         self._check(wire)
         if wire.server.ports or getattr(wire.server, "lane_ports", None):
             self._fail("ports are left of a connection that is gone")

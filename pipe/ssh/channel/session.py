@@ -23,7 +23,7 @@ from pipe.commands import Asker, answer, input_limit
 from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
-from pipe.members import Member, Mode
+from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import Pipe, Publish, Subscribe, parse
@@ -34,7 +34,7 @@ from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
     from pipe.access import Caller, Loss, Pass
-    from pipe.members import Receipt
+    from pipe.members import Member, Receipt
     from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
@@ -104,6 +104,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
         self._command = ""
+        self._line_end = "\n"
         self._request: Request | None = None  # until its command has been read
         self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
@@ -133,8 +134,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         term_size: tuple[int, int, int, int],  # noqa: ARG002
         term_modes: object,  # noqa: ARG002
     ) -> bool:
-        """Say yes, as ``ssh -t`` insists; bytes pass as they are all the same."""
-        return len(term_type) <= MAX_TERM_LENGTH
+        """Say yes, as ``ssh -t`` insists; a stream's bytes pass as they are all the same."""
+        if len(term_type) > MAX_TERM_LENGTH:
+            return False
+        self._line_end = "\r\n"  # the client's own terminal is raw now: a line feed only goes down
+        return True
 
     def shell_requested(self) -> bool:
         """``ssh HOST`` with no command gets help."""
@@ -184,7 +188,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             asker = Asker(self.caller, self.address, self, stdin, holders)
             text = await answer(request, self._service, asker)
             if not self._channel.is_closing():
-                self._channel.write(text.encode())
+                self._channel.write(text.replace("\n", self._line_end).encode())
             self.end(Outcome.DONE)
         except PipeError as error:
             self.fail(error)
@@ -216,7 +220,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         else:
             name = parse_topic(raw, caller=self.caller.user, public=request.public)
         self._topic = str(name)
-        self.member = self._make_member(request)
+        self.member = make_member(request, self._intake, self.port)
         if not isinstance(name, TopicName):
             admits = access.enter_pattern(self.caller, name, request.access)
             self.port.bind(self.member)
@@ -248,33 +252,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The right to be here has ended."""
         if self._pass:
             self.cut(Outcome.DENIED, f"access to {self._pass.topic} has ended: {loss.value}")
-
-    def _make_member(self, request: Publish | Subscribe | Pipe) -> Member:
-        match request:
-            case Publish():
-                return Member(
-                    Mode.PUBLISH,
-                    source=self._intake,
-                    wants=request.min_subscribers if request.block else 0,
-                    dispatch=request.dispatch,
-                    exit_status=request.exit_status,
-                )
-            case Subscribe():
-                return Member(
-                    Mode.SUBSCRIBE,
-                    sink=self.port,
-                    keep_alive=request.keep_alive,
-                    on_slow=request.on_slow,
-                )
-            case Pipe():
-                return Member(
-                    Mode.PIPE,
-                    source=self._intake,
-                    sink=self.port,
-                    dispatch=request.dispatch,
-                    replay=request.replay,
-                    on_slow=request.on_slow,
-                )
 
     def _say_how_to_reach(self, request: Publish | Pipe, name: TopicName) -> None:
         if isinstance(request, Publish):
@@ -374,7 +351,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _write_stderr(self, text: str) -> None:
         if self._state is not State.CLOSED and not self._channel.is_closing():
-            self._channel.write_stderr(f"pipe: {text}\n".encode())
+            self._channel.write_stderr(f"pipe: {text}{self._line_end}".encode())
 
     def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
         """End in good order: the last bytes, the line, end of file, the exit status."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
-from asyncssh.packet import Byte, String, UInt32
+import structlog
+from asyncssh.constants import MSG_DISCONNECT, MSG_GLOBAL_REQUEST
+from asyncssh.packet import Boolean, Byte, String, UInt32
 
 from pipe.settings import Lane
 from tests.ssh.wire import LANES, Client, Disconnect, Wire, adjust, close, data, eof, padded
@@ -299,3 +301,25 @@ async def test_an_error_on_one_connection_is_nobody_elses(lane: Lane) -> None:
     assert not innocent.lost
     await guilty.finish()
     await innocent.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("tcpip-forward", String("localhost") + UInt32(80)),
+        ("streamlocal-forward@openssh.com", String("socket")),
+    ],
+)
+@pytest.mark.parametrize("lane", LANES)
+async def test_forwarding_asked_for_at_the_end_is_no_fault_of_ours(
+    lane: Lane, name: str, body: bytes
+) -> None:
+    """Who asks for ports and says goodbye in one breath leaves nothing to judge afterwards."""
+    wire = await Wire.ready(lane)
+    ask = Byte(MSG_GLOBAL_REQUEST) + String(name) + Boolean(True) + body
+    leave = Byte(MSG_DISCONNECT) + UInt32(asyncssh.DISC_BY_APPLICATION) + String("") + String("")
+    wire.client.send_raw(several(ask, ask, leave)(wire.client))
+    with structlog.testing.capture_logs() as logged:
+        await wire.settle()
+    assert wire.server_side.closed
+    assert logged == []
