@@ -280,6 +280,10 @@ class Connection(asyncssh.SSHServerConnection):
                 port.connection_changed()
 
     def _count_answer(self, size: int) -> None:
+        if self.transport is None or self.transport.is_closing():
+            # Nothing waits in it any more, and nobody would close the `Answers` again: the cycle of
+            # references would keep the whole connection until Python looks for garbage.
+            return
         if self._answers is None:
             settings = self._service.settings
             self._answers = Answers(

@@ -12,6 +12,8 @@ import asyncssh
 import pytest
 import pytest_asyncio
 import structlog
+from asyncssh.constants import MSG_CHANNEL_CLOSE
+from asyncssh.packet import UInt32
 
 from pipe.errors import Ending, StoreUnavailable
 from pipe.quotas import Holder, Resource, Scope
@@ -170,7 +172,8 @@ async def test_client_goes(service: Service) -> None:
 
 
 @pytest.mark.parametrize("rudely", [False, True])
-async def test_memory_comes_free_at_once(service: Service, rudely: bool) -> None:
+@pytest.mark.parametrize("stalled", [False, True], ids=["reading", "stalled"])
+async def test_memory_comes_free_at_once(service: Service, rudely: bool, stalled: bool) -> None:
     """A connection and its sessions are in no cycle of references once they have ended."""
     gc.disable()
     try:
@@ -180,11 +183,17 @@ async def test_memory_comes_free_at_once(service: Service, rudely: bool) -> None
         sessions = list(service.sessions)
         assert len(sessions) == 3
         things = [weakref.ref(session) for session in sessions]
-        things.append(weakref.ref(sessions[0]._connection))  # type: ignore[attr-defined] # noqa: SLF001
-        del sessions
+        server_side = sessions[0]._connection  # type: ignore[attr-defined] # noqa: SLF001
+        things.append(weakref.ref(server_side))
         await run(connection, "ls")
+        del sessions
+        if stalled:
+            server_side.pause_writing()
         (connection.abort if rudely else connection.close)()
         await wait_ended(service)
+        if stalled:  # what a session says at its end, when its connection has been lost
+            server_side.send_packet(MSG_CHANNEL_CLOSE, UInt32(0))
+        del server_side
         while any(thing() for thing in things):  # noqa: ASYNC110 - until asyncio has let go, too
             await asyncio.sleep(0.001)
     finally:
