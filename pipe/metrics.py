@@ -74,6 +74,7 @@ class Snapshot:
     connections: int
     lanes: dict[str, int]
     unauthenticated: int
+    tasks: int
     memory_alarm: bool
     paused_seconds: float
 
@@ -210,6 +211,9 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "pipe_memory_alarm",
         "Whether memory is short, so that publishers are paused while readers catch up.",
         int(snapshot.memory_alarm),
+    )
+    yield GaugeMetricFamily(
+        "pipe_tasks", "Tasks of the event loop that have not ended.", snapshot.tasks
     )
     yield _by(
         GaugeMetricFamily, "pipe_sessions", "Sessions on a topic.", "mode", _modes(router.sessions)

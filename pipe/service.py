@@ -159,6 +159,7 @@ class Service:
             connections=self.connections,
             lanes=dict(self.lanes),
             unauthenticated=self.unauthenticated(),
+            tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),

@@ -54,6 +54,7 @@ class Readings(NamedTuple):
     connections: int
     sessions: int
     topics: int
+    tasks: int
 
 
 def count_descriptors(pid: int) -> int:
@@ -70,6 +71,7 @@ def look(server: Server) -> Readings:
         int(metrics.value("pipe_connections")),
         int(metrics.value("pipe_sessions")),
         int(metrics.value("pipe_topics")),
+        int(metrics.value("pipe_tasks")),
     )
 
 
@@ -108,12 +110,14 @@ class Figures:
     before: Readings
     growth: int = 0
     descriptors: int = 0
+    tasks: int = 0
     innocent: Latency = NO_TRIPS
     after: Readings | None = None
 
     def __str__(self) -> str:
         return (
-            f"peak +{self.growth / MIB:.1f} MiB, +{self.descriptors} descriptors; "
+            f"peak +{self.growth / MIB:.1f} MiB, +{self.descriptors} descriptors, "
+            f"{self.tasks:+} tasks; "
             f"after +{((self.after or self.before).memory - self.before.memory) / MIB:.1f} MiB; "
             f"innocent p50 {self.innocent.p50:.1f}, p99 {self.innocent.p99:.1f}, "
             f"max {self.innocent.longest:.1f} ms of {self.innocent.trips}"
@@ -163,13 +167,19 @@ class Scene:
 
     @contextlib.contextmanager
     def attack(
-        self, *, growth: int = GROWTH, descriptors: int = 8, kept: int = KEPT
+        self,
+        *,
+        growth: int = GROWTH,
+        descriptors: int = 8,
+        tasks: int = 8,
+        kept: int = KEPT,
     ) -> Iterator[Figures]:
         """Watch the server while the block misbehaves.
 
         Args:
             growth: bytes by which its memory may grow at the most.
             descriptors: how many more it may have open at the most.
+            tasks: how many more its event loop may have under way when the worst has been done.
             kept: bytes by which its memory may be larger afterwards.
         """
         server = self.server
@@ -181,6 +191,7 @@ class Scene:
             with Gauge(server.pid) as gauge:
                 yield figures
                 figures.growth = server.peak_rss_bytes() - before.memory
+                figures.tasks = look(server).tasks - before.tasks
                 figures.innocent = self.innocent.mark()
             figures.descriptors = max(0, gauge.most - before.descriptors)
         finally:
@@ -192,6 +203,7 @@ class Scene:
         self.innocent.go_on()
         assert figures.growth <= growth, figures
         assert figures.descriptors <= descriptors, figures
+        assert figures.tasks <= tasks, figures
 
     def settle(self, before: Readings, kept: int) -> None:
         """Return once the server has no more in hand than before."""
