@@ -2,7 +2,8 @@
 
 - Grants are kept in the database and judged from memory (`pipe.access`).  What a command here
   changes counts as soon as the database has it, and ends at once whatever depended on it.
-- A grant that ends is taken away by a timer for the earliest end.
+- A grant that ends is taken away by a timer for the earliest end, or by the next look where the
+  clock on the wall was set meanwhile.
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
   changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
   microseconds; only if it is another one is the log read.  PostgreSQL's tells of others too late
@@ -43,9 +44,6 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 """How late another process' change may be noticed: half of what is promised."""
-
-MAX_TIMER_SECONDS = 3600.0
-"""The clock on the wall may be set while a timer runs, so it is looked at this often."""
 
 
 class Guard:
@@ -188,7 +186,7 @@ class Guard:
             self._timer = None
         end = self._access.next_end
         if end is not None:
-            delay = min(max(0.0, end - time.time()), MAX_TIMER_SECONDS)
+            delay = max(0.0, end - time.time())
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
@@ -201,6 +199,9 @@ class Guard:
         away = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            end = self._access.next_end
+            if end is not None and end <= time.time():
+                self._expire()
             try:
                 await self.catch_up()
             except StoreUnavailable as error:

@@ -93,6 +93,19 @@ async def test_grant_ends_by_itself(service: Service, people: People) -> None:
     assert service.access.granted_by("alice") == []
 
 
+async def test_grant_ends_when_the_clock_jumps(
+    service: Service, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on the wall that is set to after a grant's end ends it, whatever its timer waits."""
+    later = time.time() + 7200.0
+    await service.guard.grant(ALICE, [make("bob", later - 3600.0)])
+    await service.guard.catch_up()  # or it would look at the clock for the sake of the grant
+    bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
+    monkeypatch.setattr(time, "time", lambda: later)
+    monkeypatch.setattr(service.access, "_clock", lambda: later)
+    await wait_until(lambda: bob.ended)
+
+
 async def test_each_end_in_its_turn(service: Service, people: People) -> None:
     """The timer is set anew for the next end, also when a later one was there first."""
     await people.add("carol")
