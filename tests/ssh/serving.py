@@ -167,9 +167,13 @@ class RawClient(paramiko.Transport):
 
     def request(self, user: str, method: str, *fields: bytes | bool) -> int | None:
         """Ask to be let in, and return the answer's number."""
-        message = self._request(user, method, *fields)
-        self._send_message(message)  # type: ignore[attr-defined]
+        self._send(self._request(user, method, *fields))
         return self.answer()
+
+    def _send(self, message: paramiko.Message) -> None:
+        """To a server that has hung up it is not sent: `answer` tells of that."""
+        with contextlib.suppress(EOFError):
+            self._send_message(message)  # type: ignore[attr-defined]
 
     def _request(self, user: str, method: str, *fields: bytes | bool) -> paramiko.Message:
         message = paramiko.Message()
@@ -191,8 +195,7 @@ class RawClient(paramiko.Transport):
     def send_query(self, user: str, blob: bytes, algorithm: bytes = b"") -> None:
         """The same, without waiting for the answer."""
         name = algorithm or blob[4 : 4 + int.from_bytes(blob[:4])]
-        message = self._request(user, "publickey", False, name, blob)
-        self._send_message(message)  # type: ignore[attr-defined]
+        self._send(self._request(user, "publickey", False, name, blob))
 
     def sign(
         self,
