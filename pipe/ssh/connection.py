@@ -372,9 +372,7 @@ class Connection(asyncssh.SSHServerConnection):
             DisconnectError: there have been too many.
         """
         self._end_try(failed=True)
-        request = SSHPacket(packet.get_remaining_payload())
-        _user, _service, method = (request.get_string() for _ in range(3))
-        self._try_counts = self._auth_requests > 0 or method != b"none"
+        self._try_counts = self._auth_requests > 0 or _method_of(packet) != b"none"
         self._auth_requests += 1
         if self._auth_requests > MAX_AUTH_REQUESTS:
             self._refuse_tries()
@@ -427,3 +425,10 @@ class Connection(asyncssh.SSHServerConnection):
         """Tell the client that it is in."""
         self._authenticated = True
         await super().send_userauth_success()
+
+
+def _method_of(packet: SSHPacket) -> bytes:
+    """By which method a request to log in asks for it."""
+    request = SSHPacket(packet.get_remaining_payload())
+    _user, _service, method = (request.get_string() for _ in range(3))
+    return method

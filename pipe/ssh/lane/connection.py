@@ -84,6 +84,13 @@ MAX_SEQUENCE = 0xFFFFFFFF
 _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
+_PARSERS = frozenset(
+    (
+        asyncssh.SSHServerConnection._recv_version,
+        asyncssh.SSHServerConnection._recv_pkthdr,
+        asyncssh.SSHServerConnection._recv_packet,
+    )
+)
 
 
 class LaneConnection(Connection):
@@ -188,7 +195,7 @@ class LaneConnection(Connection):
     def get_buffer(self) -> memoryview:
         """Where the transport may put what comes next: in the shared buffer, behind the rest."""
         rest = self._rest()
-        self._reads_sip = self._turns.spent and not self._has_share
+        self._reads_sip = self._waits() or (self._turns.spent and not self._has_share)
         room = SIP_BYTES if self._reads_sip else READ_BYTES
         buffer = self._outbox.input
         if len(rest) > len(buffer) - room:
@@ -255,7 +262,7 @@ class LaneConnection(Connection):
             return
         if more:
             self._queue()
-        hold = more or self._waits()
+        hold = more or (len(self._input) > self._start and self._waits())
         if hold != self._reading_paused:
             self._reading_paused = hold
             if hold:
@@ -274,13 +281,12 @@ class LaneConnection(Connection):
         if pkttype in _STREAM_MESSAGES:
             self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
-        if is_async and self._transport is not None:
+        if is_async and self._transport is not None and self._input:
             self._queue()
 
     def _waits(self) -> bool:
         """Whether one of asyncssh's handlers is waiting, so that no packet may be handled."""
-        parsers = (self._recv_pkthdr, self._recv_packet, self._recv_version)
-        return self._recv_handler not in parsers
+        return getattr(self._recv_handler, "__func__", None) not in _PARSERS
 
     def _on_lane(self) -> bool:
         """Whether the next packet can be opened here; adopts asyncssh's key where it is new."""
@@ -313,9 +319,9 @@ class LaneConnection(Connection):
             if self._on_lane():
                 return True
             stop = self._start + self._slice_bytes
-            piece = bytes(self._input[self._start : stop])
+            self._inpbuf += self._input[self._start : stop]
             self._start = stop
-            super().data_received(piece)
+            self._recv_data()
             if self._transport is None:
                 return False
             before, now = now, time.monotonic()
@@ -393,7 +399,8 @@ class LaneConnection(Connection):
         """Send one of asyncssh's packets, behind those of the lane, with the same counter."""
         if type(self._send_encryption) is GCMEncryption:
             self._sealer()
-        self._seal_packets()
+        if self._packets:
+            self._seal_packets()
         super().send_packet(pkttype, *args, handler=handler)
 
     def send_stream(self, packet: bytes) -> None:
@@ -418,10 +425,9 @@ class LaneConnection(Connection):
 
     def _seal_packets(self) -> None:
         """Seal the stream's packets of this turn, as one comes that is sealed at once."""
-        if self._packets:
-            target = bytearray(sealed_size(self._packets))
-            self._seal_into(memoryview(target))
-            self._frames.append(target)
+        target = bytearray(sealed_size(self._packets))
+        self._seal_into(memoryview(target))
+        self._frames.append(target)
 
     def _seal_into(self, target: memoryview) -> int:
         seal_into, stop = self._sealer().seal_into, 0
@@ -446,7 +452,8 @@ class LaneConnection(Connection):
             self._packets.clear()
             return
         if self._frames:
-            self._seal_packets()
+            if self._packets:
+                self._seal_packets()
             frames, self._frames = self._frames, []
             transport.writelines(frames)
         elif len(self._packets) == 1 and len(self._packets[0]) <= SHORT_BYTES:
