@@ -12,7 +12,8 @@ directions, on connections that are logged in and run AES-GCM.  Follow a byte:
     `channel`     asyncssh's channel, which keeps nothing that nobody needs
     `reader`      lets the transport read into a buffer of ours
     `port`        one channel: the receive window, the sink's queue, packets for the peer
-    `outbox`      what a turn of the event loop has to write, sealed and written when it ends
+    `sending`     packets out: gathered, and sealed when the turn of the event loop is over
+    `outbox`      the connections that have something to write when the turn ends
 
 These modules are the only ones that touch private names of asyncssh; `internals` lists them, and
 the server refuses to start this lane on an asyncssh that lacks one.

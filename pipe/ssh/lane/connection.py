@@ -1,27 +1,25 @@
-"""One connection on the lane: packets in and out, with asyncssh behind it for all but the stream.
+"""One connection on the lane: what comes in, with asyncssh behind it for all but the stream.
 
-Receiving.  The transport's bytes are searched for packets; each is opened once.  CHANNEL_DATA and
+The transport's bytes are searched for packets; each is opened once.  CHANNEL_DATA and
 CHANNEL_WINDOW_ADJUST of an open channel go straight to its port.  Every other packet goes to
 asyncssh's own parser with its plaintext handed over, so that asyncssh judges it as ever; so does
 a packet of a stream that is out of order, and asyncssh ends the connection as it always would.
 What cannot be a packet at all (a bad length, padding or tag) ends it here, in the same way.  While
-one of asyncssh's handlers is waiting for something, the lane waits too, with the transport
-paused.
+one of asyncssh's handlers is waiting for something, the lane waits too; the first that comes
+meanwhile pauses the transport.
 
 What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
 `TURN_SECONDS`, and what all of them do by `pipe.ssh.lane.turns`, so no peer starves another.
 
-Sending.  Packets are sealed and written at once; uvloop gathers a turn's writes into one system
-call.
-
-Cipher steering: the server's KEXINIT waits for the client's, see `pipe.ssh.lane.steering`.
+What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
+`pipe.ssh.lane.steering`.
 """
 
 from __future__ import annotations
 
 import time
 from struct import Struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import asyncssh
 from asyncssh.constants import (
@@ -32,13 +30,13 @@ from asyncssh.constants import (
 from asyncssh.encryption import GCMEncryption
 
 from pipe.settings import Lane
-from pipe.ssh.connection import Connection
 from pipe.ssh.lane.channel import LaneChannel
-from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer, sealed_size
+from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
 from pipe.ssh.lane.close_event import CloseEvent
-from pipe.ssh.lane.outbox import PACKET_COST, READ_BYTES, SHORT_BYTES, TURN_LOAD
+from pipe.ssh.lane.outbox import READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, LanePort
 from pipe.ssh.lane.reader import BufferReader
+from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
 from pipe.ssh.lane.turns import SHARE_SECONDS
 
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
-    from asyncssh.packet import SSHPacket, SSHPacketLogger
+    from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
     from pipe.ssh.channel.port import Port
@@ -79,8 +77,6 @@ packets that go to a hundred readers."""
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
 
-MAX_SEQUENCE = 0xFFFFFFFF
-
 _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
 _STREAM_MESSAGES = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST))
@@ -93,20 +89,16 @@ _PARSERS = frozenset(
 )
 
 
-class LaneConnection(Connection):
+class LaneConnection(SendingConnection):
     """A connection whose streams bypass asyncssh."""
 
     __slots__ = (
         "_alive",
         "_buffer",
-        "_flush_due",
-        "_frames",
         "_has_share",
         "_input",
         "_kexinit_timer",
         "_opener",
-        "_outbox",
-        "_packets",
         "_queues",
         "_reading_paused",
         "_reads_sip",
@@ -124,17 +116,13 @@ class LaneConnection(Connection):
         service: Service,
         outbox: Outbox,
     ) -> None:
-        super().__init__(loop, options, service)
+        super().__init__(loop, options, service, outbox)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
-        self._outbox = outbox
         self._turns = outbox.turns
         self._queues = False
         self._has_share = False  # of this turn, however much the others have used
         self._reads_sip = False
         self.share_seconds = TURN_SECONDS  # on asyncssh's path, at first
-        self._frames: list[bytes | bytearray] = []  # sealed, to be written before the packets
-        self._packets: list[bytes] = []  # of streams, to be sealed when the turn is over
-        self._flush_due = False
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
         self._input: bytes | memoryview = b""
@@ -390,102 +378,6 @@ class LaneConnection(Connection):
             return DATA_OFFSET + number + packet[0] == length and port.receive(packet, number)
         self._start_rekey_if_due()
         return DATA_OFFSET + packet[0] == length and port.adjust(number)
-
-    # -- sending ----------------------------------------------------------------------------------
-
-    def send_packet(
-        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
-    ) -> None:
-        """Send one of asyncssh's packets, behind those of the lane, with the same counter."""
-        if type(self._send_encryption) is GCMEncryption:
-            self._sealer()
-        if self._packets:
-            self._seal_packets()
-        super().send_packet(pkttype, *args, handler=handler)
-
-    def send_stream(self, packet: bytes) -> None:
-        """Send a packet of a stream; not to be called while the connection is blocked."""
-        self._packets.append(packet)
-        self._outbox.load += len(packet) + PACKET_COST
-        self._wait_for_flush()
-        self._send_seq = (self._send_seq + 1) & MAX_SEQUENCE
-        self._rekey_bytes_sent += len(packet)
-        if self._rekey_bytes_sent >= self._rekey_bytes:
-            self._start_rekey_if_due()
-
-    def _send(self, data: bytes) -> None:
-        """Send what asyncssh has made of a packet."""
-        self._frames.append(data)
-        self._wait_for_flush()
-
-    def _wait_for_flush(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
-            self._outbox.add(self)
-
-    def _seal_packets(self) -> None:
-        """Seal the stream's packets of this turn, as one comes that is sealed at once."""
-        target = bytearray(sealed_size(self._packets))
-        self._seal_into(memoryview(target))
-        self._frames.append(target)
-
-    def _seal_into(self, target: memoryview) -> int:
-        seal_into, stop = self._sealer().seal_into, 0
-        for packet in self._packets:
-            stop = seal_into(packet, target, stop)
-        self._packets.clear()
-        return stop
-
-    def _sealer(self) -> Sealer:
-        """What encrypts; adopts asyncssh's key where it is new."""
-        sealer = self._send_encryption
-        if type(sealer) is not Sealer:
-            sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
-        return sealer
-
-    def flush(self) -> None:
-        """Write this turn's packets to the transport."""
-        self._flush_due = False
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            self._frames.clear()
-            self._packets.clear()
-            return
-        if self._frames:
-            if self._packets:
-                self._seal_packets()
-            frames, self._frames = self._frames, []
-            transport.writelines(frames)
-        elif len(self._packets) == 1 and len(self._packets[0]) <= SHORT_BYTES:
-            transport.write(self._sealer().seal(self._packets.pop()))
-        elif self._packets:
-            arena, size = self._outbox.arena, sealed_size(self._packets)
-            # A transport that has not taken all keeps the whole of what this lies in.
-            shared = size <= len(arena) and not transport.get_write_buffer_size()
-            view = memoryview(arena if shared else bytearray(size))
-            transport.write(view[: self._seal_into(view)])
-            if shared and transport.get_write_buffer_size():
-                self._outbox.renew_arena()
-
-    def abandon(self) -> None:
-        """What waits cannot be written: close without it, as asyncssh does after any mistake."""
-        self._frames.clear()
-        self._packets.clear()
-        self.internal_error()
-
-    def _force_close(self, exc: Exception | None) -> None:
-        """Close, after what has been sent so far."""
-        self.flush()
-        super()._force_close(exc)
-
-    def _start_rekey_if_due(self) -> None:
-        """Begin a key exchange when asyncssh's own sending would: after bytes or seconds."""
-        due = self._rekey_bytes_sent >= self._rekey_bytes or (
-            self._rekey_seconds and time.monotonic() >= self._rekey_time
-        )
-        if due and self._kex_complete:
-            self._send_kexinit()
-            self._kexinit_sent = True
 
     # -- cipher steering --------------------------------------------------------------------------
 
