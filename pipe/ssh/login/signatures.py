@@ -8,6 +8,7 @@ an internal error.  So `pipe.ssh.login.logins` looks here before asyncssh sees a
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 
 from asyncssh.public_key import decode_ssh_public_key
@@ -28,6 +29,9 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-256",
 )
 """By which users and CAs may sign.  Not here: ssh-rsa, which is RSA over SHA-1 (OpenSSH 8.8)."""
+
+RECENT_KEYS = 64
+"""Good keys that need no second look: a client shows the same one twice, to ask and to sign."""
 
 _CERTIFICATE = "-cert-v01"
 
@@ -64,6 +68,7 @@ def public_line(blob: bytes) -> str:
     return f"{name_of(blob)} {base64.b64encode(blob).decode()}"
 
 
+@functools.lru_cache(maxsize=RECENT_KEYS)
 def check_key(blob: bytes) -> None:
     """Check that these bytes are a public key, and one that may log in.
 
