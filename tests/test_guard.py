@@ -21,7 +21,8 @@ from pipe.names import TopicName
 from pipe.requests import AddKey, GrantAccess, RemoveKey, RevokeAccess, parse
 from pipe.store import GrantStore, Store
 from pipe.store import database as database_module
-from tests.sessions import DEADLINE, People, fingerprint, key, started
+from tests.e2e.processes import DEADLINE
+from tests.sessions import People, fingerprint, key, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

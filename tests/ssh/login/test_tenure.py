@@ -14,7 +14,8 @@ from pipe.access import REMOVED_TEXT
 from pipe.errors import Outcome
 from pipe.ssh.login import tenure
 from pipe.ssh.login.key_files import KeyFiles
-from tests.ssh.serving import DEADLINE, connect, serving
+from tests.e2e.processes import DEADLINE
+from tests.ssh.serving import connect, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
