@@ -32,6 +32,10 @@ OTHER_CA = asyncssh.generate_private_key("ssh-ed25519")
 CA_LINE, OTHER_CA_LINE = (key.export_public_key().decode() for key in (CA, OTHER_CA))
 
 
+LOOK_SECONDS = tenure.LOOK_SECONDS
+"""As a running server has it."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of key files: alice has both keys."""
@@ -109,6 +113,11 @@ def rewrite(path: Path, text: str | None) -> None:
         path.unlink()
     else:
         path.write_text(text)
+
+
+def test_looks_are_often_enough() -> None:
+    """What an operator changes counts within a second, in which two looks find the same."""
+    assert 2 * LOOK_SECONDS < 1
 
 
 @pytest.mark.parametrize(
