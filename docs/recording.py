@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[1]
 PUBLIC_HOST: Final = "pipe.example.org"
 FILM_BYTES: Final = 32 << 20
-DEADLINE: Final = 60.0
+DEADLINE: Final = 240.0
 """Seconds after which a step that has not happened is an error."""
 
 PROMPT: Final = "$ "

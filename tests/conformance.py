@@ -24,15 +24,13 @@ from pipe.chunks import Chunk
 from pipe.errors import Outcome
 from pipe.members import Member, Mode, Receipt
 from pipe.router import Router
+from tests.e2e.processes import DEADLINE
 from tests.fakes import publisher, subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.names import TopicName
-
-PATIENCE_SECONDS = 20.0
-"""How long `MemberEnd.until` waits for what must come: far more than it ever takes."""
 
 MAX_CHUNK_BYTES = 32 * 1024
 """What fits into one SSH data packet of a common client."""
@@ -113,7 +111,7 @@ class MemberEnd(ABC):
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that must come."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DEADLINE):
             while not condition():  # noqa: ASYNC110 - the loop goes round, no time is waited for
                 await asyncio.sleep(0)
 

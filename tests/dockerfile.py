@@ -22,7 +22,7 @@ from .e2e.server import ROOT
 DOCKERFILE: Final = ROOT / "Dockerfile"
 IGNORED: Final = ROOT / ".dockerignore"
 
-STEP_TIMEOUT: Final = 300.0
+STEP_TIMEOUT: Final = 900.0
 """Seconds: a step may download all dependencies."""
 
 MOVED: Final = ("/opt/pipe", "/data", "/src")

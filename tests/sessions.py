@@ -17,6 +17,7 @@ from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import NewKey, Store
 
+from .e2e.processes import DEADLINE
 from .fakes import FakeSink, FakeSource
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ OPERATIONS = {
     Mode.SUBSCRIBE: Operation.READ,
     Mode.PIPE: Operation.BOTH,
 }
-DEADLINE = 30.0
 
 
 def fingerprint(user: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from pipe import __version__
 
-from .dockerfile import DOCKERFILE, Build, read_instructions
+from .dockerfile import DOCKERFILE, STEP_TIMEOUT, Build, read_instructions
 from .e2e.clients import KeyRing, openssh
 from .e2e.processes import Process
 from .e2e.server import Status, free_port
@@ -22,7 +22,11 @@ from .e2e.server import Status, free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400), pytest.mark.xdist_group("dockerfile")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(4 * STEP_TIMEOUT),
+    pytest.mark.xdist_group("dockerfile"),
+]
 
 BOTH_PORTS: Final = r"\b%d\b.*\b%d\b.*\n"
 """In the one line that tells where the server listens."""

@@ -21,7 +21,8 @@ from pipe.names import TopicName
 from pipe.requests import AddKey, GrantAccess, RemoveKey, RevokeAccess, parse
 from pipe.store import GrantStore, Store
 from pipe.store import database as database_module
-from tests.sessions import DEADLINE, People, fingerprint, key, started
+from tests.e2e.processes import DEADLINE
+from tests.sessions import People, fingerprint, key, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,11 +34,41 @@ if TYPE_CHECKING:
 BUILD = TopicName("alice", ("build",))
 ALICE = Caller("alice", fingerprint("alice"))
 
+LOOK_SECONDS = guard_module.LOOK_SECONDS
+"""As a running server has it."""
+
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a look takes to come is not what these tests are about."""
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def no_look(look_often: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - before it
+    """No look comes but those that a test takes itself."""
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", 86_400.0)
+
+
+class Clock:
+    """The clock on the wall, which stands still where a test does not set it.
+
+    A timer for a time that is near by this clock comes again and again until it is that time.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+NEAR = 0.02
+"""Seconds from now that a timer is soon there."""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of a server that starts after this."""
+    return Clock(monkeypatch)
 
 
 @pytest.fixture
@@ -79,52 +110,71 @@ def make(grantee: str, until: float | None = None) -> Grant:
     return Grant(BUILD, grantee, Operation.BOTH, until, "alice", time.time())
 
 
-async def test_grant_ends_by_itself(service: Service, people: People) -> None:
+def test_looks_are_often_enough() -> None:
+    """What others change counts within a second: a look comes, and finds time for its work."""
+    assert LOOK_SECONDS <= 0.5
+
+
+@pytest.mark.usefixtures("no_look")
+async def test_grant_ends_by_itself(
+    clock: Clock, service: Service, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session ends when its grant does, and not before; others go on."""
-    await service.guard.grant(ALICE, [make("bob", time.time() + 1.0)])
+    until = clock.now + NEAR
+    await service.guard.grant(ALICE, [make("bob", until)])
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
     alice = people.on("alice", Mode.SUBSCRIBE, "build")
-    until = service.access.granted_by("alice")[0].until
-    assert until is not None
+    expire, rung = service.access.expire, asyncio.Event()
+
+    def ring_and_expire() -> None:
+        rung.set()
+        expire()
+
+    monkeypatch.setattr(service.access, "expire", ring_and_expire)
+    async with asyncio.timeout(DEADLINE):
+        await rung.wait()
+    assert bob.ended is None
+    clock.now = until
     assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
 
-    assert time.time() >= until
     assert alice.ended is None
     assert service.access.granted_by("alice") == []
 
 
 async def test_grant_ends_when_the_clock_jumps(
-    service: Service, people: People, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, service: Service, people: People
 ) -> None:
     """A clock on the wall that is set to after a grant's end ends it, whatever its timer waits."""
-    later = time.time() + 7200.0
-    await service.guard.grant(ALICE, [make("bob", later - 3600.0)])
+    await service.guard.grant(ALICE, [make("bob", clock.now + 3600.0)])
     await service.guard.catch_up()  # or it would look at the clock for the sake of the grant
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
-    monkeypatch.setattr(time, "time", lambda: later)
-    monkeypatch.setattr(service.access, "_clock", lambda: later)
-    await wait_until(lambda: bob.ended)
+    clock.now += 7200.0
+    assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
 
 
-async def test_each_end_in_its_turn(service: Service, people: People) -> None:
+@pytest.mark.usefixtures("no_look")
+async def test_each_end_in_its_turn(clock: Clock, service: Service, people: People) -> None:
     """The timer is set anew for the next end, also when a later one was there first."""
     await people.add("carol")
-    now = time.time()
-    await service.guard.grant(ALICE, [make("carol", now + 2.0)])
-    await service.guard.grant(ALICE, [make("bob", now + 1.0)])
+    last = clock.now + 3600.0
+    await service.guard.grant(ALICE, [make("carol", last)])
+    clock.now = last - 2 * NEAR
+    await service.guard.grant(ALICE, [make("bob", last - NEAR)])
     carol = people.on("carol", Mode.SUBSCRIBE, "alice/build")
     bob = people.on("bob", Mode.SUBSCRIBE, "alice/build")
-    await bob.wait_over()
+    clock.now = last - NEAR
+    assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
     assert carol.ended is None
+    clock.now = last
     assert await carol.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
 
 
-async def test_grants_outlive_the_server(url: str) -> None:
+async def test_grants_outlive_the_server(clock: Clock, url: str) -> None:
     """A server that starts again knows all grants, but for those that have ended."""
     async with started(url) as service:
         await People(service).add("alice", "bob", "carol")
-        await service.guard.grant(ALICE, [make("bob"), make("carol", time.time() + 0.01)])
-    await asyncio.sleep(0.02)
+        await service.guard.grant(ALICE, [make("bob"), make("carol", clock.now + 3600.0)])
+    clock.now += 3600.0
     async with started(url) as service:
         assert [grant.grantee for grant in service.access.granted_by("alice")] == ["bob"]
 
@@ -196,6 +246,7 @@ async def test_shared_key_removed_from_one(
     assert shared.ended is None
 
 
+@pytest.mark.usefixtures("no_look")
 async def test_name_that_is_somebody_elses_now(
     service: Service, people: People, outside: Store
 ) -> None:
@@ -206,13 +257,14 @@ async def test_name_that_is_somebody_elses_now(
     await outside.remove_user("bob")
     await outside.add_user("bob", keys=[key("new")])
     await service.guard.catch_up()
-    assert await before.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
+    assert before.ended == (Outcome.DENIED, REMOVED_TEXT)
     after = people.caller("bob", key_of="new")
 
     service.access.require(after)
     assert not service.access.decide(after, BUILD).allowed
 
 
+@pytest.mark.usefixtures("no_look")
 async def test_name_that_is_somebody_elses_now_without_keys(
     service: Service, people: People, outside: Store
 ) -> None:
@@ -222,36 +274,36 @@ async def test_name_that_is_somebody_elses_now_without_keys(
     await outside.remove_user("bob")
     await outside.add_user("bob", keys=[key("new")])
 
-    assert await before.wait_over() == (Outcome.DENIED, REMOVED_TEXT)
     await service.guard.catch_up()
+    assert before.ended == (Outcome.DENIED, REMOVED_TEXT)
     service.access.require(people.caller("bob", key_of="new"))
 
 
-async def test_end_of_a_grant_after_a_restart(url: str) -> None:
+@pytest.mark.usefixtures("no_look")
+async def test_end_of_a_grant_after_a_restart(clock: Clock, url: str) -> None:
     """A grant with an end ends the sessions of the next server, too."""
-    until = time.time() + 2.0
+    until = clock.now + 3600.0
     async with started(url) as service:
         await People(service).add("alice", "bob")
         await service.guard.grant(ALICE, [make("bob", until)])
+    clock.now = until - NEAR
     async with started(url) as service:
         bob = People(service).on("bob", Mode.SUBSCRIBE, "alice/build")
+        clock.now = until
         assert await bob.wait_over() == (Outcome.DENIED, Loss.EXPIRED.value)
-        assert time.time() >= until
 
 
-async def test_key_that_is_there_again(
-    service: Service, people: People, outside: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_look")
+async def test_key_that_is_there_again(service: Service, people: People, outside: Store) -> None:
     """A key that was removed and added again before anybody looked has never been away."""
-    monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.5)
-    await asyncio.sleep(0.02)
     session = people.on("bob", Mode.SUBSCRIBE, "own")
     await outside.remove_key("bob", fingerprint("bob"))
     await outside.add_key("bob", key("bob"))
     marker = people.on("alice", Mode.SUBSCRIBE, "own")
     await outside.remove_key("alice", fingerprint("alice"))
-    await marker.wait_over()
+    await service.guard.catch_up()
 
+    assert marker.ended == (Outcome.DENIED, REMOVED_TEXT)
     assert session.ended is None
     service.access.require(session.caller)
 
@@ -313,18 +365,13 @@ async def test_cancelled_command_is_made_good(service: Service, people: People) 
     "command",
     ["grant build carol", "revoke build bob", "keys add", f"keys rm {fingerprint('new')}"],
 )
+@pytest.mark.usefixtures("no_look")
 async def test_who_is_gone_changes_nothing_any_more(
-    service: Service,
-    people: People,
-    outside: Store,
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
+    service: Service, people: People, outside: Store, command: str
 ) -> None:
     """A command that comes before the next look leaves alone whoever has the name by now."""
     await people.add("carol")
     before = people.session("alice")
-    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
-    await asyncio.sleep(0.05)
     await outside.remove_user("alice")
     await outside.add_user("alice", keys=[key("new"), key("spare")])
     await GrantStore(outside.database).put([make("bob")])
@@ -340,11 +387,11 @@ async def test_who_is_gone_changes_nothing_any_more(
     assert [one.grantee for one in stored] == ["bob"]
 
 
+@pytest.mark.usefixtures("no_look")
 async def test_next_login_inherits_nothing_in_postgresql(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There a stamp tells of others' changes late; a login does not wait for it to tell."""
-    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
     monkeypatch.setattr(database_module, "FOREIGN_CHANGE_SECONDS", 1e9)
     url = postgres.new_database()
     async with started(url) as service, await Store.open(url) as outside:
@@ -362,11 +409,11 @@ async def test_next_login_inherits_nothing_in_postgresql(
         assert not service.access.decide(after, BUILD).allowed
 
 
+@pytest.mark.usefixtures("no_look")
 async def test_removed_key_is_not_remembered_in_postgresql(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once a removal is known, no login by that key is answered from memory."""
-    monkeypatch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
     monkeypatch.setattr(database_module, "FOREIGN_CHANGE_SECONDS", 1e9)
     url = postgres.new_database()
     async with started(url) as service, await Store.open(url) as outside:
@@ -377,20 +424,16 @@ async def test_removed_key_is_not_remembered_in_postgresql(
         assert await service.store.find_key("bob", fingerprint("bob")) is None
 
 
-async def test_admin_who_is_none_any_more(
-    service: Service, people: People, outside: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_look")
+async def test_admin_who_is_none_any_more(service: Service, people: People, outside: Store) -> None:
     """Without the flag an admin's sessions end; no grant in others' spaces comes before that."""
     await people.add("boss", admin=True)
     boss = people.session("boss", admin=True)
     boss.join(Mode.SUBSCRIBE, "alice/build")
-    with monkeypatch.context() as patch:
-        patch.setattr(guard_module, "LOOK_SECONDS", DEADLINE)
-        await asyncio.sleep(0.05)
-        assert await outside.set_admin("boss", admin=False)
-        with pytest.raises(AccessDenied, match="no admin any more"):
-            await service.guard.grant(boss.caller, [make("bob")])
-        await service.guard.catch_up()
+    assert await outside.set_admin("boss", admin=False)
+    with pytest.raises(AccessDenied, match="no admin any more"):
+        await service.guard.grant(boss.caller, [make("bob")])
+    await service.guard.catch_up()
     assert boss.ended == (Outcome.DENIED, DEMOTED_TEXT)
     again = people.caller("boss")
     service.access.require(again)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEADLINE: Final = 60.0
-"""Seconds until a wait fails.  Far above what any step takes: no test is about speed."""
+DEADLINE: Final = 240.0
+"""Seconds until a wait fails.  Far above what any step takes on a machine that does much else: no
+test is about speed."""
 
 POLL_INTERVAL: Final = 0.02
 """Seconds between two looks at a condition that announces itself in no other way."""

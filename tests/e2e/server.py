@@ -31,9 +31,6 @@ ROOT: Final = Path(__file__).parents[2]
 LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "fast,asyncssh").split(","))
 """The data paths on which the whole suite runs, one after the other."""
 
-START_TIMEOUT: Final = 30.0
-STOP_TIMEOUT: Final = 40.0
-
 SIGNS_OF_A_BUG: Final = ("Traceback (most recent call last)", "was never", "never retrieved")
 
 
@@ -138,7 +135,7 @@ class Server:
         )
         try:  # the line that tells both addresses comes once it accepts
             ready = rf"(?m)^(?=.*\b{self.port}\b)(?=.*\b{self.metrics_port}\b).*\n"
-            self.process.wait_stderr(ready, START_TIMEOUT)
+            self.process.wait_stderr(ready)
         except BaseException:
             self.process.kill()
             raise
@@ -299,7 +296,7 @@ class Server:
         if self.running:
             self.terminate()
         try:
-            return self.process.wait(STOP_TIMEOUT)
+            return self.process.wait()
         finally:
             self.process.kill()
 

@@ -17,7 +17,7 @@ import pytest
 from tests.ssh.serving import FAILURE, RawClient
 
 from . import clients
-from .processes import HELD, wait_until
+from .processes import DEADLINE, HELD, wait_until
 from .server import ROOT, Server, Status
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def pipe_output(server: Server, *words: str) -> str:
         check=False,
         cwd=ROOT,
         env=clients.bare_environment(),
-        timeout=60,
+        timeout=DEADLINE,
     )
     return (done.stdout + done.stderr).decode()
 
@@ -215,7 +215,7 @@ def principal(server: Server) -> str:
 
 def client_version(server: Server) -> str:
     """The first line that a client sends, and the words with which it goes."""
-    with socket.create_connection((clients.HOST, server.port), 30) as raw:
+    with socket.create_connection((clients.HOST, server.port), DEADLINE) as raw:
         raw.sendall(b"SSH-2.0-" + ALL.encode() + b"\r\n\x00\x00\x00\x0c\x0a" + b"\x1b[2J" * 30)
         answer = b""
         with contextlib.suppress(OSError):
@@ -226,7 +226,7 @@ def client_version(server: Server) -> str:
 
 def no_version(server: Server) -> str:
     """A first line that is none."""
-    with socket.create_connection((clients.HOST, server.port), 30) as raw:
+    with socket.create_connection((clients.HOST, server.port), DEADLINE) as raw:
         raw.sendall(ALL.encode() + b"\r\n" + b"\x1b[2J\r\n" * 30)
         with contextlib.suppress(OSError):
             raw.shutdown(socket.SHUT_WR)
@@ -268,7 +268,7 @@ def test_what_a_stranger_sends(
     assert_harmless(server.log)
     if in_log:
         assert r"\x1b" in server.log
-    connection = http.client.HTTPConnection(clients.HOST, server.metrics_port, timeout=30)
+    connection = http.client.HTTPConnection(clients.HOST, server.metrics_port, timeout=DEADLINE)
     connection.request("GET", "/metrics")
     scraped = connection.getresponse().read().decode()
     connection.close()

@@ -22,7 +22,7 @@ from asyncssh.packet import Boolean, String
 from . import clients
 from . import server as server_module
 from .payloads import MIB, noise, sha256
-from .processes import HELD, statuses, wait_until
+from .processes import DEADLINE, HELD, statuses, wait_until
 from .server import Server, Status, serve_command
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Raw:
     def connect(self, server: Server, source: str) -> socket.socket:
         """One more, from this address."""
         return self._open.enter_context(
-            socket.create_connection((clients.HOST, server.port), 30, (source, 0))
+            socket.create_connection((clients.HOST, server.port), DEADLINE, (source, 0))
         )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from .clients import HOST, bare_environment
 from .payloads import KIB, MIB, noise
 from .processes import Process, statuses, wait_until
-from .server import ROOT, START_TIMEOUT, Server, Status, serve_command
+from .server import ROOT, Server, Status, serve_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ class MuteServer(Server):
         command = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *serve_command(**self._settings)]
         self.process = Process(command, environment=bare_environment(), directory=ROOT)
         try:
-            wait_until(self._answers, "it answers", START_TIMEOUT)
+            wait_until(self._answers, "it answers")
         except BaseException:
             self.process.kill()
             raise

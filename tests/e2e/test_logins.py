@@ -12,7 +12,7 @@ import pytest
 from tests.postgres import Postgres
 
 from .clients import bare_environment
-from .processes import HELD, Process, statuses, wait_until
+from .processes import DEADLINE, HELD, Process, statuses, wait_until
 from .server import ROOT, Server, Status
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def ca(tmp_path: Path) -> Path:
 def run(*command: str | Path) -> None:
     """Run a program that is to succeed."""
     words = [str(word) for word in command]
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    subprocess.run(words, check=True, capture_output=True, timeout=DEADLINE)
 
 
 def pipe(server: Server, *words: str | Path, url: str = "") -> None:
@@ -62,7 +62,7 @@ def pipe(server: Server, *words: str | Path, url: str = "") -> None:
         capture_output=True,
         cwd=ROOT,
         env=bare_environment(),
-        timeout=60,
+        timeout=DEADLINE,
     )
 
 

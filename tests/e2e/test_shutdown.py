@@ -13,7 +13,7 @@ import pytest
 
 from . import clients
 from .payloads import MIB, noise, sha256
-from .processes import HELD, Pace, Process, statuses
+from .processes import DEADLINE, HELD, Pace, Process, statuses
 from .server import ROOT, Server, Status, free_port, serve_command
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_closed_terminal_is_an_end(tmp_path: Path) -> None:
         server.send_signal(signal.SIGHUP)
         while b"stopped" not in seen:
             seen += os.read(ours, 4096)
-        assert server.wait(30) == Status.OK
+        assert server.wait(DEADLINE) == Status.OK
     finally:
         server.kill()
         os.close(ours)

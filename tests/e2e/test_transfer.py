@@ -30,7 +30,7 @@ ODD_SIZES = (
 
 
 @pytest.mark.parametrize(
-    "size", [64 * MIB, pytest.param(GIB, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "size", [64 * MIB, pytest.param(GIB, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_three_subscribers_get_a_large_stream_whole(
     start_server: StartServer, tmp_path: Path, size: int, big: bool
@@ -44,7 +44,7 @@ def test_three_subscribers_get_a_large_stream_whole(
     server.wait_sessions(subscribe=3)
     writer = server.ssh("alice", "pub backup", stdin=source.path)
 
-    assert statuses(writer, *readers, timeout=600) == [Status.OK] * 4
+    assert statuses(writer, *readers, timeout=900) == [Status.OK] * 4
     assert [reader.stdout.size for reader in readers] == [size] * 3
     assert [reader.stdout.sha256 for reader in readers] == [source.sha256] * 3
     assert f"sent {size} bytes to 3 subscribers" in writer.lines[-1]

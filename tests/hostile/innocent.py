@@ -30,7 +30,7 @@ MESSAGE_BYTES: Final = 64
 REST_SECONDS: Final = 0.002
 """Between two messages: a person who types, or a program that logs, not a load."""
 
-REPLY_SECONDS: Final = 60.0
+REPLY_SECONDS: Final = DEADLINE
 """When a message has not arrived by then, it never will."""
 
 AGAIN: Final = 20

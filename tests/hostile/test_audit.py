@@ -12,6 +12,7 @@ from asyncssh.packet import SSHPacket
 
 from tests.e2e import clients
 from tests.e2e.clients import bare_environment
+from tests.e2e.processes import DEADLINE
 
 from .ciphers import PLAIN
 
@@ -38,7 +39,7 @@ def audit(port: int, *options: str) -> subprocess.CompletedProcess[str]:
         [*command, *options, "-p", str(port), clients.HOST],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
         env=bare_environment(),
     )

@@ -171,7 +171,7 @@ def test_locked_database(set_scene: SetScene) -> None:
             latecomer = server.ssh("newcomer", "whoami", stdin=HELD)
             scene.innocent.go_on()
             assert statuses(writer, reader) == [Status.OK] * 2
-            latecomer.wait(30.0)
+            latecomer.wait()
             database.rollback()
         assert server.run("newcomer", "whoami").wait() == Status.OK
 

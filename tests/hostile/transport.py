@@ -25,6 +25,8 @@ from asyncssh.constants import (
 from asyncssh.packet import Boolean, Byte, MPInt, NameList, SSHPacket, String, UInt32
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from tests.e2e.processes import DEADLINE
+
 from .ciphers import LANE, LENGTH_BYTES, Clear, cookie, padded
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from .ciphers import Opener, Sealer, Suite
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = DEADLINE
 """Seconds until a wait for the server fails: far more than any answer takes."""
 
 READ_SIZE: Final = 1 << 18

@@ -13,13 +13,14 @@ from pipe.service import Service
 from pipe.settings import Settings
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from tests.e2e.processes import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 HOST: Final = "127.0.0.1"
-DEADLINE: Final = 30.0
+
 GOODBYE: Final = 0.0
 """Seconds that the server waits for clients when it stops: they are the test's own."""
 
@@ -124,6 +125,7 @@ class RawClient(paramiko.Transport):
 
     def __init__(self, port: int) -> None:
         super().__init__((HOST, port))
+        self.banner_timeout = self.handshake_timeout = DEADLINE
         self._answers: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
         self.banner = ""
         self.start_client(timeout=DEADLINE)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipe.settings import Lane
+from tests.e2e.processes import DEADLINE
 from tests.ssh.wire import (
     MSG_UNKNOWN,
     Disconnect,
@@ -42,7 +43,6 @@ WINDOW = 65_536
 
 CHANNELS = 2
 
-DEADLINE = 30.0
 
 AES256 = ("aes256-gcm@openssh.com",)
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipe.chunks import Chunk
 from tests.e2e.payloads import GIB, MIB, write_blob
-from tests.e2e.processes import statuses
+from tests.e2e.processes import DEADLINE, statuses
 from tests.e2e.server import Server, Status
 from tests.ssh.wire import LANES, Wire, data, make_service, padded, request
 
@@ -31,7 +31,6 @@ LIMIT = ("-o", "RekeyLimit=1M")
 TALKATIVE = ("-o", "LogLevel=DEBUG1")
 
 TRANSFER_TIMEOUT = 900.0
-DEADLINE = 30.0
 
 
 @pytest.fixture(scope="module", params=LANES)

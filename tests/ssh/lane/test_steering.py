@@ -20,7 +20,7 @@ from pipe.settings import Lane
 from pipe.ssh.lane import check_internals, internals
 from tests.e2e import clients
 from tests.e2e.payloads import MIB, noise, sha256
-from tests.e2e.processes import HELD, Process, statuses
+from tests.e2e.processes import DEADLINE, HELD, Process, statuses
 from tests.e2e.server import ROOT, Server, Status, free_port
 from tests.ssh.wire import Wire
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tests.e2e.clients import KeyRing
     from tests.e2e.conftest import StartServer
 
-DEADLINE = 60.0
 GCM = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 OTHERS = ["chacha20-poly1305@openssh.com", "aes256-ctr"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from pipe.access import REMOVED_TEXT
 from pipe.errors import Outcome
 from pipe.ssh.login import tenure
 from pipe.ssh.login.key_files import KeyFiles
-from tests.ssh.serving import DEADLINE, connect, serving
+from tests.e2e.processes import DEADLINE
+from tests.ssh.serving import connect, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,10 @@ LINES = [f"{key.export_public_key().decode().strip()}\n" for key in KEYS]
 CA = asyncssh.generate_private_key("ssh-ed25519")
 OTHER_CA = asyncssh.generate_private_key("ssh-ed25519")
 CA_LINE, OTHER_CA_LINE = (key.export_public_key().decode() for key in (CA, OTHER_CA))
+
+
+LOOK_SECONDS = tenure.LOOK_SECONDS
+"""As a running server has it."""
 
 
 @pytest.fixture
@@ -107,6 +113,11 @@ def rewrite(path: Path, text: str | None) -> None:
         path.unlink()
     else:
         path.write_text(text)
+
+
+def test_looks_are_often_enough() -> None:
+    """What an operator changes counts within a second, in which two looks find the same."""
+    assert 2 * LOOK_SECONDS < 1
 
 
 @pytest.mark.parametrize(
@@ -286,36 +297,45 @@ async def test_half_written_file(folder: Path, tmp_path: Path, looks: Looks) -> 
     async with serving(tmp_path / "data", authorized_keys=folder) as service:
         first = await connect(service, "alice", KEYS[0])
         await open_reader(first)
-        seen: list[int] = []
+        contents = itertools.cycle(("", LINES[1]))
+        whole = False
         look = KeyFiles.look
 
         def written_meanwhile(files: KeyFiles, users: set[str]) -> dict[str, tuple[Entry, ...]]:
             # Empty at one look, half there at the next, and so on: as an editor in slow motion.
-            path.write_text(("", LINES[1])[len(seen) % 2])
-            seen.append(1)
+            path.write_text("".join(LINES) if whole else next(contents))
             return look(files, users)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(KeyFiles, "look", written_meanwhile)
             await looks.wait(20)
-            patch.setattr(KeyFiles, "look", lambda _files, _users: {})  # until it is whole again
-            path.write_text("".join(LINES))
-        await looks.wait()
+            whole = True
+            await looks.wait()
         assert len(service.sessions) == 1
         first.close()
 
 
-@pytest.mark.usefixtures("looks")
-async def test_expiry_of_a_line(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clock on the wall, by which ends are told; timers go on as they did."""
+    return lambda now: monkeypatch.setattr(time, "time", lambda: now)
+
+
+async def test_expiry_of_a_line(
+    folder: Path, tmp_path: Path, looks: Looks, set_clock: Callable[[float], None]
+) -> None:
     """A session ends when its key's time is over, not before, also if that came later."""
-    ends = int(time.time()) + 2
+    ends = int(time.time()) + 3600
     moment = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(ends))
     async with serving(tmp_path / "data", authorized_keys=folder) as service:
         first = await connect(service, "alice", KEYS[0])
         reader = await open_reader(first)
         (folder / "alice").write_text(f'expiry-time="{moment}" {LINES[0]}')
+        set_clock(ends - 0.001)
+        await looks.wait()
+        assert not reader.is_closing()
+        set_clock(ends)
         await assert_over(reader, tenure.KEY_EXPIRED_TEXT)
-        assert time.time() >= ends
         first.close()
 
 
@@ -328,18 +348,22 @@ def certificate(
     return key, ca.generate_user_certificate(key, "a test", principals=["alice"], **terms)
 
 
-@pytest.mark.usefixtures("looks")
-async def test_expiry_of_a_certificate(tmp_path: Path) -> None:
+async def test_expiry_of_a_certificate(
+    tmp_path: Path, looks: Looks, set_clock: Callable[[float], None]
+) -> None:
     """A session ends with its certificate; one by a later certificate of that very key goes on."""
     ca_file = tmp_path / "ca.pub"
     ca_file.write_text(CA_LINE)
-    ends = int(time.time()) + 2
+    ends = int(time.time()) + 3600
     async with serving(tmp_path / "data", trusted_ca=ca_file) as service:
         short = await connect(service, "alice", certificate(valid_before=ends))
         for_ever = await connect(service, "alice", certificate())
         readers = [await open_reader(one) for one in (short, for_ever)]
+        set_clock(ends - 0.001)
+        await looks.wait()
+        assert not readers[0].is_closing()
+        set_clock(ends)
         await assert_over(readers[0], tenure.CERTIFICATE_EXPIRED_TEXT)
-        assert time.time() >= ends
         await assert_over(await open_reader(short, "ls"), tenure.CERTIFICATE_EXPIRED_TEXT)
         assert str((await for_ever.run("whoami")).stdout).startswith("user     alice\n")
         await wait_sessions(service, "alice")
