@@ -21,7 +21,6 @@ import uvloop
 
 from pipe import logs
 from pipe.errors import Outcome, StartError
-from pipe.requests import ssh_command
 from pipe.service import Service
 from pipe.settings import LogFormat
 from pipe.ssh.server import SSHServer
@@ -128,7 +127,7 @@ class App:
             lane=settings.lane.value,
         )
         if settings.log_format is LogFormat.CONSOLE:
-            ssh = ssh_command(f"alice@{settings.resolved_public_host}", service.public_port)
+            ssh = service.ssh_command("alice")
             sys.stderr.write(
                 "\nTry it from two other terminals:\n\n"
                 f"    {ssh} sub greetings\n"

@@ -397,13 +397,21 @@ def parse(command: str) -> Request:
     return build(**values)
 
 
-def ssh_command(host: str, port: int) -> str:
-    """Write how a client reaches a server: ``ssh -p 2222 example.org``."""
-    return f"ssh {host}" if port == SSH_PORT else f"ssh -p {port} {host}"
+def ssh_command(host: str, port: int, user: str = "") -> str:
+    """Write how a client reaches a server: ``ssh -p 2222 alice@example.org``.
+
+    Without a user it is for whoever reads it: their `ssh` knows their name.
+    """
+    target = f"{user}@{host}" if user else host
+    return f"ssh {target}" if port == SSH_PORT else f"ssh -p {port} {target}"
 
 
-def help_text(command: str | None, host: str, port: int) -> str:
-    """Write the list of commands, or the help of one, for a user who reaches us at host and port.
+def help_text(command: str | None, ssh: str) -> str:
+    """Write the list of commands, or the help of one.
+
+    Args:
+        command: which one; None: all.
+        ssh: how the reader reaches the server, from `ssh_command`.
 
     Returns:
         Lines that end with LF, wrapped to `HELP_WIDTH`.
@@ -411,7 +419,6 @@ def help_text(command: str | None, host: str, port: int) -> str:
     Raises:
         UsageError: There is no such command.
     """
-    ssh = ssh_command(host, port)
     if command is None:
         lines = _overview(ssh)
     else:

@@ -142,15 +142,10 @@ class Service:
         there = set(self.router.members(topic))
         return [(session, session.member) for session in self.sessions if session.member in there]
 
-    @property
-    def ssh_command(self) -> str:
-        """How a client reaches this server: ``ssh -p 2222 example.org``."""
-        return ssh_command(self.settings.resolved_public_host, self.public_port)
-
-    @property
-    def public_port(self) -> int:
-        """The port to print."""
-        return self.settings.public_port or self.port
+    def ssh_command(self, user: str = "") -> str:
+        """How this user, or whoever reads it, reaches this server, to be pasted into a shell."""
+        port = self.settings.public_port or self.port
+        return ssh_command(self.settings.resolved_public_host, port, user)
 
     def snapshot(self) -> Snapshot:
         """All gauges and plain counters, as of now."""

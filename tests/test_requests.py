@@ -37,6 +37,7 @@ from pipe.requests import (
     WhoAmI,
     help_text,
     parse,
+    ssh_command,
 )
 
 if TYPE_CHECKING:
@@ -412,8 +413,8 @@ def test_table_fits_the_requests(spec: Command) -> None:
 @pytest.mark.parametrize("spec", COMMANDS, ids=lambda spec: spec.name)
 def test_help_of_a_command(spec: Command) -> None:
     """A command's help shows every spelling of its flags, in lines that fit and end with LF."""
-    text = help_text(spec.name, "example.org", 2222)
-    assert text.startswith(f"usage: ssh -p 2222 example.org {spec.name} [FLAGS]")
+    text = help_text(spec.name, "ssh -p 2222 alice@example.org")
+    assert text.startswith(f"usage: ssh -p 2222 alice@example.org {spec.name} [FLAGS]")
     for flag in spec.all_flags:
         assert f"{flag.usage}  " in text
     assert_fits(text)
@@ -421,7 +422,7 @@ def test_help_of_a_command(spec: Command) -> None:
 
 def test_help_shows_defaults() -> None:
     """Help states the defaults that the request classes have."""
-    text = help_text("pub", "example.org", 22)
+    text = help_text("pub", "ssh example.org")
     assert f"(default {format_duration(DEFAULT_TIMEOUT)})" in text
     assert "(default multicast)" in text
     assert "(default 1)" in text
@@ -429,18 +430,30 @@ def test_help_shows_defaults() -> None:
 
 
 def test_help_lists_commands() -> None:
-    """Help without a command has a line for each, and examples with the host and its port."""
-    text = help_text(None, "example.org", 22)
+    """Help without a command has a line for each, and examples that can be pasted."""
+    text = help_text(None, "ssh example.org")
     for spec in COMMANDS:
         assert f"\n  {spec.usage}  " in text
         assert spec.summary in text
     assert text.count("ssh example.org ") == 5
-    assert "-p 2222" not in text
-    assert "echo hello | ssh -p 2222 h pub greetings\n" in help_text(None, "h", 2222)
     assert_fits(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("example.org", 22, ""), "ssh example.org"),
+        (("example.org", 2222, ""), "ssh -p 2222 example.org"),
+        (("example.org", 22, "alice"), "ssh alice@example.org"),
+        (("::1", 2222, "alice"), "ssh -p 2222 alice@::1"),
+    ],
+)
+def test_ssh_command(words: tuple[str, int, str], command: str) -> None:
+    """How a server is reached has what `ssh` would not know by itself."""
+    assert ssh_command(*words) == command
 
 
 def test_help_of_an_unknown_command() -> None:
     """Help for a command that does not exist is a UsageError."""
     with pytest.raises(UsageError, match="unknown command 'nope'"):
-        help_text("nope", "example.org", 22)
+        help_text("nope", "ssh example.org")

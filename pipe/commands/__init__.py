@@ -13,6 +13,7 @@ from pipe import __version__
 from pipe.commands.asker import Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
+from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.ls import list_topics
 from pipe.commands.whoami import whoami
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pipe.requests import Answerable
     from pipe.service import Service
 
-__all__ = ["Asker", "answer", "input_limit"]
+__all__ = ["Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
@@ -73,8 +74,7 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
         case Version():
             return f"pipe {__version__}\n"
         case Help():
-            host = service.settings.resolved_public_host
-            return help_text(request.command, host, service.public_port)
+            return help_text(request.command, service.ssh_command(asker.caller.user))
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess():

@@ -79,7 +79,7 @@ def list_grants(service: Service, caller: Caller, *, as_json: bool) -> str:
             for one in (*given, *received)
         )
     if not (given or received):
-        return f"no grants; give one: {service.ssh_command} grant TOPIC WHO\n"
+        return f"no grants; give one: {service.ssh_command(caller.user)} grant TOPIC WHO\n"
     return table(
         ("TOPIC", "WHO", "MAY", "UNTIL", "GRANTED"),
         [

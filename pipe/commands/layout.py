@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pipe.access import Caller
+    from pipe.names import TopicName
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out columns, each as wide as its widest cell."""
@@ -54,6 +57,12 @@ def date(seconds: float | None, never: str) -> str:
     if seconds is None:
         return never
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def short_name(topic: TopicName, caller: Caller) -> str:
+    """Write a caller's own topics as their owner types them, all others in full."""
+    own = topic.owner == caller.user and len(topic.path) == 1
+    return topic.path[0] if own else str(topic)
 
 
 def count(number: int, noun: str) -> str:

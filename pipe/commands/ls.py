@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pipe.access import Rule
-from pipe.commands.layout import count, json_lines, size, span, table
+from pipe.commands.layout import count, json_lines, short_name, size, span, table
 from pipe.names import TopicName, parse_pattern, quoted
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def list_topics(
         if rows:
             return await _table(service, rows, caller)
     which = f" match {quoted(pattern)}" if pattern else ""
-    return f"no topics{which}; make one: {service.ssh_command} pub NAME\n"
+    return f"no topics{which}; make one: {service.ssh_command(caller.user)} pub NAME\n"
 
 
 async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
@@ -151,7 +151,7 @@ async def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
         ("TOPIC", "PUB", "SUB", "PIPE", "IN", "OUT", "TOTAL IN", "TOTAL OUT", "STATE"),
         [
             (
-                _short(row.topic.name, caller),
+                short_name(row.topic.name, caller),
                 str(row.topic.publishers),
                 str(row.topic.subscribers),
                 str(row.topic.pipes),
@@ -187,9 +187,3 @@ def _state(service: Service, row: Row, users: Mapping[Member | None, str]) -> st
 
 def _names(users: Mapping[Member | None, str], members: Iterable[Member]) -> str:
     return ", ".join(sorted({users[member] for member in members if member in users}))
-
-
-def _short(topic: TopicName, caller: Caller) -> str:
-    """Own topics as their owner types them."""
-    own = topic.owner == caller.user and len(topic.path) == 1
-    return topic.path[0] if own else str(topic)

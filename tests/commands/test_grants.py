@@ -135,7 +135,7 @@ async def test_grants_for_programs(people: People) -> None:
 async def test_grants_without_any(people: People) -> None:
     """Where there are none, it says how to give one."""
     assert await people.run("alice", "grants") == (
-        "no grants; give one: ssh -p 2222 example.org grant TOPIC WHO\n"
+        "no grants; give one: ssh -p 2222 alice@example.org grant TOPIC WHO\n"
     )
 
 

@@ -72,7 +72,7 @@ async def test_admin_sees_all_who_asks(people: People) -> None:
 
     assert await topics(people, "boss", "ls '**'", admin=True) == ["alice/mine", "public/closed"]
     assert await people.run("boss", "ls", admin=True) == (
-        "no topics; make one: ssh -p 2222 example.org pub NAME\n"
+        "no topics; make one: ssh -p 2222 boss@example.org pub NAME\n"
     )
     assert await topics(people, "boss", "ls '**'") == []
 

@@ -134,5 +134,5 @@ async def test_help_names_this_server(people: People) -> None:
     """Help says how to reach this very server, and the parts of a command are found from it."""
     text = await people.run("alice", "help keys")
 
-    assert text.startswith("usage: ssh -p 2222 example.org keys [FLAGS]\n")
+    assert text.startswith("usage: ssh -p 2222 alice@example.org keys [FLAGS]\n")
     assert "\nsee also, each with -h:\n  keys add" in text

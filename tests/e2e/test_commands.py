@@ -78,11 +78,11 @@ def test_public_address_is_what_is_printed(start_server: StartServer) -> None:
     """Help and status text show how the server is reached from outside; 22 needs no flag."""
     for port, flag in (("2022", "-p 2022 "), ("22", "")):
         server = start_server(public_host="pipe.example.org", public_port=port)
-        ssh = f"ssh {flag}pipe.example.org"
+        ssh = f"ssh {flag}alice@pipe.example.org"
         assert f"{ssh} help" in answer(server, "help")
         writer = server.run("alice", "pub -t 0.1s news")
         assert writer.wait() == Status.TIMEOUT
-        assert f"subscribe with: {ssh} sub alice/news\n" in writer.text
+        assert f"subscribe with: {ssh} sub news\n" in writer.text
         assert f"-p {server.port}" not in writer.text
 
 

@@ -19,7 +19,7 @@ import structlog
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
 
-from pipe.commands import Asker, answer, input_limit
+from pipe.commands import Asker, answer, input_limit, invitations
 from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
@@ -245,19 +245,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._intake.throttle(self._bucket)
             empty = isinstance(request, Publish) and request.empty
             self._intake.bind(self.member, request.framing, empty=empty)
-            self._say_how_to_reach(request, name)
+            for line in invitations(self._service, self.caller, request, name):
+                self.announce(line)
         router.join(self.member, name)
 
     def _lost(self, loss: Loss) -> None:
         """The right to be here has ended."""
         if self._pass:
             self.cut(Outcome.DENIED, f"access to {self._pass.topic} has ended: {loss.value}")
-
-    def _say_how_to_reach(self, request: Publish | Pipe, name: TopicName) -> None:
-        if isinstance(request, Publish):
-            self.announce(f"subscribe with: {self._service.ssh_command} sub {name}")
-        else:
-            self.announce(f"join with: {self._service.ssh_command} pipe {name}")
 
     # -- asyncssh: bytes come ---------------------------------------------------------------------
 

@@ -1,0 +1,45 @@
+"""How to come to the topic that a `pub` or `pipe` is on: commands that can be pasted.
+
+Whoever started it may be called otherwise on their own machine, so theirs has their name in it.
+What others paste must not have it, and is only written where others may come.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipe.commands.layout import short_name
+from pipe.grants import Operation
+from pipe.requests import Publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipe.access import Access, Caller
+    from pipe.names import TopicName
+    from pipe.requests import Pipe
+    from pipe.service import Service
+
+
+def invitations(
+    service: Service, caller: Caller, request: Publish | Pipe, topic: TopicName
+) -> Iterator[str]:
+    """Yield a line for the caller, and one for others: each if there is somebody whom it helps."""
+    verb, command, needs = (
+        ("subscribe", "sub", Operation.READ)
+        if isinstance(request, Publish)
+        else ("join", "pipe", Operation.BOTH)
+    )
+    if service.access.decide(caller, topic, needs).allowed:
+        name = short_name(topic, caller)
+        yield f"{verb} with: {service.ssh_command(caller.user)} {command} {name}"
+    if topic.owner != caller.user or _is_shared(service.access, topic, needs):
+        yield f"others {verb} with: {service.ssh_command()} {command} {topic}"
+
+
+def _is_shared(access: Access, topic: TopicName, needs: Operation) -> bool:
+    """Whether its owner lets anybody else do this."""
+    grants = access.grants_on(topic).values()
+    return any(needs in grant.operation for grant in grants) or bool(
+        access.shared_by_sessions(topic)
+    )
