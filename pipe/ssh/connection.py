@@ -89,7 +89,7 @@ _asyncssh_log = LevelLogger()
 
 
 class Connection(asyncssh.SSHServerConnection):
-    """A connection on asyncssh's own data path.
+    """What the connections of both data paths have in common.
 
     Args:
         loop: the event loop that it lives on.
