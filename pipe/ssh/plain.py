@@ -4,7 +4,8 @@ It touches no name that asyncssh keeps private, so that there is a way to serve 
 
 asyncssh handles all that it is given before it returns, and copies the rest of it for each packet:
 a read full of the smallest packets stopped the event loop for more than a second.  So it gets a
-slice at a time, and connections share the loop's turns as on the lane.
+slice at a time, and connections share the loop's turns as on the lane.  asyncssh also keeps every
+variable that a client sets; here none has a name or value.
 """
 
 from __future__ import annotations
@@ -12,16 +13,32 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import asyncssh
+from asyncssh.constants import MSG_CHANNEL_REQUEST
+from asyncssh.packet import Boolean, SSHPacket, String
+
 from pipe.ssh.connection import Connection
 from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
-
-    import asyncssh
+    from collections.abc import Awaitable
 
     from pipe.service import Service
     from pipe.ssh.turns import Turns
+
+
+class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+    """A session's channel that is asyncssh's, but keeps no variables."""
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; a request to set a variable is answered, and has nothing to keep."""
+        if pkttype == MSG_CHANNEL_REQUEST:
+            request = SSHPacket(packet.get_remaining_payload())
+            if request.get_string() == b"env":
+                reply = Boolean(request.get_boolean())
+                packet = SSHPacket(String("env") + reply + String("") + String(""))
+        return super().process_packet(pkttype, pktid, packet)
 
 
 class PlainConnection(Connection):
@@ -51,6 +68,28 @@ class PlainConnection(Connection):
         self._input = b""
         self._start = 0  # where in the input the next slice begins
         self._slice_bytes = FIRST_SLICE_BYTES
+
+    def create_server_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> PlainChannel:
+        """Make a session's channel: bytes, no line editor."""
+        return PlainChannel(
+            self,
+            self._clock,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=encoding,
+            errors=errors,
+            window=window,
+            max_pktsize=max_pktsize,
+        )
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
         """Handle a slice of what the transport has read; it reads on when nothing is left."""
