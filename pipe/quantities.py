@@ -43,10 +43,12 @@ def parse_size(text: str) -> int:
 
 def format_size(size: float) -> str:
     """Write a size in the shortest form that `parse_size` reads back."""
+    whole = round(size)
     for unit in ("GiB", "MiB", "KiB"):
-        if size >= _SIZE_UNITS[unit] and size % _SIZE_UNITS[unit] == 0:
-            return f"{size / _SIZE_UNITS[unit]:.0f}{unit}"
-    return f"{size:.0f}"
+        count, rest = divmod(whole, _SIZE_UNITS[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return str(whole)
 
 
 def _parse_count(text: str) -> int:

@@ -236,7 +236,14 @@ def test_derived_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("1000000", 10**6), ("64KiB", 65536), ("1.5GiB", 3 * GIB // 2), ("2MB", 2 * 10**6)],
+    [
+        ("0", 0),
+        ("1000000", 10**6),
+        ("64KiB", 65536),
+        ("1.5GiB", 3 * GIB // 2),
+        ("2MB", 2 * 10**6),
+        ("57777777777GB", 57777777777 * 10**9),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     """A size is a number with a binary, a decimal or no unit."""

@@ -9,5 +9,7 @@ Follow a client on its way in, and then its bytes:
     `auth`        one client: its login, and the sessions that it opens
     `login`       the judgement over a name and a key
     `channel`     one session: a command becomes a member of a topic, bytes come and go
+    `turns`       how much of a turn of the event loop a connection may use
+    `plain`       a connection that leaves all of its bytes to asyncssh
     `lane`        the fast data path of a connection and its channels
 """

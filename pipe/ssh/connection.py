@@ -16,6 +16,8 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -83,13 +85,16 @@ _PROTOCOL_CODES = frozenset(
     )
 )
 
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER (socket(7)): on, and for no time."""
+
 log = structlog.get_logger()
 
 _asyncssh_log = LevelLogger()
 
 
 class Connection(asyncssh.SSHServerConnection):
-    """A connection on asyncssh's own data path.
+    """What the connections of both data paths have in common.
 
     Args:
         loop: the event loop that it lives on.
@@ -259,7 +264,15 @@ class Connection(asyncssh.SSHServerConnection):
                 self.ending = Ending.DEAD if self._authenticated else Ending.LOGIN_TIMEOUT
             elif exc is not None:
                 self.ending = self._lost
+        if self.ending is Ending.DEAD:
+            self._forget_unsent()
         super().connection_lost(exc)
+
+    def _forget_unsent(self) -> None:
+        """Reset it: the kernel would keep on trying to send the rest, for minutes, to nobody."""
+        sock = self.transport and self.transport.get_extra_info("socket")
+        if sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
     def pause_writing(self) -> None:
         """The transport is above its high water."""

@@ -21,7 +21,6 @@ from pipe.errors import Ending, StartError
 from pipe.limits import parse_networks
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
-from pipe.ssh.connection import Connection
 from pipe.ssh.door.descriptors import most_connections
 from pipe.ssh.door.doorman import Doorman
 from pipe.ssh.door.gate import Gate, Refusal
@@ -31,11 +30,13 @@ from pipe.ssh.lane import LaneConnection, Outbox, check_internals
 from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
 from pipe.ssh.login.tenure import Tenures
+from pipe.ssh.plain import PlainConnection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipe.service import Service
+    from pipe.ssh.connection import Connection
 
 KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")
 """In this order, as dropbear 2022.83 fails when mlkem comes first; clients that can do it pick
@@ -165,7 +166,7 @@ class SSHServer:
         if self._service.settings.lane is Lane.FAST:
             connection = LaneConnection(loop, options, self._service, self._outbox)
         else:
-            connection = Connection(loop, options, self._service)
+            connection = PlainConnection(loop, options, self._service, self._outbox.turns)
         connection.visit = visit
         visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)

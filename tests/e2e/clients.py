@@ -74,11 +74,11 @@ def _to_putty(source: Path, target: Path) -> None:
 
 
 def openssh(
-    port: int, key: Path, user: str, command: str, options: Sequence[str] = ()
+    port: int, key: Path, user: str, command: str, options: Sequence[str] = (), host: str = HOST
 ) -> list[str]:
     """OpenSSH with no configuration but `options`, which are words of its command line."""
     settings = [word for option in OPENSSH_OPTIONS for word in ("-o", option)]
-    target = ["-i", str(key), "-p", str(port), f"{user}@{HOST}"]
+    target = ["-i", str(key), "-p", str(port), f"{user}@{host}"]
     identity = ["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
     words = ["ssh", "-F", "none", *options, *settings, *identity, *target]  # the first one counts
     return [*words, command] if command else words

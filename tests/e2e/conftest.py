@@ -115,7 +115,7 @@ def start_server(lane: str, keys: KeyRing, tmp_path: Path) -> Iterator[StartServ
     started: list[Server] = []
 
     def start(**settings: str | int) -> Server:
-        started.append(Server(tmp_path / f"data{len(started)}", keys, lane, **settings))
+        started.append(Server(tmp_path / f"data{len(started)}", keys, lane, within=(), **settings))
         return started[-1]
 
     yield start

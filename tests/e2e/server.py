@@ -104,12 +104,24 @@ def serve_command(**settings: str | int | Path) -> list[str]:
 
 
 class Server:
-    """A server with a data directory of its own, and the clients that were started against it."""
+    """A server with a data directory of its own, and the clients that were started against it.
 
-    def __init__(self, data_dir: Path, keys: KeyRing, lane: str, **settings: str | int) -> None:
+    `within` are the words of a program that runs the server in its own place, such as `unshare`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        keys: KeyRing,
+        lane: str,
+        *,
+        within: Sequence[str] = (),
+        **settings: str | int,
+    ) -> None:
         self.data_dir = data_dir
         self.keys = keys
         self.lane = lane
+        self._within = within
         self.port = free_port()
         self.metrics_port = free_port()
         self._settings: dict[str, str | int | Path] = {
@@ -129,7 +141,7 @@ class Server:
     def restart(self) -> None:
         """Start it, for the first time or again, on its ports and its data."""
         self.process = Process(
-            serve_command(**self._settings),
+            [*self._within, *serve_command(**self._settings)],
             environment=clients.bare_environment(),
             directory=ROOT,
         )

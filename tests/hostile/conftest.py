@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -15,27 +16,32 @@ from .peer import Target
 from .scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from tests.e2e.clients import KeyRing
 
     from .ciphers import Suite
 
-SERVED_BY = "fast"
-"""The lane of the server.  Its peers choose by their cipher whether they are served by that, or by
-asyncssh's own path behind it."""
+SERVED_BY = os.environ.get("PIPE_TEST_LANES", "fast").split(",")[0]
+"""The lane of the server.  On the fast one its peers choose by their cipher whether they are served
+by that, or by asyncssh's own path behind it."""
 
 
 class SetScene(Protocol):
     """Starts a server with these settings, and an innocent user on it."""
 
-    def __call__(self, **settings: str | int) -> Scene:
-        """Start one more."""
+    def __call__(self, *, within: Sequence[str] = (), **settings: str | int) -> Scene:
+        """Start one more, `within` being as for `Server`."""
 
 
-def _set_scene(directory: Path, keys: KeyRing, **settings: str | int) -> Scene:  # noqa: F811
-    server = Server(directory, keys, SERVED_BY, **settings)
+def _set_scene(
+    directory: Path,
+    keys: KeyRing,  # noqa: F811
+    within: Sequence[str] = (),
+    **settings: str | int,
+) -> Scene:
+    server = Server(directory, keys, SERVED_BY, within=within, **settings)
     try:
         target = Target("127.0.0.1", server.port, "innocent", keys.openssh("innocent"))
         return Scene(server, Innocent(target))
@@ -125,8 +131,8 @@ def set_scene(
     """Scenes for one test alone."""
     scenes: list[Scene] = []
 
-    def start(**settings: str | int) -> Scene:
-        scenes.append(_set_scene(tmp_path / f"data{len(scenes)}", keys, **settings))
+    def start(*, within: Sequence[str] = (), **settings: str | int) -> Scene:
+        scenes.append(_set_scene(tmp_path / f"data{len(scenes)}", keys, within, **settings))
         return scenes[-1]
 
     yield start

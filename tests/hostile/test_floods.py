@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
-from tests.e2e.payloads import MIB, noise
+from tests.e2e.payloads import MIB, noise, sha256
+from tests.e2e.processes import statuses
+from tests.e2e.server import Status
 
 from . import attacks
 from .peer import MAX_WINDOW, global_request
@@ -160,6 +162,28 @@ def test_rekeying_in_mid_stream_loses_nothing(scene: Scene, suite: Suite) -> Non
         assert writer.wait() == 0
 
     assert reader.sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def test_keys_that_all_change_in_a_fan_out(set_scene: SetScene) -> None:
+    """All clients and the server want new keys after each MiB, on both paths: no byte is lost."""
+    scene = set_scene(rekey_bytes="1MiB")
+    server = scene.server
+    data = noise(24 * MIB)
+    often = ("-o", "RekeyLimit=1M", "-o", "LogLevel=DEBUG1")
+    ciphers = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"]
+    with scene.attack(descriptors=16):
+        readers = [
+            server.ssh("alice", "sub keys", options=("-c", cipher, *often))
+            for cipher in ciphers * 2
+        ]
+        server.wait_sessions(subscribe=1 + len(readers))
+        writer = server.ssh("alice", f"pub -m {len(readers)} keys", stdin=data, options=often)
+        assert statuses(writer, *readers) == [Status.OK] * 7
+
+    for client in (writer, *readers):
+        changes = client.text.count("SSH2_MSG_NEWKEYS received") - 1
+        assert changes >= len(data) // MIB // 2, client
+    assert {sha256(reader.stdout.data) for reader in readers} == {sha256(data)}
 
 
 def test_metrics_do_not_grow_with_topics(scene: Scene, suite: Suite) -> None:

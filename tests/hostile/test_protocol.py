@@ -238,7 +238,7 @@ def test_window_beyond_its_limit_does_no_harm(scene: Scene, suite: Suite) -> Non
     with scene.attack(growth=CHEAP):
         peer = scene.peer(suite=suite)
         channel = peer.run("sub -k wide", window=MAX_WINDOW)
-        if suite is LANE:
+        if suite is LANE and scene.server.lane == "fast":
             cut = peer.provoke(channel.adjustment(MAX_WINDOW))
             assert cut.code == asyncssh.DISC_PROTOCOL_ERROR
         else:
@@ -318,9 +318,20 @@ COMMANDS = {
 """What must not become a topic."""
 
 
+def is_text(command: bytes) -> bool:
+    """Whether it is UTF-8."""
+    try:
+        command.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_name_that_is_none_is_refused(scene: Scene, suite: Suite, command: bytes) -> None:
     """Names outside the grammar make no topic: status 64 and one printable line that says why."""
+    if scene.server.lane != "fast" and not is_text(command):
+        pytest.skip("asyncssh itself refuses a command that is no text")
     before = scene.metrics().value("pipe_topics")
     with scene.attack(growth=CHEAP):
         channel = scene.peer(suite=suite).run(command)

@@ -34,9 +34,10 @@ from asyncssh.packet import Boolean, Byte, NameList, SSHPacket, SSHPacketHandler
 
 from pipe.router import Router
 from pipe.settings import Lane, Settings
-from pipe.ssh.connection import Connection
 from pipe.ssh.lane import LaneConnection, Outbox
+from pipe.ssh.plain import PlainConnection
 from pipe.ssh.server import make_options
+from pipe.ssh.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pipe.ssh.auth import Peer
     from pipe.ssh.channel.port import Port
     from pipe.ssh.channel.session import Session
+    from pipe.ssh.connection import Connection
 
 LANES = tuple(Lane)
 
@@ -535,7 +537,7 @@ class Wire:
             outbox = outbox or Outbox(loop)
             self.server = LaneConnection(loop, self.options, self.service, outbox)
         else:
-            self.server = Connection(loop, self.options, self.service)
+            self.server = PlainConnection(loop, self.options, self.service, Turns(loop))
         self.client = Client(loop, client_options(tuple(ciphers)))
         self.server_side, self.client_side = MemoryTransport(), MemoryTransport()
         self.debug_messages = 0

@@ -6,7 +6,6 @@ directions, on connections that are logged in and run AES-GCM.  Follow a byte:
 
     `cipher`      AES-GCM with its key schedule and counters kept from packet to packet
     `steering`    has the client choose AES-GCM
-    `turns`       how much of a turn of the event loop a connection may use
     `connection`  finds packets in what the transport delivers, opens them, and takes what it can;
                   everything else it hands to asyncssh's own parser
     `channel`     asyncssh's channel, which keeps nothing that nobody needs

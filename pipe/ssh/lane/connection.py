@@ -9,7 +9,7 @@ one of asyncssh's handlers is waiting for something, the lane waits too; the fir
 meanwhile pauses the transport.
 
 What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
-`TURN_SECONDS`, and what all of them do by `pipe.ssh.lane.turns`, so no peer starves another.
+`TURN_SECONDS`, and what all of them do by `pipe.ssh.turns`, so no peer starves another.
 
 What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
 `pipe.ssh.lane.steering`.
@@ -38,7 +38,7 @@ from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, Lane
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
-from pipe.ssh.lane.turns import SHARE_SECONDS
+from pipe.ssh.turns import FIRST_SLICE_BYTES, SHARE_SECONDS, SIP_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,24 +55,11 @@ TURN_PACKETS = 128
 """Packets that one connection may have handled per turn of the loop: a flood of one-byte
 packets takes about 2 ms of each turn, and four reads of full packets fit in."""
 
-TURN_SECONDS = 0.004
-"""The same for packets that go to asyncssh, whose cost varies more."""
-
-SIP_BYTES = 4096
 SIP_PACKETS = 8
-"""What a connection may read and handle where the turn's budget is used up."""
+"""What of a sip a connection may handle where the turn's budget is used up."""
 
 MEMORY = 0.9
 """How much of what a full share took is still remembered after the next one."""
-
-SLICE_BYTES = 8192
-"""asyncssh copies its whole buffer for each packet, so it gets its input in slices of at most
-this size."""
-
-FIRST_SLICE_BYTES = 1024
-MIN_SLICE_BYTES = 256
-"""The slices grow while they are quick, and shrink where what is in them takes long, such as small
-packets that go to a hundred readers."""
 
 HAND_OVER_COST = 8
 """A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
@@ -313,10 +300,7 @@ class LaneConnection(SendingConnection):
             if self._transport is None:
                 return False
             before, now = now, time.monotonic()
-            if now - before > TURN_SECONDS / 2:
-                self._slice_bytes = max(self._slice_bytes // 2, MIN_SLICE_BYTES)
-            elif self._slice_bytes < SLICE_BYTES:
-                self._slice_bytes *= 2
+            self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now > deadline or self._outbox.load > TURN_LOAD:
                 break
         return self._start < len(self._input) and not self._waits()

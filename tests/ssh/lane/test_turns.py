@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pipe.ssh.lane.connection import SIP_BYTES
+from pipe.settings import Lane
 from pipe.ssh.lane.outbox import READ_BYTES
-from pipe.ssh.lane.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
-from tests.ssh.wire import Wire, data, flood
+from pipe.ssh.turns import BUDGET_SECONDS, MINOR_SECONDS, SIP_BYTES, SLICE_BYTES, Turns
+from tests.ssh.wire import Wire, data, debug, flood
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 SHARE = BUDGET_SECONDS / 4
@@ -161,4 +161,40 @@ async def test_share_that_was_promised_is_kept() -> None:
     assert server.take_turn(), "it has nothing at hand"
     server._outbox.turns.use(BUDGET_SECONDS)
     assert len(server.get_buffer()) == READ_BYTES
+    await wire.finish()
+
+
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"])
+async def test_asyncssh_gets_a_slice_at_a_time(cipher: str) -> None:
+    """`--lane asyncssh`: of a read full of small packets a turn handles a slice, then the rest."""
+    wire = await Wire.ready(Lane.ASYNCSSH, ciphers=[cipher])
+    packets = flood(wire, debug(""), 4000)
+    wire.client.send_raw(packets)
+    most = 0
+    while wire.debug_messages < 4000:
+        before = wire.debug_messages
+        wire.exchange()
+        await asyncio.sleep(0)
+        most = max(most, wire.debug_messages - before)
+    slice_packets = SLICE_BYTES * 4000 // len(packets) + 1
+    assert most <= 2 * slice_packets, "one as it reads, one as its turn comes"
+    assert wire.server_side.reading
+    await wire.finish()
+
+
+async def test_crowd_shares_the_turn_on_asyncsshs_path_too() -> None:
+    """Where the turn is used up, a connection sips and queues, and who types is served at once."""
+    wire = await Wire.ready(Lane.ASYNCSSH)
+    turns = cast("Any", wire.server)._turns
+    packets = flood(wire, debug(""), 400)
+    turns.use(BUDGET_SECONDS)
+    wire.client.send_raw(packets)
+    wire.exchange()
+    assert 0 < wire.debug_messages <= SIP_BYTES * 400 // len(packets) + 1
+    assert not wire.server_side.reading
+    await wire.until(lambda: wire.debug_messages == 400)
+    turns.use(BUDGET_SECONDS)
+    wire.client.send_raw(flood(wire, debug(""), 1))
+    wire.exchange()
+    assert wire.debug_messages == 401
     await wire.finish()

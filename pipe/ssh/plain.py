@@ -1,0 +1,135 @@
+"""A connection that is asyncssh's alone: `--lane asyncssh`.
+
+It touches no name that asyncssh keeps private, so that there is a way to serve if one is gone.
+
+asyncssh handles all that it is given before it returns, and copies the rest of it for each packet:
+a read full of the smallest packets stopped the event loop for more than a second.  So it gets a
+slice at a time, and connections share the loop's turns as on the lane.  asyncssh also keeps every
+variable that a client sets; here none has a name or value.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import asyncssh
+from asyncssh.constants import MSG_CHANNEL_REQUEST
+from asyncssh.packet import Boolean, SSHPacket, String
+
+from pipe.ssh.connection import Connection
+from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable
+
+    from pipe.service import Service
+    from pipe.ssh.turns import Turns
+
+
+class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+    """A session's channel that is asyncssh's, but keeps no variables."""
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; a request to set a variable is answered, and has nothing to keep."""
+        if pkttype == MSG_CHANNEL_REQUEST:
+            request = SSHPacket(packet.get_remaining_payload())
+            if request.get_string() == b"env":
+                reply = Boolean(request.get_boolean())
+                packet = SSHPacket(String("env") + reply + String("") + String(""))
+        return super().process_packet(pkttype, pktid, packet)
+
+
+class PlainConnection(Connection):
+    """A connection on asyncssh's own data path.
+
+    Args:
+        loop: the event loop that it lives on.
+        options: asyncssh's options, see `pipe.ssh.server`.
+        service: what all connections share.
+        turns: of the loop.
+    """
+
+    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns")
+
+    share_seconds = TURN_SECONDS
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: asyncssh.SSHServerConnectionOptions,
+        service: Service,
+        turns: Turns,
+    ) -> None:
+        super().__init__(loop, options, service)
+        self._turns = turns
+        self._queues = False
+        self._input = b""
+        self._start = 0  # where in the input the next slice begins
+        self._slice_bytes = FIRST_SLICE_BYTES
+
+    def create_server_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> PlainChannel:
+        """Make a session's channel: bytes, no line editor."""
+        return PlainChannel(
+            self,
+            self._clock,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=encoding,
+            errors=errors,
+            window=window,
+            max_pktsize=max_pktsize,
+        )
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
+        """Handle a slice of what the transport has read; it reads on when nothing is left."""
+        self._input = self._input[self._start :] + data
+        self._start = 0
+        if self._queues:
+            return
+        if not self._turns.spent:
+            self._handle(self._slice_bytes)
+        elif self._authenticated:
+            self._handle(min(self._slice_bytes, SIP_BYTES))
+        else:
+            self._go_on(more=True)  # a login may take as long as a full share does
+
+    def take_turn(self) -> bool:
+        """Handle one more slice; nothing is promised of what is read next."""
+        self._queues = False
+        self._handle(self._slice_bytes)
+        return False
+
+    def _handle(self, size: int) -> None:
+        started = time.monotonic()
+        piece = self._input[self._start : self._start + size]
+        self._start += len(piece)
+        super().data_received(piece)
+        took = time.monotonic() - started
+        self._turns.use(took)
+        self._slice_bytes = next_slice(self._slice_bytes, took)
+        self._go_on(more=self._start < len(self._input))
+
+    def _go_on(self, *, more: bool) -> None:
+        """Queue for what is left, with the transport paused meanwhile."""
+        if self.transport is None or self.transport.is_closing():
+            more = False
+            self._input, self._start = b"", 0
+        elif more:
+            self.transport.pause_reading()
+        else:
+            self._input, self._start = b"", 0
+            self.transport.resume_reading()
+        if more:
+            self._queues = True
+            self._turns.queue(self)
