@@ -10,7 +10,7 @@ import pytest
 
 from .clients import KeyRing
 from .payloads import MIB, Blob, write_blob
-from .server import LANES, Server, Status
+from .server import LANES, PATIENT, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class StartServer(Protocol):
     """Starts a server with these settings beside the usual ones."""
 
-    def __call__(self, **settings: str | int) -> Server:
+    def __call__(self, *, program: str = PATIENT, **settings: str | int) -> Server:
         """Start one more."""
 
 
@@ -114,8 +114,9 @@ def start_server(lane: str, keys: KeyRing, tmp_path: Path) -> Iterator[StartServ
     """Servers for one test alone, which may end them itself."""
     started: list[Server] = []
 
-    def start(**settings: str | int) -> Server:
-        started.append(Server(tmp_path / f"data{len(started)}", keys, lane, within=(), **settings))
+    def start(*, program: str = PATIENT, **settings: str | int) -> Server:
+        directory = tmp_path / f"data{len(started)}"
+        started.append(Server(directory, keys, lane, program, within=(), **settings))
         return started[-1]
 
     yield start

@@ -76,8 +76,8 @@ class Output:
             self._thread.start()
 
     def _read_all(self) -> None:
-        piece, pause = self._pace or (READ_SIZE, 0.0)
         while not self.ended:
+            piece, pause = self._pace or (READ_SIZE, 0.0)
             select.select([self._pipe], [], [])
             with self._changed:
                 data = os.read(self._pipe.fileno(), piece)
@@ -91,6 +91,10 @@ class Output:
                 self._changed.notify_all()
             if pause:
                 time.sleep(pause)
+
+    def hurry(self) -> None:
+        """Read as fast as it goes from now on."""
+        self._pace = None
 
     @property
     def data(self) -> bytes:

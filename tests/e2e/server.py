@@ -31,6 +31,10 @@ ROOT: Final = Path(__file__).parents[2]
 LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "fast,asyncssh").split(","))
 """The data paths on which the whole suite runs, one after the other."""
 
+PIPE: Final = "pipe"
+PATIENT: Final = "tests.e2e.patient"
+"""The programs of which a server is one."""
+
 SIGNS_OF_A_BUG: Final = ("Traceback (most recent call last)", "was never", "never retrieved")
 
 
@@ -95,9 +99,9 @@ def free_port() -> int:
     return address[1]
 
 
-def serve_command(**settings: str | int | Path) -> list[str]:
+def serve_command(program: str = PIPE, /, **settings: str | int | Path) -> list[str]:
     """`pipe serve` with these settings, underscores being dashes."""
-    words = [sys.executable, "-m", "pipe", "serve"]
+    words = [sys.executable, "-m", program, "serve"]
     for name, value in settings.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     return words
@@ -114,10 +118,12 @@ class Server:
         data_dir: Path,
         keys: KeyRing,
         lane: str,
+        program: str = PATIENT,
         *,
         within: Sequence[str] = (),
         **settings: str | int,
     ) -> None:
+        self.program = program
         self.data_dir = data_dir
         self.keys = keys
         self.lane = lane
@@ -141,7 +147,7 @@ class Server:
     def restart(self) -> None:
         """Start it, for the first time or again, on its ports and its data."""
         self.process = Process(
-            [*self._within, *serve_command(**self._settings)],
+            [*self._within, *serve_command(self.program, **self._settings)],
             environment=clients.bare_environment(),
             directory=ROOT,
         )

@@ -214,9 +214,10 @@ def test_revoking_ends_the_sessions_that_depend_on_it(server: Server) -> None:
 
 
 def test_grant_expires(server: Server) -> None:
-    """`grant --for 2s` is over by itself, and so are the sessions that depended on it."""
+    """A grant with `--for` is over by itself, and so are the sessions that depended on it."""
+    assert server.run("alice", "grant brief bob").wait() == Status.OK
+    [reader] = server.subscribe("bob", "sub -k alice/brief")
     assert server.run("alice", "grant brief bob --for 2s").wait() == Status.OK
-    reader = server.ssh("bob", "sub -k alice/brief")
 
     assert_denied(reader)
     assert_denied(server.run("bob", "sub alice/brief"))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-MODERATE = Pace(piece=4096, pause=0.001)
-"""Keeps a stream of some MiB moving while a test does what it must during it."""
+SLOWLY = Pace(piece=4096, pause=0.02)
+"""Keeps a stream of some MiB moving for a minute, or until the test has its reader hurry."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -47,7 +47,7 @@ def test_idle_sessions_are_told_and_ended(
 
 def moving_stream(server: Server, data: bytes) -> tuple[Process, Process]:
     """A writer and a slow reader of it, in the middle of `data`."""
-    reader = server.ssh("alice", "sub moving", pace=MODERATE)
+    reader = server.ssh("alice", "sub moving", pace=SLOWLY)
     server.wait_sessions(subscribe=1)
     writer = server.ssh("alice", "pub moving", stdin=data)
     reader.wait_stdout(64 * 1024)
@@ -56,12 +56,13 @@ def moving_stream(server: Server, data: bytes) -> tuple[Process, Process]:
 
 def test_moving_stream_finishes(start_server: StartServer) -> None:
     """A stream in full swing is told, and goes on to its last byte before the server ends."""
-    server = start_server(drain="60s")
+    server = start_server(drain="10m")
     data = noise(8 * MIB)
     writer, reader = moving_stream(server, data)
     server.terminate()
     reader.wait_stderr("shut")
     assert reader.stdout.size < len(data)
+    reader.stdout.hurry()
 
     assert statuses(writer, reader) == [Status.OK] * 2
     assert sha256(reader.stdout.data) == sha256(data)
@@ -71,15 +72,15 @@ def test_moving_stream_finishes(start_server: StartServer) -> None:
 
 def test_nobody_new_comes_in_while_streams_finish(start_server: StartServer) -> None:
     """A server that is shutting down accepts no connection."""
-    server = start_server(drain="60s")
-    data = noise(8 * MIB)
-    writer, reader = moving_stream(server, data)
+    server = start_server(drain="10m")
+    writer, reader = moving_stream(server, noise(8 * MIB))
     server.terminate()
     reader.wait_stderr("shut")
     late = server.ssh("alice", "whoami")
 
     assert late.wait() == Status.NO_CONNECTION
     assert late.output == ""
+    reader.stdout.hurry()
     assert statuses(writer, reader) == [Status.OK] * 2
     assert server.process.wait() == Status.OK
 
@@ -90,7 +91,9 @@ def test_stream_without_end_is_cut_when_time_is_up(start_server: StartServer) ->
     writer, reader = moving_stream(server, noise(64 * MIB))
     server.terminate()
 
-    assert statuses(writer, reader) == [Status.SHUTDOWN] * 2
+    assert writer.wait() == Status.SHUTDOWN
+    reader.stdout.hurry()
+    assert reader.wait() == Status.SHUTDOWN
     assert server.process.wait() == Status.OK
 
 
@@ -104,6 +107,7 @@ def test_second_signal_ends_at_once(start_server: StartServer) -> None:
     server.terminate()
 
     server.process.wait()
+    reader.stdout.hurry()
     assert reader.wait() != Status.OK
 
 
@@ -167,6 +171,7 @@ def test_killed_server_starts_again(start_server: StartServer) -> None:
     server = start_server()
     _, reader = moving_stream(server, noise(16 * MIB))
     server.process.kill()
+    reader.stdout.hurry()
     assert reader.wait() == Status.NO_CONNECTION
     server.restart()
 

@@ -30,7 +30,7 @@ from .peer import (
     ignore,
     open_channel,
 )
-from .transport import readable
+from .transport import PATIENCE, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +88,8 @@ def fill_all(channels: Sequence[Channel], limit: int, patience: float = SHUT_SEC
             channel.window -= size
             sent[channel] += size
         unfinished = [channel.peer.socket for channel in channels if sent[channel] < limit]
+        if not unfinished:
+            break
         ready = [by_socket[sock] for sock in readable(unfinished, patience)]
     return sum(sent.values())
 
@@ -144,7 +146,6 @@ def flood_requests(target: Target, suite: Suite, count: int = QUESTIONS) -> tupl
     were promised, what comes then is dropped with the acknowledgement in it, and TCP stands still.
     """
     with logged_in(target, suite) as peer:
-        peer.socket.settimeout(5.0)
         question = global_request("no-such-request@example.org")
         taken = peer.flood(itertools.repeat(question, count))
         return taken, peer.wait_cut(HANDLED_SECONDS)
@@ -156,7 +157,6 @@ def flood_channel_requests(
     """The same with requests about a channel."""
     with logged_in(target, suite) as peer:
         channel = peer.run("sub -k questions")
-        peer.socket.settimeout(5.0)
         question = channel.request("no-such-request@example.org")
         taken = peer.flood(itertools.repeat(question, count))
         return taken, peer.wait_cut(HANDLED_SECONDS)
@@ -305,8 +305,8 @@ def small_packets_into_a_pause(
         reader = reading.run("sub small", window=KIB)
         reader.granted = MAX_WINDOW  # it does not open its window by itself
         writer = writing.run("pub small")
-        sent = fill(writer, 2 * MIB - 64 * KIB, 0.5)
-        while writer.window < size and writing.take(0.5):
+        sent = fill(writer, 2 * MIB - 64 * KIB, PATIENCE)
+        while writer.window < size and writing.take(SHUT_SECONDS):
             pass
         count = min(writer.window // size, most)
         sent += size * writing.flood(itertools.repeat(writer.packet(b"s" * size), count))

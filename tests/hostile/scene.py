@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 SAMPLE_SECONDS: Final = 0.02
 """Between two looks at how many descriptors are open; for memory the kernel keeps the peak."""
 
-SETTLE_SECONDS: Final = 30.0
-"""Until everything must be back where it was.  A promise of 10 s, on a machine that does more."""
-
 GROWTH: Final = 24 * MIB
 """What one misbehaving peer may cost at its peak: its buffers, and what the allocator rounds up."""
 
@@ -214,7 +211,7 @@ class Scene:
             return all(n <= b for n, b in rest) and now.memory <= before.memory + kept
 
         try:
-            wait_until(is_settled, f"back to {before}", SETTLE_SECONDS)
+            wait_until(is_settled, f"back to {before}")
         except AssertionError as error:
             error.add_note(f"now {look(self.server)}")
             raise

@@ -6,7 +6,6 @@ import contextlib
 import select
 import signal
 import socket
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,7 @@ from tests.e2e.server import Status
 from . import attacks
 from .ciphers import LANE, PLAIN
 from .peer import Peer, ignore
-from .transport import CutOffError
+from .transport import PATIENCE, CutOffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,15 +54,14 @@ def test_silence_before_the_login_is_cut(set_scene: SetScene, beginning: bytes) 
 def test_dribbling_before_the_login_is_cut(set_scene: SetScene) -> None:
     """Bytes that come one by one do not prolong the time for the login."""
     scene = set_scene(login_timeout="1s")
+    before = scene.metrics().value("pipe_disconnects_total", reason="login-timeout")
     with scene.attack():
         stranger = scene.stranger()
-        started = time.monotonic()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConnectionError):
             while not select.select([stranger.socket], [], [], 0.05)[0] or stranger.socket.recv(99):
                 stranger.socket.send(b"S")
-        assert time.monotonic() - started < 10
 
-    assert scene.metrics().value("pipe_logins_total", result="failed") >= 1
+    scene.server.wait_metric("pipe_disconnects_total", before + 1, reason="login-timeout")
 
 
 def test_keys_exchanged_over_and_over_before_the_login_are_cut(
@@ -83,27 +81,26 @@ def _rekey_for_ever(peer: Peer) -> None:
         peer.rekey()
 
 
-def _make_noise(peer: Peer, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def _make_noise_for_ever(peer: Peer) -> None:
+    while True:
         peer.send(ignore(b"still here"))
         peer.take(0.2)
 
 
 def test_client_that_answers_nothing_is_gone(set_scene: SetScene, suite: Suite) -> None:
     """Who answers no keepalive is closed after so many of them."""
-    scene = set_scene(keepalive_interval="1s", keepalive_count=2)
+    scene = set_scene(keepalive_interval="2s", keepalive_count=3)
     with scene.attack():
         peer = scene.peer(suite=suite)
         peer.run("sub -k quiet")
         peer.answers_keepalives = False
         peer.wait_cut_handling()
-        assert 1 <= peer.keepalives <= 3
+        assert 1 <= peer.keepalives <= 4
 
 
 def test_noise_is_no_answer(set_scene: SetScene, suite: Suite) -> None:
     """Who answers no keepalive but sends IGNORE all the time is closed all the same."""
-    scene = set_scene(keepalive_interval="1s", keepalive_count=2)
+    scene = set_scene(keepalive_interval="2s", keepalive_count=3)
     if scene.server.lane != "fast":
         pytest.skip("for asyncssh any byte is a sign of life")
     with scene.attack():
@@ -111,7 +108,7 @@ def test_noise_is_no_answer(set_scene: SetScene, suite: Suite) -> None:
         peer.run("sub -k noisy")
         peer.answers_keepalives = False
         with pytest.raises(CutOffError):
-            _make_noise(peer, seconds=15)
+            _make_noise_for_ever(peer)
 
 
 def test_connection_without_a_channel_is_left_alone_for_a_while(scene: Scene, suite: Suite) -> None:
@@ -159,7 +156,9 @@ def half_open(scene: Scene, count: int, sources: int) -> Iterator[list[socket.so
         for number in range(count):
             source = (f"127.1.{number % sources}.1", 0)
             with contextlib.suppress(OSError):
-                stranger = socket.create_connection(address, timeout=10, source_address=source)
+                stranger = socket.create_connection(
+                    address, timeout=PATIENCE, source_address=source
+                )
                 opened.append(stack.enter_context(stranger))
                 stranger.send(b"SSH-2.")
         yield opened
@@ -190,14 +189,12 @@ def test_half_open_connections_are_gone_in_time(set_scene: SetScene) -> None:
 @pytest.mark.parametrize(("sources", "most"), [(1, 10), (100, 100)])
 def test_half_open_connections_are_few(set_scene: SetScene, sources: int, most: int) -> None:
     """Of five hundred at most ten of one address stay, and at most a hundred of all."""
-    scene = set_scene(trusted_sources="none", penalty_max="1s")
+    scene = set_scene(trusted_sources="none", penalty_max="1s", login_timeout="10m")
     with (
         scene.attack(growth=32 * MIB, descriptors=116),
         half_open(scene, HALF_OPEN, sources) as strangers,
     ):
-        wait_until(
-            lambda: sum(map(is_open, strangers)) <= most, f"at most {most} are open", timeout=5.0
-        )
+        wait_until(lambda: sum(map(is_open, strangers)) <= most, f"at most {most} are open")
 
 
 def test_others_get_in_beside_half_open_connections(set_scene: SetScene) -> None:

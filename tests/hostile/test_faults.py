@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.hostile
 
-SLOWLY = Pace(piece=8192, pause=0.001)
-"""Keeps some MiB moving while a test does what it must."""
+SLOWLY = Pace(piece=4096, pause=0.02)
+"""Keeps some MiB moving for a minute, or until the test has their reader hurry."""
 
 LOG_LINES = 200
 """More than a fault may write: each stranger that is turned away, and no loop."""
@@ -62,6 +62,7 @@ def test_killed_publisher_breaks_the_stream(scene: Scene) -> None:
     with scene.attack():
         writer, reader = moving_stream(scene, data)
         writer.send_signal(signal.SIGKILL)
+        reader.stdout.hurry()
         assert reader.wait() == Status.BROKEN
 
     assert data.startswith(reader.stdout.data)
@@ -76,6 +77,7 @@ def test_killed_subscriber_is_missed_by_nobody(scene: Scene) -> None:
         writer = scene.server.ssh("alice", "pub killed", stdin=data)
         doomed.wait_stdout(64 * 1024)
         doomed.send_signal(signal.SIGKILL)
+        reader.stdout.hurry()
         assert statuses(writer, reader) == [Status.OK] * 2
 
     assert sha256(reader.stdout.data) == sha256(data)
@@ -91,6 +93,7 @@ def test_stopped_reader_holds_up_only_its_own_topic(scene: Scene) -> None:
         scene.server.wait_metric("pipe_clogged_subscribers", 1)
         scene.innocent.go_on()
         reader.send_signal(signal.SIGCONT)
+        reader.stdout.hurry()
         assert statuses(writer, reader) == [Status.OK] * 2
 
     assert sha256(reader.stdout.data) == sha256(data)
@@ -102,6 +105,7 @@ def test_killed_server_ends_its_clients(set_scene: SetScene) -> None:
     scene.spoilt = True
     writer, reader = moving_stream(scene, noise(16 * MIB))
     scene.server.process.send_signal(signal.SIGKILL)
+    reader.stdout.hurry()
     assert statuses(writer, reader) == [Status.NO_CONNECTION] * 2
     scene.server.process.wait()
     scene.server.restart()
@@ -112,7 +116,7 @@ def test_killed_server_ends_its_clients(set_scene: SetScene) -> None:
 
 def test_no_descriptors_left(set_scene: SetScene) -> None:
     """Without a descriptor for new connections the old ones go on, and new ones come in later."""
-    scene = set_scene()
+    scene = set_scene(login_timeout="10m")
     server = scene.server
     data = noise(8 * MIB)
     with scene.attack(descriptors=64):
@@ -130,6 +134,7 @@ def test_no_descriptors_left(set_scene: SetScene) -> None:
                     let_in += 1
             assert let_in <= 10
             scene.innocent.go_on()
+            reader.stdout.hurry()
             assert statuses(writer, reader) == [Status.OK] * 2
             for stranger in strangers:
                 stranger.drop()
@@ -152,6 +157,7 @@ def test_full_disk(set_scene: SetScene) -> None:
             assert refused.wait() == Status.NO_CONNECTION
             assert server.run("alice", "whoami").wait() == Status.OK
             assert server.run("alice", "grant moving bob --read").wait() != Status.OK
+            reader.stdout.hurry()
             assert statuses(writer, reader) == [Status.OK] * 2
         assert server.run("newcomer", "whoami").wait() == Status.OK
 
@@ -170,6 +176,7 @@ def test_locked_database(set_scene: SetScene) -> None:
             database.execute("BEGIN EXCLUSIVE")
             latecomer = server.ssh("newcomer", "whoami", stdin=HELD)
             scene.innocent.go_on()
+            reader.stdout.hurry()
             assert statuses(writer, reader) == [Status.OK] * 2
             latecomer.wait()
             database.rollback()

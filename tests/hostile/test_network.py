@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,7 +101,7 @@ def test_half_closed_publisher_breaks_its_stream(scene: Scene) -> None:
 @pytest.mark.parametrize("part", ["publisher", "subscriber"])
 def test_who_vanishes_is_found_out(set_scene: SetScene, part: str) -> None:
     """Through a black hole there is no end; keepalive finds out, and the others hear of it."""
-    scene = set_scene(keepalive_interval="1s", keepalive_count=2)
+    scene = set_scene(keepalive_interval="2s", keepalive_count=3)
     data = noise(4 * MIB)
     with Proxy(scene.server.port, Weather(vanish_after=MIB)) as proxy, scene.attack():
         if part == "publisher":
@@ -122,13 +121,11 @@ def test_who_vanishes_is_found_out(set_scene: SetScene, part: str) -> None:
 
 def test_login_through_tiny_slices(scene: Scene) -> None:
     """A handshake that comes in pieces of one to three bytes is a handshake."""
-    started = time.monotonic()
     with Proxy(scene.server.port, Weather(slices=3)) as proxy, scene.attack():
         client = ssh(scene, proxy, "alice", "whoami", b"")
         assert client.wait() == Status.OK
 
     assert "alice" in client.output
-    assert time.monotonic() - started < 20
 
 
 def test_many_resets_leave_nothing_behind(scene: Scene) -> None:

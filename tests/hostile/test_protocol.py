@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,8 @@ def test_bad_beginning_is_the_end(scene: Scene, data: bytes) -> None:
     """A connection that does not begin as SSH does is closed at once, without a login."""
     with scene.attack(growth=CHEAP):
         stranger = scene.stranger()
-        stranger.socket.sendall(data)
+        with contextlib.suppress(ConnectionError):  # it may hang up before it has all of it
+            stranger.socket.sendall(data)
         assert stranger.read_to_end().startswith(b"SSH-2.0-")
 
 
@@ -178,10 +180,10 @@ def test_bad_frame_is_the_end(scene: Scene, suite: Suite, name: str) -> None:
     with scene.attack(growth=CHEAP):
         peer = scene.peer(suite=suite)
         peer.run("pub -b=false broken")
-        peer.socket.settimeout(5.0)
-        peer.send_bytes(dict(bad_frames(peer))[name])
-        if name.startswith(("length", "random")):
-            peer.send_bytes(bytes(MAX_PACKET))  # let it have what it may still wait for
+        with contextlib.suppress(CutOffError):  # it may be gone before the rest
+            peer.send_bytes(dict(bad_frames(peer))[name])
+            if name.startswith(("length", "random")):
+                peer.send_bytes(bytes(MAX_PACKET))  # let it have what it may still wait for
         peer.wait_cut()
 
 

@@ -79,11 +79,11 @@ def test_clients_ask_for_new_keys(start_server: StartServer, blob: Blob, who: st
     writing = LIMIT if who != "reader" else ()
     reading = LIMIT if who != "writer" else ()
     by_writer, by_reader = transfer(server, blob, writing, reading)
-    expected = blob.size // MIB // 2  # an exchange takes a moment, in which more is on its way
+    # An exchange takes a moment, in which more is on its way: to a reader a whole window, 2 MiB.
     if writing:
-        assert by_writer >= expected
+        assert by_writer >= blob.size // MIB // 2
     if reading:
-        assert by_reader >= expected
+        assert by_reader >= blob.size // MIB // 4
 
 
 @pytest.mark.e2e

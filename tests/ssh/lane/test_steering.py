@@ -21,7 +21,7 @@ from pipe.ssh.lane import check_internals, internals
 from tests.e2e import clients
 from tests.e2e.payloads import MIB, noise, sha256
 from tests.e2e.processes import DEADLINE, HELD, Process, statuses
-from tests.e2e.server import ROOT, Server, Status, free_port
+from tests.e2e.server import PIPE, ROOT, Server, Status, free_port
 from tests.ssh.wire import Wire
 
 if TYPE_CHECKING:
@@ -186,8 +186,9 @@ def server(start_server: StartServer) -> Server:
 
 
 @pytest.mark.e2e
-def test_client_that_waits_gets_the_servers_kexinit(server: Server) -> None:
+def test_client_that_waits_gets_the_servers_kexinit(start_server: StartServer) -> None:
     """One that wants to see the server's KEXINIT before it sends its own is not kept waiting."""
+    server = start_server(program=PIPE)
     with Caller(server.port) as caller:
         offer = caller.read_kexinit()
         assert set(GCM) < set(offer.to_client)

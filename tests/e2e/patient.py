@@ -1,0 +1,23 @@
+"""`pipe` with more patience where it does not wait long for clients, as no setting says how long.
+
+A client here is late only because the machine has much else to do.  Run as `python -m`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import pipe.app
+import pipe.ssh.lane.connection
+from pipe.cli import main
+
+PATIENCE: Final = 600.0
+"""Seconds, above any test's."""
+
+if __name__ == "__main__":
+    # Later than that a client's KEXINIT does not decide any more which data path it gets.
+    pipe.ssh.lane.connection.KEXINIT_PATIENCE_SECONDS = PATIENCE  # type: ignore[attr-defined]
+    # A stream that has not moved for so long is cut while the server drains.
+    pipe.app.STILL_SECONDS = PATIENCE
+    sys.exit(main())
