@@ -1,4 +1,4 @@
-"""Benchmarks and the soak: on one machine, over loopback, with real OpenSSH clients.
+"""Benchmarks, load and the soak: on one machine, over loopback, with real OpenSSH clients.
 
 From the command line down to the kernel:
 
@@ -14,5 +14,6 @@ From the command line down to the kernel:
     procfs.py     CPU, memory and listening ports as the kernel counts them
     report.py     medians, ratios and goals as a table and as JSON
     hostile.py    an innocent user beside hostile peers: `make bench-hostile`
+    locustfile.py what Locust reads, with the parts in load/: `make load`
     soak/         half an hour of mixed load with churn: `make soak`
 """

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from pipe import logs
+from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.service import Service
 from pipe.settings import LogFormat
@@ -119,6 +119,8 @@ class App:
         settings = self._settings
         log.info(
             "serving",
+            version=__version__,
+            data=str(settings.data_dir.absolute()),
             ssh=f"{settings.host}:{service.port}",
             metrics=f"http://{settings.metrics_host}:{metrics_port}/metrics"
             if metrics_port

@@ -189,14 +189,18 @@ def user_add(settings: Settings, name: str, admin: bool, key_files: tuple[str, .
     from pipe.settings import DATABASE_NAME
 
     keys = [_read_key(source) for source in key_files]
-    file = settings.data_dir.absolute() / DATABASE_NAME
-    fresh = not settings.database_url and not file.exists()
+    fresh = _lacks_accounts(settings)
     try:
-        _with_store(settings, lambda store: store.add_user(name, admin, keys))
+        _with_store(settings, lambda store: store.add_user(name, admin, keys), make=True)
     except KeyTaken as error:
-        raise _taken(error, f"if {name} is to have it too, use 'pipe key add --shared'") from error
+        raise _taken(
+            error,
+            f"if {name} is to have it too, run 'pipe user add {name}' without it,"
+            f" then 'pipe key add --shared {name} FILE'",
+        ) from error
     click.echo(f"added user {escape(name)} with {_count(len(keys), 'key')}")
     if fresh:  # perhaps in a folder that no server looks into
+        file = settings.data_dir.absolute() / DATABASE_NAME
         click.echo(f"pipe: there were no accounts: made {escape(str(file))}", err=True)
 
 
@@ -217,7 +221,7 @@ def user_ls(settings: Settings) -> None:
 
 @user.command("admin", cls=StoreCommand)
 @click.argument("name")
-@click.argument("answer", type=click.Choice(["yes", "no"]))
+@click.argument("answer", type=click.Choice(["yes", "no"]), metavar="yes|no")
 def user_admin(settings: Settings, name: str, answer: str) -> None:
     """Say whether the user NAME may address every topic.
 
@@ -309,9 +313,34 @@ def _setting_option(name: str) -> click.Option:
     )
 
 
-def _with_store(settings: Settings, work: Callable[[Store], Awaitable[_Result]]) -> _Result:
-    """Open the store for one piece of work."""
+def _lacks_accounts(settings: Settings) -> bool:
+    """Whether the data folder has no accounts; one that cannot be looked into may have some."""
+    from pipe.settings import DATABASE_NAME
+
+    if settings.database_url:
+        return False
+    try:
+        (settings.data_dir / DATABASE_NAME).stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+def _with_store(
+    settings: Settings, work: Callable[[Store], Awaitable[_Result]], *, make: bool = False
+) -> _Result:
+    """Open the store for one piece of work.
+
+    Raises:
+        UsageError: There is none, and this is no work to ``make`` one for.
+    """
     from pipe.store import Store
+
+    if not make and _lacks_accounts(settings):
+        raise UsageError(
+            f"there are no accounts in {escape(str(settings.data_dir.absolute()))}: name the"
+            " server's folder with --data-dir, or add the first user with 'pipe user add'"
+        )
 
     async def session() -> _Result:
         async with await Store.open(settings.resolved_database_url) as store:
@@ -339,9 +368,10 @@ def _read_key(source: str) -> NewKey:
 
 def _taken(error: KeyTaken, advice: str) -> StoreError:
     """The same for an operator, who may know whose key it is."""
-    owners = ", ".join(map(escape, error.users))
-    message = f"{error.message}, {owners}" if owners else error.message
-    return StoreError(f"{message}; {advice}")
+    if not error.users:  # who came first just now
+        return StoreError(f"{error.message}: {advice}")
+    owners = ", ".join(f"{escape(user)}'s" for user in error.users)
+    return StoreError(f"key {error.fingerprint} is {owners}: {advice}")
 
 
 def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

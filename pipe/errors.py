@@ -151,6 +151,7 @@ class KeyTaken(StoreError):
 
     def __init__(self, fingerprint: str, users: tuple[str, ...] = ()) -> None:
         super().__init__(f"key {fingerprint} belongs to another user")
+        self.fingerprint = fingerprint
         self.users = users
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipe.quantities import GIB, HOUR, MIB, ShortDuration, count, duration, size
 
@@ -42,7 +42,14 @@ def check_networks(text: str) -> str:
     return text
 
 
-Networks = Annotated[str, AfterValidator(check_networks)]
+def join_networks(value: object) -> object:
+    """Make one text of TOML's own list of texts; leave what is none as it is."""
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        return value
+    return ",".join(value) or NO_NETWORKS
+
+
+Networks = Annotated[str, BeforeValidator(join_networks), AfterValidator(check_networks)]
 Quota = Annotated[int, count(0, 1_000_000, UNLIMITED)]
 
 

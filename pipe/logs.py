@@ -41,6 +41,10 @@ MAX_VALUE_LENGTH = 200
 """Characters of one value: a client chooses its user name and the text of its disconnect."""
 
 
+_FIRST = ("timestamp", "level", "event")
+"""What every line has; it stands before what only some have."""
+
+
 class Throttle:
     """A token bucket for each kind of log line.  May be used from any thread.
 
@@ -153,11 +157,12 @@ def configure(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.value.upper()]
     limit = _Limit(Throttle(settings.log_rate))
     output = cast("TextIO", _Output(sys.stderr))
-    renderer: structlog.typing.Processor
+    format_line: list[structlog.typing.Processor]
     if settings.log_format is LogFormat.JSON:
-        renderer = structlog.processors.JSONRenderer()
+        format_line = [_put_first, structlog.processors.JSONRenderer()]
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+        format_line = [_leave_out_nothing, renderer]
     structlog.configure(
         processors=[
             limit,
@@ -166,7 +171,7 @@ def configure(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _escape_values,
             structlog.processors.format_exc_info,
-            renderer,
+            *format_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(output),
@@ -176,6 +181,20 @@ def configure(settings: Settings) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(limit.filter)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+
+def _put_first(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Let every object begin alike, for those who read them as they are."""
+    return {key: event[key] for key in _FIRST if key in event} | dict(event)
+
+
+def _leave_out_nothing(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Spare people the fields that say nothing; what machines read has them all."""
+    return {key: value for key, value in event.items() if value or key == "event"}
 
 
 def _escape_values(

@@ -310,12 +310,16 @@ def _read_file(path: Path) -> dict[str, tuple[object, str]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {place}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{place} is not valid TOML: {escape(str(error))}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{place} is not valid TOML: it is not in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:  # it has escaped already what it quotes
+        raise SettingsError(f"{place} is not valid TOML: {error}") from error
+    headings = [key for key, value in data.items() if isinstance(value, dict)]
     _refuse_unknown(
         (key.replace("_", "-") for key in data),
         {name.replace("_", "-") for name in Settings.model_fields},
         f"setting in {place}:",
+        "; settings stand there without a [heading]" if headings else "",
     )
     return {key.replace("-", "_"): (value, place) for key, value in data.items()}
 
@@ -328,12 +332,17 @@ def _refuse_unknown_variables() -> None:
     _refuse_unknown(ours, known | {CONFIG_VARIABLE}, "environment variable")
 
 
-def _refuse_unknown(names: Iterable[str], known: set[str], kind: str) -> None:
+def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise: str = "") -> None:
+    """Refuse a name that is not known, with a guess what was meant, or what to say without one.
+
+    Raises:
+        SettingsError: one line for each.
+    """
     lines = []
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f"; did you mean {close[0]}?" if close else otherwise
             lines.append(f"unknown {kind} {quoted(name)}{hint}")
     if lines:
         raise SettingsError("\n".join(lines))

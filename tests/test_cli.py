@@ -105,6 +105,40 @@ def test_new_accounts_are_told_of(run: Callable[..., Run], data: Path) -> None:
     assert run("user", "add", "bob") == (0, "added user bob with 0 keys\n", "")
 
 
+def test_no_accounts(run: Callable[..., Run], data: Path) -> None:
+    """Who looks into a folder without accounts is told so, and none are made there."""
+    for arguments in (["user", "ls"], ["user", "rm", "bob"], ["user", "admin", "bob", "no"]):
+        assert run(*arguments) == (
+            64,
+            "",
+            f"pipe: there are no accounts in {data}: name the server's folder with --data-dir, or"
+            " add the first user with 'pipe user add'\n",
+        )
+    assert not data.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can look as somebody else")
+@pytest.mark.parametrize("command", [["user", "ls"], ["user", "add", "bob"]])
+def test_folder_of_somebody_else(run: Callable[..., Run], data: Path, command: list[str]) -> None:
+    """A folder that one may not look into is one line and status 69."""
+    data.mkdir(mode=0o700)
+    os.seteuid(65534)  # nobody
+    try:
+        status, out, err = run(*command)
+    finally:
+        os.seteuid(0)
+    assert (status, out) == (69, "")
+    assert err.startswith(f"pipe: cannot use the accounts database {data}/pipe.db: ")
+    assert err.count("\n") == 1
+
+
+def test_unknown_user(run: Callable[..., Run]) -> None:
+    """A name that nobody has is named, and how to see those that there are."""
+    run("user", "add", "alice")
+    assert run("user", "rm", "bob") == (64, "", "pipe: no user 'bob'; 'pipe user ls' lists them\n")
+    assert r"no user 'b\x1bb'" in run("key", "ls", "b\x1bb")[2]
+
+
 def test_version(run: Callable[..., Run]) -> None:
     """The command and the option print the same line."""
     assert run("version") == run("--version") == (0, f"pipe {__version__}\n", "")
@@ -132,8 +166,7 @@ def test_serve(run: Callable[..., Run], serve: list[Settings], tmp_path: Path) -
         (["serve", "extra"], "unexpected extra argument"),
         (["user", "add"], "Missing argument 'NAME'"),
         (["user", "add", "root"], "'root' is reserved"),
-        (["user", "rm", "bob"], "no user 'bob'; 'pipe user ls' lists them"),
-        (["key", "ls", "b\x1bb"], r"no user 'b\x1bb'"),
+        (["user", "admin", "bob", "perhaps"], "Invalid value for 'yes|no'"),
         (["key", "add", "bob", "nowhere.pub"], "from 'nowhere.pub': No such file or directory"),
         (["user", "ls", "--config", "nowhere.toml"], "nowhere.toml: No such file"),
     ],
@@ -244,12 +277,12 @@ def test_shared_key(run: Callable[..., Run], tmp_path: Path) -> None:
     fingerprint = run("key", "ls")[1].splitlines()[1].split()[1]
     status, out, err = run("key", "add", "carol", str(path))
     assert (status, out) == (64, "")
-    assert err == (
-        f"pipe: key {fingerprint} belongs to another user, bob; "
-        "add --shared if carol is to have it too\n"
-    )
+    assert err == (f"pipe: key {fingerprint} is bob's: add --shared if carol is to have it too\n")
     _, _, err = run("user", "add", "dave", "--key", str(path))
-    assert "another user, bob; if dave is to have it too, use 'pipe key add --shared'" in err
+    assert err == (
+        f"pipe: key {fingerprint} is bob's: if dave is to have it too, run"
+        " 'pipe user add dave' without it, then 'pipe key add --shared dave FILE'\n"
+    )
     assert run("key", "add", "carol", str(path), "--shared") == (
         0,
         f"added key {fingerprint} to user carol, who shares it with bob\n",
@@ -270,7 +303,7 @@ def test_bad_key_adds_no_user(run: Callable[..., Run], tmp_path: Path) -> None:
     status, _, err = run("user", "add", "bob", "--key", str(tmp_path / "bad.pub"))
     assert status == 64
     assert err.startswith(f"pipe: '{tmp_path}/bad.pub': ")
-    assert "bob" not in run("user", "ls")[1]
+    assert "bob" not in run("user", "add", "alice") + run("user", "ls")
 
 
 def test_interrupt(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +318,9 @@ def test_interrupt(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> 
     assert run("serve") == (STATUS_INTERRUPTED, "", "")
 
 
-def test_broken_pipe() -> None:
+def test_broken_pipe(run: Callable[..., Run]) -> None:
     """A reader of stdout that has gone is no reason for words on stderr."""
+    run("user", "add", "alice")
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as stdout:

@@ -96,6 +96,28 @@ def test_lines_of_ours_and_of_libraries(
     assert len(lines) == 2 * BURST_SECONDS
 
 
+def told(log_format: LogFormat, capsys: pytest.CaptureFixture[str]) -> str:
+    """A line that has a bit of everything, without its time."""
+    logs.configure(Settings(log_format=log_format))
+    structlog.get_logger().info("session ended", user="alice", told="", bytes=0, seconds=0.0, n=1)
+    return capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_restored")
+def test_machines_get_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each object has all fields, and begins with when and what."""
+    line = json.loads(told(LogFormat.JSON, capsys))
+    assert list(line)[:3] == ["timestamp", "level", "event"]
+    assert (line["user"], line["told"], line["bytes"], line["seconds"]) == ("alice", "", 0, 0.0)
+
+
+@pytest.mark.usefixtures("_restored")
+def test_people_are_spared_what_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a nought nor an empty text is shown on the console."""
+    line = told(LogFormat.CONSOLE, capsys)
+    assert line.split()[1:] == ["[info", "]", "session", "ended", "user=alice", "n=1"]
+
+
 @pytest.mark.usefixtures("_restored")
 def test_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no room for the lines, ours and libraries', whoever logs them goes on."""

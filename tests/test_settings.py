@@ -204,6 +204,28 @@ def test_unusable_file(config: Path, content: bytes | None, expected: str) -> No
     assert "\n" not in message
 
 
+def test_what_is_wrong_in_a_file_can_be_read(config: Path) -> None:
+    """The parser's words are told as they are, and a heading as what it is."""
+    config.write_text('host = "a\nb"\n')
+    assert r"Illegal character '\n' (at line 1, column 10)" in complaint({}, config)
+    config.write_bytes(b"host = '\xff'")
+    assert complaint({}, config) == f"{config} is not valid TOML: it is not in UTF-8"
+    config.write_text("[serve]\nport = 22\n")
+    assert complaint({}, config) == (
+        f"unknown setting in {config}: 'serve'; settings stand there without a [heading]"
+    )
+
+
+def test_networks_as_a_list(config: Path) -> None:
+    """A file may give networks as TOML's own list, too."""
+    config.write_text('trusted-sources = ["10.0.0.0/8", "::1"]\n')
+    assert load({}, config).trusted_sources == "10.0.0.0/8,::1"
+    config.write_text("trusted-sources = []\n")
+    assert load({}, config).trusted_sources == "none"
+    config.write_text("trusted-sources = [1, 2]\n")
+    assert "use networks such as" in complaint({}, config)
+
+
 @pytest.mark.parametrize(
     ("host", "signup"),
     [

@@ -25,6 +25,8 @@ from pipe.quotas import Resource
 from pipe.ssh.channel.session import Session
 from pipe.ssh.door.penalties import Offence
 from pipe.ssh.login.restricted import RestrictedSession
+from pipe.ssh.login.signatures import fingerprint_of, name_of
+from pipe.store.keys import ALLOWED_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +40,9 @@ log = structlog.get_logger()
 
 TOUCH_INTERVAL_SECONDS = 600.0
 """A key's time of last use is this exact, so that a flurry of logins is not a flurry of writes."""
+
+MAX_SHOWN_KEYS = 3
+"""Fingerprints in the line of a refused login: as many as a value's length has room for."""
 
 _BLAMELESS = frozenset(
     (Ending.EVICTED, Ending.QUOTA, Ending.SHUTDOWN, Ending.FAILED, Ending.UNAVAILABLE)
@@ -65,6 +70,7 @@ class Peer(asyncssh.SSHServer):
         self._identity: Identity | None = None
         self._caller: Caller | None = None
         self._tried = False
+        self._shown: dict[str, None] = {}  # the fingerprints of keys, each once
         self._reason = ""
         self._logged_in = False
         self._gone = False
@@ -123,6 +129,7 @@ class Peer(asyncssh.SSHServer):
             sessions=visit.sessions,
             **visit.traffic.log_fields(),
             seconds=round(self._loop.time() - self._connected_at, 3),
+            **({"keys": " ".join(self._shown)} if not self._logged_in and self._shown else {}),
             **({"told": self._reason} if self._reason else {}),
             **({"error": str(exc)} if exc else {}),
         )
@@ -150,6 +157,8 @@ class Peer(asyncssh.SSHServer):
         Our own connection asks this before it lets asyncssh look.
         """
         self._tried = True
+        if len(self._shown) < MAX_SHOWN_KEYS and name_of(key_data) in ALLOWED_TYPES:
+            self._shown[fingerprint_of(key_data)] = None
         address = self._connection.peer_address
         return await self._ask(lambda: self._logins.screen(username, key_data, signature, address))
 

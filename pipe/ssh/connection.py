@@ -216,7 +216,7 @@ class Connection(asyncssh.SSHServerConnection):
         return {
             "client": version.removeprefix("SSH-2.0-"),
             "cipher": to_server if to_server == to_client else f"{to_server}, {to_client}",
-            "lane": self.lane.value,
+            "lane": self.lane.value if to_server else "",
         }
 
     def internal_error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,6 +108,20 @@ def test_topics_where_they_are_asked_for(start_server: StartServer) -> None:
     assert topics == ["alice/films/*", *[f"alice/films/{SECRET}"] * 2]
 
 
+def test_refused_login(start_server: StartServer) -> None:
+    """An operator can tell which key it was that somebody tried, and that nobody has it."""
+    server = start_server(signup="closed")
+    assert server.run("mallory", "whoami").wait() == Status.NO_CONNECTION
+    [line] = server.wait_lines("login refused")
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", server.keys.openssh("mallory").with_suffix(".pub")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (line["user"], line["keys"]) == ("mallory", shown.stdout.split()[1])
+
+
 def test_waits_are_told(start_server: StartServer) -> None:
     """A publisher that waited for a reader, and then for a slow one, has it in its line."""
     server = start_server()
@@ -122,7 +137,7 @@ def test_waits_are_told(start_server: StartServer) -> None:
 
 
 def test_console(start_server: StartServer) -> None:
-    """The lines for people have the same fields, and name what the data path is."""
+    """The lines for people have those of the fields that say something."""
     server = start_server(log_format="console")
     stream(server, SECRET, "-c", "chacha20-poly1305@openssh.com")
     server.process.wait_stderr("mode=publish")
@@ -134,6 +149,7 @@ def test_console(start_server: StartServer) -> None:
     assert words["cipher"] == "chacha20-poly1305@openssh.com"
     assert (words["lane"], words["outcome"]) == ("asyncssh", "done")
     assert words["received"] == str(100 * KIB)
+    assert "delivered" not in words
     assert SECRET not in server.log
 
 

@@ -7,6 +7,7 @@ import pty
 import signal
 import sqlite3
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from .processes import DEADLINE, HELD, Pace, Process, statuses
 from .server import ROOT, Server, Status, free_port, serve_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .conftest import StartServer
@@ -111,6 +113,15 @@ def test_second_signal_ends_at_once(start_server: StartServer) -> None:
     assert reader.wait() != Status.OK
 
 
+@pytest.fixture
+def _hangup_counts() -> Iterator[None]:
+    """Let the servers have SIGHUP's own meaning, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup_counts")
 def test_hangup_is_no_end(start_server: StartServer) -> None:
     """A service that gets SIGHUP says that it changes nothing, and streams go on."""
     server = start_server()
@@ -126,6 +137,7 @@ def test_hangup_is_no_end(start_server: StartServer) -> None:
     assert reader.stdout.data == b"before after"
 
 
+@pytest.mark.usefixtures("_hangup_counts")
 def test_closed_terminal_is_an_end(tmp_path: Path) -> None:
     """Started by hand, it ends in good order with its terminal."""
     ours, its = pty.openpty()
@@ -144,6 +156,7 @@ def test_closed_terminal_is_an_end(tmp_path: Path) -> None:
         assert server.wait(DEADLINE) == Status.OK
     finally:
         server.kill()
+        server.wait()
         os.close(ours)
 
 
@@ -162,7 +175,7 @@ def test_restart_keeps_keys_and_accounts(start_server: StartServer) -> None:
     assert server.ssh("alice", "whoami", key_of="carol").wait() == Status.NO_CONNECTION
     assert "kept" in server.run("alice", "grants").output
     assert server.data_dir.stat().st_mode & 0o777 == 0o700
-    with sqlite3.connect(server.data_dir / "pipe.db") as database:
+    with closing(sqlite3.connect(server.data_dir / "pipe.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

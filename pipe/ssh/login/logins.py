@@ -190,7 +190,7 @@ class Logins:
             claimed = await self._store.ensure_user(user)
             identity = replace(identity, registered=True, claimed=claimed)
         if identity.claimed:
-            log.info("name claimed", user=user, key=identity.fingerprint)
+            log.info("name claimed", user=user, address=address, key=identity.fingerprint)
         return identity
 
     async def _find(self, user: str, fingerprint: str, address: str) -> Identity | None:
