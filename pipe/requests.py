@@ -397,6 +397,11 @@ def parse(command: str) -> Request:
     return build(**values)
 
 
+def sends_stream(request: Request) -> bool:
+    """Whether its stdin is a stream, of which each byte counts."""
+    return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
+
+
 def ssh_command(host: str, port: int, user: str = "") -> str:
     """Write how a client reaches a server: ``ssh -p 2222 alice@example.org``.
 
