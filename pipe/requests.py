@@ -330,7 +330,7 @@ COMMANDS = (
         "remove a key, and end the sessions that it logged in",
         "The start of its fingerprint is enough if no other key of yours starts so.",
         (Argument("fingerprint", "FINGERPRINT", required=True),),
-        (Flag("force", "--force", boolean, "even if it is your last one, which locks you out"),),
+        (Flag("force", "--force", boolean, "even if no other key is known to log you in"),),
     ),
     Command(
         "grant",

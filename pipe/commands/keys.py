@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import date, json_lines, table
 from pipe.errors import AccessDenied, StoreError, UsageError
 from pipe.names import escape, quoted
-from pipe.store import read_public_key
+from pipe.store import is_last, read_public_key
 from pipe.store.accounts import MIN_PREFIX
 from pipe.store.keys import MAX_TEXT
 
@@ -89,18 +89,20 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
 
     Raises:
         UsageError: not one key of the caller's starts so.
-        StoreError: it is the last one, and the caller did not insist.
+        StoreError: it is the last one that is known to be the caller's, who did not insist.
     """
     caller = asker.caller
     keys = await _keys_of(service, caller)
-    fingerprint = _find(keys, prefix)
-    if len(keys) == 1 and not force:
+    found = _find(keys, prefix)
+    if not force and is_last(found, keys):
         raise StoreError(
             f"this is your only key, and without it nobody can log in as {caller.user} any more: "
             "add another one first, or give --force"
+            if len(keys) == 1
+            else "no other key of yours has logged in yet: see that one does, or give --force"
         )
     key = await service.guard.remove_key(
-        caller, fingerprint, keep_last=not force, spare=asker.session
+        caller, found.fingerprint, keep_last=not force, spare=asker.session
     )
     return f"removed key {key.fingerprint}; the sessions that it logged in have ended\n"
 
@@ -109,12 +111,12 @@ async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:
     return await service.store.list_keys(caller.user)
 
 
-def _find(keys: tuple[Key, ...], prefix: str) -> str:
-    """The one fingerprint that starts so."""
+def _find(keys: tuple[Key, ...], prefix: str) -> Key:
+    """The one key whose fingerprint starts so."""
     start = _PREFIX + prefix.removeprefix(_PREFIX)
     if len(start) < len(_PREFIX) + MIN_PREFIX:
         raise UsageError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")
-    found = [key.fingerprint for key in keys if key.fingerprint.startswith(start)]
+    found = [key for key in keys if key.fingerprint.startswith(start)]
     if len(found) != 1:
         how_many = f"{len(found)} of your keys start" if found else "no key of yours starts"
         raise UsageError(f"{how_many} with {quoted(start)}; 'keys' lists them")

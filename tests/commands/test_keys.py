@@ -153,6 +153,32 @@ async def test_last_key(people: People) -> None:
     assert await people.service.store.list_keys("alice") == ()
 
 
+async def test_last_key_that_is_known_to_work(people: People) -> None:
+    """A key that was only named may have a slip in it, so it does not count as one that is left."""
+    command = f"keys rm {fingerprint('alice')}"
+    await people.run("alice", "keys add", SPARE_LINE)
+    with pytest.raises(PipeError, match=r"no other key of yours has logged in yet: .* --force"):
+        await people.run("alice", command)
+    assert len(await people.service.store.list_keys("alice")) == 2
+
+    await people.service.store.prove("alice", SPARE.get_fingerprint())
+    await people.run("alice", command)
+    [left] = await people.service.store.list_keys("alice")
+    assert left.fingerprint == SPARE.get_fingerprint()
+
+
+async def test_named_key_goes_at_once(people: People) -> None:
+    """A key with a slip in it can be removed, and by force also the one beside it."""
+    store = people.service.store
+    await people.run("alice", "keys add", SPARE_LINE)
+    await people.run("alice", f"keys rm {SPARE.get_fingerprint()}")
+    assert [one.fingerprint for one in await store.list_keys("alice")] == [fingerprint("alice")]
+
+    await people.run("alice", "keys add", SPARE_LINE)
+    await people.run("alice", f"keys rm {fingerprint('alice')} --force")
+    assert [one.fingerprint for one in await store.list_keys("alice")] == [SPARE.get_fingerprint()]
+
+
 async def test_key_that_is_kept_elsewhere(people: People) -> None:
     """Who came with a certificate or a key of the operator's files is told that it is not here."""
     text = await people.run("bob", "keys", key_of="certificate")
