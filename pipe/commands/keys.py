@@ -43,21 +43,22 @@ async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
         )
     known = any(key.fingerprint == caller.fingerprint for key in keys)
     elsewhere = (
-        f"you logged in with {caller.fingerprint}, which is not kept here: it is in a certificate, "
-        "or in a file of the operator's\n"
+        "you logged in with a key that is not kept here, but in a certificate or in a\n"
+        f"file of the operator's: {caller.fingerprint}\n"
     )
     listing = table(
-        ("FINGERPRINT", "TYPE", "ADDED", "LAST USED", "COMMENT"),
+        ("FINGERPRINT", "COMMENT", "ADDED", "LAST USED", "TYPE"),
         [
             (
                 key.fingerprint,
-                key.key_type,
+                escape(key.comment),
                 date(key.created, ""),
                 "now" if key.fingerprint == caller.fingerprint else date(key.last_used, "never"),
-                escape(key.comment),
+                key.key_type,
             )
             for key in keys
         ],
+        fold=2,
     )
     return listing if known else listing + elsewhere
 
@@ -81,7 +82,10 @@ async def add_key(service: Service, asker: Asker) -> str:
     if len(await _keys_of(service, asker.caller)) >= MAX_KEYS:
         raise StoreError(f"you have {MAX_KEYS} keys, which is as many as there can be; remove one")
     await service.guard.add_key(asker.caller, new)
-    return f"added {new.key_type} key {new.fingerprint}: it logs in as {user} from now on\n"
+    return (
+        f"added key {new.fingerprint}\n"
+        f"it is of type {new.key_type}, and logs in as {user} from now on\n"
+    )
 
 
 async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool) -> str:
@@ -104,7 +108,7 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
     key = await service.guard.remove_key(
         caller, found.fingerprint, keep_last=not force, spare=asker.session
     )
-    return f"removed key {key.fingerprint}; the sessions that it logged in have ended\n"
+    return f"removed key {key.fingerprint}\nthe sessions that it logged in have ended\n"
 
 
 async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:
