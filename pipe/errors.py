@@ -35,6 +35,9 @@ class Outcome(enum.Enum):
     DONE = ("done", 0, "")
     LEFT = ("left", 0, "")
     """The client went away by itself; it is not there to see a status."""
+    INTERRUPTED = ("interrupted", 130, "")
+    """The user pressed Ctrl-C at a terminal that we were given, or the client sent a signal: 130 is
+    what shells make of SIGINT."""
     USAGE = ("usage", 64, "")
     UNAVAILABLE = ("unavailable", 69, "")
     SHUTDOWN = ("shutdown", 69, "the server is shutting down")

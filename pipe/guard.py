@@ -139,7 +139,7 @@ class Guard:
         Args:
             caller: whose key it is.
             fingerprint: all of it, or its start.
-            keep_last: refuse to remove the only one.
+            keep_last: refuse to remove the last one that is known to be the caller's.
             spare: the session that asks: it has an answer to give yet.
 
         Raises:

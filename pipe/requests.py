@@ -330,7 +330,7 @@ COMMANDS = (
         "remove a key, and end the sessions that it logged in",
         "The start of its fingerprint is enough if no other key of yours starts so.",
         (Argument("fingerprint", "FINGERPRINT", required=True),),
-        (Flag("force", "--force", boolean, "even if it is your last one, which locks you out"),),
+        (Flag("force", "--force", boolean, "even if no other key is known to log you in"),),
     ),
     Command(
         "grant",
@@ -395,6 +395,11 @@ def parse(command: str) -> Request:
         return Help(spec.name)
     build: Callable[..., Request] = spec.request
     return build(**values)
+
+
+def sends_stream(request: Request) -> bool:
+    """Whether its stdin is a stream, of which each byte counts."""
+    return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
 
 
 def ssh_command(host: str, port: int, user: str = "") -> str:

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from pipe.commands.layout import count, date, size, span, table
+from pipe.commands.layout import count, date, labelled, size, span, table
 from pipe.grants import Operation
 from pipe.names import escape, parse_topic
 
@@ -34,16 +34,16 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     members = service.sessions_on(topic) if may_see else []
     if as_json:
         return _as_json(topic, decisions, members, owner=owner, may_see=may_see)
-    lines = [f"topic    {topic}\n"]
-    lines += [f"{one!s:<9}{_verdict(decision)}\n" for one, decision in decisions.items()]
+    rows = [("topic", str(topic))]
+    rows += [(str(one), _verdict(decision)) for one, decision in decisions.items()]
     if owner:
-        lines += _shared(service, topic)
+        rows += _shared(service, topic)
     if may_see:
-        lines.append(f"members  {_counts(members)}\n")
+        rows.append(("members", _counts(members)))
+    text = labelled(rows)
     if owner and members:
-        lines.append(_who_is_there(members))
-        lines.append(_who_stalls(members))
-    return "".join(lines)
+        text += _who_is_there(members) + _who_stalls(members)
+    return text
 
 
 def _verdict(decision: Decision) -> str:
@@ -51,7 +51,7 @@ def _verdict(decision: Decision) -> str:
     return f"{'yes' if decision.allowed else 'no'}: {decision.rule.value}{until}"
 
 
-def _shared(service: Service, topic: TopicName) -> list[str]:
+def _shared(service: Service, topic: TopicName) -> list[tuple[str, str]]:
     """With whom, for the owner."""
     texts = [
         f"{who} may {grant.operation}" + (f" until {date(grant.until, '')}" if grant.until else "")
@@ -61,8 +61,7 @@ def _shared(service: Service, topic: TopicName) -> list[str]:
         f"{who} may read and write while a session shares it (--access)"
         for who in sorted(service.access.shared_by_sessions(topic))
     ]
-    heads = ["shared", *[""] * len(texts)]
-    return [f"{head:<9}{text}\n" for head, text in zip(heads, texts, strict=False)]
+    return list(zip(("shared", *[""] * len(texts)), texts, strict=False))
 
 
 def _counts(members: list[tuple[LiveSession, Member]]) -> str:
@@ -76,19 +75,20 @@ def _counts(members: list[tuple[LiveSession, Member]]) -> str:
 
 def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
     return "\n" + table(
-        ("USER", "DOES", "ADDRESS", "KEY", "SENT", "READ", "STATE"),
+        ("USER", "DOES", "ADDRESS", "SENT", "READ", "STATE", "KEY"),
         [
             (
                 session.caller.user,
                 member.mode.value,
                 escape(session.address),
-                session.caller.fingerprint,
                 size(member.received_bytes) if member.source else "-",
                 size(member.written_bytes) if member.sink else "-",
                 _state(member),
+                session.caller.fingerprint,
             )
             for session, member in members
         ],
+        fold=6,
     )
 
 

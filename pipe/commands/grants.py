@@ -88,10 +88,11 @@ def list_grants(service: Service, caller: Caller, *, as_json: bool) -> str:
                 "you" if one.grantee == caller.user else _who(one.grantee, caller),
                 str(one.operation),
                 date(one.until, "revoked"),
-                f"{date(one.created, '')} by {one.granted_by}",
+                date(one.created, "") + _by_whom(one),
             )
             for one in (*given, *received)
         ],
+        fold=3,
     )
 
 
@@ -128,6 +129,11 @@ def _what_is_left(service: Service, topic: TopicName, lost: Sequence[str]) -> st
 
 def _names(grantees: Sequence[str]) -> str:
     return listed(["everyone with an account" if who == EVERYONE else who for who in grantees])
+
+
+def _by_whom(grant: Grant) -> str:
+    """An admin, where it is not the topic's owner."""
+    return "" if grant.granted_by == grant.topic.owner else f" by {grant.granted_by}"
 
 
 def _who(grantee: str, caller: Caller) -> str:

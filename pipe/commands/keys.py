@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import date, json_lines, table
 from pipe.errors import AccessDenied, StoreError, UsageError
 from pipe.names import escape, quoted
-from pipe.store import read_public_key
+from pipe.store import is_last, read_public_key
 from pipe.store.accounts import MIN_PREFIX
 from pipe.store.keys import MAX_TEXT
 
@@ -43,21 +43,22 @@ async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
         )
     known = any(key.fingerprint == caller.fingerprint for key in keys)
     elsewhere = (
-        f"you logged in with {caller.fingerprint}, which is not kept here: it is in a certificate, "
-        "or in a file of the operator's\n"
+        "you logged in with a key that is not kept here, but in a certificate or in a\n"
+        f"file of the operator's: {caller.fingerprint}\n"
     )
     listing = table(
-        ("FINGERPRINT", "TYPE", "ADDED", "LAST USED", "COMMENT"),
+        ("FINGERPRINT", "COMMENT", "ADDED", "LAST USED", "TYPE"),
         [
             (
                 key.fingerprint,
-                key.key_type,
+                escape(key.comment),
                 date(key.created, ""),
                 "now" if key.fingerprint == caller.fingerprint else date(key.last_used, "never"),
-                escape(key.comment),
+                key.key_type,
             )
             for key in keys
         ],
+        fold=2,
     )
     return listing if known else listing + elsewhere
 
@@ -81,7 +82,10 @@ async def add_key(service: Service, asker: Asker) -> str:
     if len(await _keys_of(service, asker.caller)) >= MAX_KEYS:
         raise StoreError(f"you have {MAX_KEYS} keys, which is as many as there can be; remove one")
     await service.guard.add_key(asker.caller, new)
-    return f"added {new.key_type} key {new.fingerprint}: it logs in as {user} from now on\n"
+    return (
+        f"added key {new.fingerprint}\n"
+        f"it is of type {new.key_type}, and logs in as {user} from now on\n"
+    )
 
 
 async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool) -> str:
@@ -89,32 +93,34 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
 
     Raises:
         UsageError: not one key of the caller's starts so.
-        StoreError: it is the last one, and the caller did not insist.
+        StoreError: it is the last one that is known to be the caller's, who did not insist.
     """
     caller = asker.caller
     keys = await _keys_of(service, caller)
-    fingerprint = _find(keys, prefix)
-    if len(keys) == 1 and not force:
+    found = _find(keys, prefix)
+    if not force and is_last(found, keys):
         raise StoreError(
             f"this is your only key, and without it nobody can log in as {caller.user} any more: "
             "add another one first, or give --force"
+            if len(keys) == 1
+            else "no other key of yours has logged in yet: see that one does, or give --force"
         )
     key = await service.guard.remove_key(
-        caller, fingerprint, keep_last=not force, spare=asker.session
+        caller, found.fingerprint, keep_last=not force, spare=asker.session
     )
-    return f"removed key {key.fingerprint}; the sessions that it logged in have ended\n"
+    return f"removed key {key.fingerprint}\nthe sessions that it logged in have ended\n"
 
 
 async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:
     return await service.store.list_keys(caller.user)
 
 
-def _find(keys: tuple[Key, ...], prefix: str) -> str:
-    """The one fingerprint that starts so."""
+def _find(keys: tuple[Key, ...], prefix: str) -> Key:
+    """The one key whose fingerprint starts so."""
     start = _PREFIX + prefix.removeprefix(_PREFIX)
     if len(start) < len(_PREFIX) + MIN_PREFIX:
         raise UsageError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")
-    found = [key.fingerprint for key in keys if key.fingerprint.startswith(start)]
+    found = [key for key in keys if key.fingerprint.startswith(start)]
     if len(found) != 1:
         how_many = f"{len(found)} of your keys start" if found else "no key of yours starts"
         raise UsageError(f"{how_many} with {quoted(start)}; 'keys' lists them")

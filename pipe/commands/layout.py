@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,57 @@ if TYPE_CHECKING:
     from pipe.names import TopicName
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out columns, each as wide as its widest cell."""
+WIDTH = 80
+"""Columns of a terminal that nobody has made wider."""
+
+_LABEL_WIDTH = 9
+_INDENT = "  "
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], fold: int | None = None) -> str:
+    """Lay out columns, each as wide as its widest cell.
+
+    Where that is wider than `WIDTH`, the columns from number ``fold`` on, if given, go to a second
+    line for each row, which is left out where they are empty.
+    """
     lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    laid_out = _columns(lines)
+    if fold is None or max(map(len, laid_out)) <= WIDTH:
+        return "".join(f"{line}\n" for line in laid_out)
+    first, second = (_columns([line[part] for line in lines]) for part in _halves(fold))
     return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in lines
+        f"{one}\n{_INDENT}{other}\n" if other else f"{one}\n"
+        for one, other in zip(first, second, strict=True)
     )
+
+
+def _halves(fold: int) -> tuple[slice, slice]:
+    return slice(fold), slice(fold, None)
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def labelled(rows: Iterable[tuple[str, str]]) -> str:
+    """Lay out labels, and sentences that go on below where they are too long for one line."""
+    lines = [
+        line
+        for label, text in rows
+        for line in textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=label.ljust(_LABEL_WIDTH),
+            subsequent_indent=" " * _LABEL_WIDTH + _INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def json_lines(rows: Iterable[Mapping[str, object]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pipe.commands.layout import labelled
 from pipe.durations import format_duration
 from pipe.names import escape
 from pipe.quantities import format_size
@@ -33,7 +34,7 @@ def whoami(service: Service, asker: Asker, *, as_json: bool) -> str:
         ("address", escape(asker.address)),
     ]
     rows += zip(("limits", *[""] * 9), _sentences(service, asker), strict=False)
-    return "".join(f"{name:<9}{value}\n" for name, value in rows)
+    return labelled(rows)
 
 
 def _limits(service: Service, asker: Asker) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
 from pipe.store.keys import check_key_type, read_public_key
-from pipe.store.records import Key, Login, NewKey, User
+from pipe.store.records import Key, Login, NewKey, User, is_last
 
 __all__ = [
     "GrantStore",
@@ -29,5 +29,6 @@ __all__ = [
     "Store",
     "User",
     "check_key_type",
+    "is_last",
     "read_public_key",
 ]

@@ -28,6 +28,7 @@ from pipe.names import escape, parse_user, quoted
 from pipe.store import changes, grants, rows
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
+from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
 
@@ -395,7 +396,7 @@ class Store:
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
-            keep_last: Refuse to remove the only key that the user has.
+            keep_last: Refuse to remove the last key that is known to be the user's.
             proviso: May have something against it.
 
         Returns:
@@ -421,8 +422,10 @@ class Store:
                     f"user {quoted(user)} has {count} with the fingerprint {quoted(start)}; "
                     f"'pipe key ls {escape(user)}' lists them"
                 )
-            if keep_last and len(all_keys) == 1:
-                raise StoreError(f"key {found[0].fingerprint} is the only one that {user} has")
+            if keep_last and is_last(found[0], all_keys):
+                raise StoreError(
+                    f"key {found[0].fingerprint} is the last one that is known to be {user}'s"
+                )
             removed = found[0].fingerprint
             rows.lock_keys(connection, [removed])
             connection.execute(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,15 @@ class Key:
     """When it last logged in; None if it never has."""
     proved: bool = True
     """Whether it is known to be the user's; if not, it yields to whoever logs in with it."""
+
+
+def is_last(key: Key, keys: Iterable[Key]) -> bool:
+    """Whether its user might have no key any more that logs in, without this one of these keys.
+
+    Where one of them is known to be the user's, those that were only named do not count.
+    """
+    others = [other for other in keys if other.fingerprint != key.fingerprint]
+    return not any(other.proved for other in others) if key.proved else not others
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipe.commands.layout import WIDTH
 from pipe.members import Mode
 from tests.sessions import fingerprint
 
@@ -29,6 +30,19 @@ async def test_own_topic(people: People) -> None:
         "shared   bob may read",
         "members  none",
     ]
+
+
+async def test_long_line(people: People) -> None:
+    """What does not fit a line goes on in the next, set apart from the next entry."""
+    await people.run("alice", f"grant build {fingerprint('carol')} --for 1d")
+    await people.run("alice", "grant build bob")
+    text = await people.run("alice", "explain build")
+
+    assert max(map(len, text.splitlines())) <= WIDTH
+    [who, until] = text.splitlines()[3:5]
+    assert who == f"shared   {fingerprint('carol')} may read and write"
+    assert until.startswith("           until 2")
+    assert "\n         bob may read and write\n" in text
 
 
 async def test_grantee(people: People) -> None:
@@ -70,15 +84,16 @@ async def test_rules(people: People, user: str, admin: bool, rule: str) -> None:
 
 
 async def test_owner_learns_who_is_there(people: People) -> None:
-    """Each session has a line with its user, address and key, and what it has moved."""
+    """Each session has a line with its user, address and what it has moved, and one for its key."""
     await people.run("alice", "grant build bob carol")
     people.on("bob", Mode.PUBLISH, "alice/build")
     text = await lines(people, "alice", "explain build")
 
     assert "members  1 publisher" in text
-    row = text[-1].split()
-    assert row[:4] == ["bob", "publish", "bob.example:40000", fingerprint("bob")]
-    assert text[-1].endswith("waits for 1 subscriber")
+    assert text[-2].split()[:3] == ["bob", "publish", "bob.example:40000"]
+    assert text[-2].endswith("waits for 1 subscriber")
+    assert text[-1] == f"  {fingerprint('bob')}"
+    assert max(map(len, text)) <= WIDTH
 
 
 async def test_owner_learns_who_stalls(people: People) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipe.commands.layout import count, date, json_lines, listed, size, span, table
+from pipe.commands.layout import count, date, json_lines, labelled, listed, size, span, table
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,21 @@ def test_words() -> None:
     assert [listed("a"), listed("ab"), listed("abc")] == ["a", "a and b", "a, b and c"]
     assert [date(None, "never"), date(0, "")] == ["never", "1970-01-01 00:00 UTC"]
     assert table(("A", "BB"), [("long", ""), ("x", "y")]) == "A     BB\nlong\nx     y\n"
+    assert labelled([("a", "b"), ("", "c")]) == "a        b\n         c\n"
     assert json_lines([]) == ""
     assert json_lines([{"a": 1}, {"a": None}]) == '{"a": 1}\n{"a": null}\n'
+
+
+def test_wide_table_is_folded() -> None:
+    """Where a table does not fit, its last columns go to a second line, if there is anything."""
+    rows = [("x" * 50, "y" * 20, ""), ("x", "y", "z" * 20)]
+    header = ("A", "B", "C")
+
+    assert table(header, [("x", "y", "z")], fold=2) == "A  B  C\nx  y  z\n"
+    assert table(header, rows).count("\n") == 3
+    assert table(header, rows, fold=2) == (
+        f"A{' ' * 51}B\n  C\n{rows[0][0]}  {rows[0][1]}\nx{' ' * 51}y\n  {rows[1][2]}\n"
+    )
+    assert table(header, rows, fold=1) == (
+        f"A\n  B{' ' * 21}C\n{rows[0][0]}\n  {rows[0][1]}\nx\n  y{' ' * 21}{rows[1][2]}\n"
+    )

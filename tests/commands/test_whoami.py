@@ -10,6 +10,7 @@ import pytest
 from pipe import __version__
 from pipe.access import Caller
 from pipe.commands import Asker, answer
+from pipe.commands.layout import WIDTH
 from pipe.quantities import MIB
 from pipe.quotas import Holder, Resource, Scope
 from pipe.requests import WhoAmI, parse
@@ -36,6 +37,7 @@ async def test_whoami(people: People) -> None:
     for fact in ("alice", fingerprint("alice"), "alice.example:40000"):
         assert fact in text
         assert fact in facts.values()
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 async def ask(service: Service, *holders: Holder, command: str = "whoami") -> str:
@@ -83,8 +85,8 @@ async def test_limits_for_people(service: Service) -> None:
         "0 of 36 topics",
         "37MiB published per second, by all your sessions together",
         "38MiB sent ahead by a writer that is held up",
-        "39MiB buffered for a reader that falls behind, which is cut off if it takes nothing for"
-        " 41s while others wait",
+        "39MiB buffered for a reader that falls behind, which is cut off if it",
+        "  takes nothing for 41s while others wait",
         "42s for a connection without a session",
     ]
 

@@ -47,6 +47,7 @@ class Status(enum.IntEnum):
     BROKEN = 74
     TIMEOUT = 75
     DENIED = 77
+    INTERRUPTED = 130
     NO_CONNECTION = 255
     """Not the product's: what `ssh` says when it was not let in, or lost its connection."""
 

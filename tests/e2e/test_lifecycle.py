@@ -1,33 +1,24 @@
-"""How sessions come and go: interrupts, terminals, shared connections, and nothing left behind."""
+"""How sessions come and go: interrupts, shared connections, and nothing left behind."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import re
 import tempfile
-import tty
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
 
 from .clients import HOST
-from .payloads import EVERY_BYTE, MIB, noise, sha256
+from .payloads import MIB, noise, sha256
 from .processes import HELD, statuses, wait_until
 from .server import Server, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
-
-TERMINAL = ("-tt", "-e", "none")
-"""Asks for a terminal even where there is none, and leaves `~.` to the stream."""
 
 
 def test_interrupted_waiting_publisher_is_gone(server: Server) -> None:
@@ -86,72 +77,6 @@ def test_publisher_waits_when_its_last_reader_is_interrupted(server: Server) -> 
 
     assert statuses(writer, second) == [Status.OK] * 2
     assert second.stdout.data == b"for the second"
-
-
-def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
-    """`ssh -tt sub` writes every byte value as it came."""
-    data = EVERY_BYTE * 64
-    reader = server.ssh("alice", "sub raw", options=TERMINAL)
-    server.wait_sessions(subscribe=1)
-    writer = server.ssh("alice", "pub raw", stdin=data)
-
-    assert statuses(writer, reader) == [Status.OK] * 2
-    assert reader.stdout.data == data
-
-
-def test_terminal_of_a_publisher_changes_nothing(server: Server) -> None:
-    """`ssh -tt pub` takes every byte value as it is, `^C` and `^D` included; only EOF ends it."""
-    data = EVERY_BYTE * 64
-    [reader] = server.subscribe("alice", "sub raw")
-    writer = server.ssh("alice", "pub raw", stdin=data, options=TERMINAL)
-
-    assert statuses(writer, reader) == [Status.OK] * 2
-    assert reader.stdout.data == data
-    assert writer.output == ""
-    assert_lines_begin_at_the_left(writer.text, 2)
-
-
-@pytest.mark.parametrize(("command", "status"), [("", Status.OK), ("pub -z", Status.USAGE)])
-def test_text_for_a_terminal(server: Server, command: str, status: int) -> None:
-    """`ssh HOST` makes the person's terminal raw: answers and status text bring it back left."""
-    client = server.ssh("alice", command, options=TERMINAL)
-
-    assert client.wait() == status
-    assert_lines_begin_at_the_left(client.output or client.text, 1)
-
-
-def assert_lines_begin_at_the_left(text: str, least: int) -> None:
-    """Each of these lines, and there are some, ends as a raw terminal needs it."""
-    assert len(re.findall("(?<!\r)\r\n", text)) == text.count("\n") >= least
-
-
-@contextlib.contextmanager
-def raw_terminal() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The two ends of a terminal that passes all bytes on: the person's and the program's."""
-    with contextlib.ExitStack() as ends:
-        person, program = (
-            ends.enter_context(os.fdopen(end, "r+b", buffering=0)) for end in os.openpty()
-        )
-        tty.setraw(program.fileno())
-        yield person, program
-
-
-def test_publisher_at_a_real_terminal(server: Server) -> None:
-    """What is typed at a terminal in raw mode arrives byte by byte; hanging up is the end."""
-    data = EVERY_BYTE * 8
-    [reader] = server.subscribe("alice", "sub typed")
-    with raw_terminal() as (person, program):
-        writer = server.ssh(
-            "alice", "pub typed", stdin=program.fileno(), options=TERMINAL, new_session=True
-        )
-        program.close()
-        for start in range(0, len(data), 128):
-            person.write(data[start : start + 128])
-            reader.wait_stdout(start + 128)
-        person.close()
-        assert statuses(writer, reader) == [Status.OK] * 2
-
-    assert reader.stdout.data == data
 
 
 def test_sessions_of_one_connection_are_independent(server: Server) -> None:

@@ -202,8 +202,23 @@ async def test_last_key_is_kept(store: Store, grants: GrantStore) -> None:
 
     [error] = [one for one in results if isinstance(one, BaseException)]
     assert isinstance(error, StoreError)
-    assert "the only one that bob has" in error.message
+    assert "the last one that is known to be bob's" in error.message
     assert len(await store.list_keys("bob")) == 1
+
+
+async def test_last_proved_key_is_kept(store: Store, grants: GrantStore) -> None:
+    """One that was only named is no reason to let the last one go that has logged in."""
+    assert await all_of(grants) == set()
+    await store.remove_key("bob", "cccc", keep_last=True)
+    await store.add_key("bob", new_key("eeee"), proved=False)
+    with pytest.raises(StoreError, match="the last one that is known to be bob's"):
+        await store.remove_key("bob", "bbbb", keep_last=True)
+
+    await store.remove_key("bob", "eeee", keep_last=True)
+    await store.add_key("bob", new_key("eeee"), proved=False)
+    await store.remove_key("bob", "bbbb")
+    with pytest.raises(StoreError, match="the last one"):
+        await store.remove_key("bob", "eeee", keep_last=True)
 
 
 async def test_changes_are_logged(store: Store, grants: GrantStore) -> None:

@@ -16,7 +16,7 @@ from pipe.requests import Framing
 from pipe.ssh.channel.traffic import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipe.errors import PipeError
     from pipe.members import Receipt
@@ -107,12 +107,18 @@ class Intake:
         if empty:
             self._pending.clear()
             self._eof = True
+            self._port.resume_reading()  # for the keys of a terminal
 
     def collect(self, destination: Destination) -> None:
         """Hand all that the client sends to a command that reads it, rather than to the router."""
         self._router = destination
         self._member = Member(Mode.PUBLISH)
         self.resume()
+
+    def take_back(self) -> Iterator[Chunk]:
+        """Hand back what has come so far."""
+        while self._pending:
+            yield self._pending.popleft()
 
     def discard(self) -> None:
         """Nothing that the client sends is wanted (any more)."""
@@ -217,7 +223,8 @@ class Intake:
         self._paused = True
         if not self._missing:
             self._held.start(self._loop.time())
-        self._port.pause_reading()
+        if not self._eof:
+            self._port.pause_reading()
 
     def resume(self) -> None:
         """Publish what came in the meantime, then read on."""

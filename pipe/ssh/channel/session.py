@@ -20,20 +20,31 @@ from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.commands import Asker, answer, input_limit, invitations
+from pipe.commands.layout import count
 from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
 from pipe.grants import Operation
 from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.requests import Pipe, Publish, Subscribe, parse
+from pipe.requests import Pipe, Publish, Subscribe, parse, sends_stream
 from pipe.ssh.channel.collector import Collector
 from pipe.ssh.channel.intake import Intake
 from pipe.ssh.channel.stall import StallClock
+from pipe.ssh.channel.terminal import (
+    ENDING_SIGNALS,
+    LINE_END,
+    MAX_TYPE_LENGTH,
+    STREAM_TEXT,
+    Terminal,
+)
 from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipe.access import Caller, Loss, Pass
+    from pipe.chunks import Chunk
     from pipe.members import Member, Receipt
     from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
@@ -49,9 +60,6 @@ OPERATIONS = {
     Pipe: Operation.BOTH,
 }
 """What each command that joins a topic does there."""
-
-MAX_TERM_LENGTH = 64
-"""Bytes of a terminal's type, which nobody here needs; terminfo's longest names have about 40."""
 
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a session that was cut may take to go, before its channel is taken away."""
@@ -104,7 +112,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
         self._command = ""
-        self._line_end = "\n"
+        self._terminal: Terminal | None = None
         self._request: Request | None = None  # until its command has been read
         self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
@@ -132,13 +140,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self,
         term_type: str,
         term_size: tuple[int, int, int, int],  # noqa: ARG002
-        term_modes: object,  # noqa: ARG002
+        term_modes: Mapping[int, int],
     ) -> bool:
         """Say yes, as ``ssh -t`` insists; a stream's bytes pass as they are all the same."""
-        if len(term_type) > MAX_TERM_LENGTH:
+        if len(term_type) > MAX_TYPE_LENGTH:
             return False
-        self._line_end = "\r\n"  # the client's own terminal is raw now: a line feed only goes down
+        self._terminal = Terminal(term_modes)
         return True
+
+    @property
+    def _line_end(self) -> str:
+        return LINE_END if self._terminal else "\n"
 
     def shell_requested(self) -> bool:
         """``ssh HOST`` with no command gets help."""
@@ -166,7 +178,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         try:
             self._service.access.require(self.caller)
             self._request = parse(self._command)
-            self._serve(self._request)
+            if self._terminal and not sends_stream(self._request):
+                self._heed_keys()
+            if self._state is State.OPENING:  # no early Ctrl-C
+                self._serve(self._request)
         except PipeError as error:
             self.fail(error)
         except Exception:
@@ -247,6 +262,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._intake.bind(self.member, request.framing, empty=empty)
             for line in invitations(self._service, self.caller, request, name):
                 self.announce(line)
+            if self._terminal and sends_stream(request):
+                self.announce(STREAM_TEXT)
         router.join(self.member, name)
 
     def _lost(self, loss: Loss) -> None:
@@ -264,6 +281,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The client has sent everything; keep the channel open for what it has yet to read."""
         self._intake.feed_eof()
         return True
+
+    def _heed_keys(self) -> None:
+        """What the client sends are keys of its terminal, also what has come already."""
+        self.port.connect(self._typed)
+        for chunk in list(self._intake.take_back()):
+            self._typed(chunk)
+
+    def _typed(self, chunk: Chunk) -> None:
+        """Keys were pressed at the client's terminal."""
+        if self._terminal and self._terminal.feed(chunk, self._intake):
+            self.cut(Outcome.INTERRUPTED)
+
+    def signal_received(self, signal: str) -> None:
+        """The client asks for a signal to what it has started."""
+        if signal in ENDING_SIGNALS:
+            self.cut(Outcome.INTERRUPTED)
 
     # -- the intake -------------------------------------------------------------------------------
 
@@ -286,22 +319,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if missing:
             patience = format_duration(request.timeout)
             if not was_missing:
-                self.announce(f"waiting for {_count(missing, 'subscriber')}, up to {patience}")
+                self.announce(f"waiting for {count(missing, 'subscriber')}, up to {patience}")
             self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
         elif was_missing:
             enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
             self.announce(f"{enough} here, sending")
 
     def _give_up(self, patience: str) -> None:
-        missing = _count(self._missing, "subscriber")
+        missing = count(self._missing, "subscriber")
         self.end(Outcome.TIMEOUT, f"gave up: {missing} still missing after {patience}")
 
     def finish(self, receipt: Receipt) -> None:
         """All that was published has arrived: give the receipt."""
         early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
         self.announce(
-            f"sent {_count(receipt.sent_bytes, 'byte')} "
-            f"to {_count(receipt.subscribers, 'subscriber')}{early}"
+            f"sent {count(receipt.sent_bytes, 'byte')} "
+            f"to {count(receipt.subscribers, 'subscriber')}{early}"
         )
         self.end(Outcome.DONE)
 
@@ -322,7 +355,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The stream is over for this reader."""
         text = outcome.text
         if outcome is Outcome.DROPPED and self.member:
-            text = f"dropped {_count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
+            text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -510,7 +543,3 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self.paused_seconds,
             self._intake.waited_seconds,
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

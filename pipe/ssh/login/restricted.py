@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pipe.ssh.channel.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipe.access import Caller
     from pipe.service import Service
     from pipe.ssh.connection import Connection
@@ -40,7 +42,7 @@ class RestrictedSession(Session):
         self._restrictions = restrictions
 
     def pty_requested(
-        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
     ) -> bool:
         """Refuse a pseudo-terminal where there shall be none; the client goes on without."""
         return self._restrictions.pty and super().pty_requested(term_type, term_size, term_modes)
