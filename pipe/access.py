@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from pipe.grants import GrantBook, Operation
 from pipe.names import EVERYONE, PUBLIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from pipe.grants import Grant
     from pipe.names import Pattern, TopicName
@@ -149,6 +150,8 @@ class Access:
         self._changed = changed
         self._creator_lists: dict[TopicName, frozenset[str]] = {}
         self._passes: dict[TopicName, dict[Pass, None]] = {}
+        # How many sessions share a topic with somebody; so a judgement looks at none of them.
+        self._shares: dict[TopicName, Counter[str]] = {}
         self._grants = GrantBook()
         self._barred: dict[tuple[str, str], tuple[int, str]] = {}
         self._dismissed: dict[int, str] = {}
@@ -207,13 +210,9 @@ class Access:
         lasting = max(held, key=_lasts, default=None)
         if lasting and lasting.until is None:
             return lasting
-        if any(_listed(caller, one.grantees) for one in self._shares(topic)):
+        if _listed(caller, self._shares.get(topic, frozenset())):
             return Decision(allowed=True, rule=Rule.OWNER_LIST)
         return lasting or Decision(allowed=False, rule=Rule.PRIVATE)
-
-    def _shares(self, topic: TopicName) -> Iterator[Pass]:
-        """The passes of sessions that share a topic, all of them its owner's."""
-        return (one for one in self._passes.get(topic, ()) if one.grantees)
 
     # -- coming and going -------------------------------------------------------------------------
 
@@ -259,6 +258,7 @@ class Access:
         entered = Pass(caller, name, operation, shared, lost)
         self._passes.setdefault(name, {})[entered] = None
         if shared:
+            self._shares.setdefault(name, Counter()).update(shared)
             self._changed((name,), [], Loss.UNSHARED)
         return entered
 
@@ -308,7 +308,17 @@ class Access:
         if not passes:
             del self._passes[one.topic]
         if one.grantees:
+            self._unshare(one.topic, one.grantees)
             self._notify((one.topic,), Loss.UNSHARED)
+
+    def _unshare(self, topic: TopicName, grantees: Iterable[str]) -> None:
+        shares = self._shares[topic]
+        shares.subtract(grantees)
+        for grantee in grantees:
+            if not shares[grantee]:
+                del shares[grantee]
+        if not shares:
+            del self._shares[topic]
 
     def closed(self, topic: TopicName) -> None:
         """The last member has left: a public topic's list ends with it."""
@@ -376,7 +386,7 @@ class Access:
 
     def shared_by_sessions(self, topic: TopicName) -> frozenset[str]:
         """With whom live sessions of the owner share a topic."""
-        return frozenset[str]().union(*(one.grantees for one in self._shares(topic)))
+        return frozenset(self._shares.get(topic, ()))
 
     # -- accounts and logins that are no more -----------------------------------------------------
 
@@ -387,6 +397,7 @@ class Access:
             for one in passes:
                 if grantee in one.grantees:
                     one.grantees -= {grantee}
+                    self._unshare(one.topic, (grantee,))
                     changed[one.topic] = None
         for topic, grantees in self._creator_lists.items():
             if grantee in grantees:
@@ -430,8 +441,8 @@ class Access:
             raise AccessDenied(text)
 
 
-def _listed(caller: Caller, grantees: frozenset[str]) -> bool:
-    return not grantees.isdisjoint((caller.user, caller.fingerprint, EVERYONE))
+def _listed(caller: Caller, grantees: Container[str]) -> bool:
+    return any(one in grantees for one in (caller.user, caller.fingerprint, EVERYONE))
 
 
 def _lasts(decision: Decision) -> float:

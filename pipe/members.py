@@ -280,6 +280,12 @@ class Topic:
         free = len(self.sinks) - len(self.clogged) - deaf
         return publisher.started and publisher.paused and not publisher.waiting and free > 0
 
+    def take_off(self, reader: Member) -> None:
+        """A reader is here no more; whose turn it is stays as it is."""
+        position = self.sinks.index(reader)
+        self.sinks = self.sinks[:position] + self.sinks[position + 1 :]
+        self.turn -= position < self.turn
+
     def take_turn(self, publisher: Member) -> Member | None:
         """The reader whose turn it is; the publisher itself is passed over unless it replays."""
         for _ in range(len(self.sinks)):

@@ -68,7 +68,6 @@ class Router:
         self._members: dict[Member, None] = {}
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
         self._past: Counter[tuple[str, Mode]] = Counter()
-
         self.held = False
         self._fanning_out = False
         self._settling = False
@@ -85,7 +84,7 @@ class Router:
         member.topic = topic
         topic.members[member] = None
         if member.sink:
-            self._attach(member, topic)
+            self._attach(topic, member)
         if member.source:
             topic.publishers[member] = None
             self._changed[topic] = None
@@ -102,7 +101,7 @@ class Router:
         member.joined = True
         member.keep_alive = True
         for name in names:
-            self._attach(member, self._topics[name])
+            self._attach(self._topics[name], member)
         self.update(member)
         self._settle()
 
@@ -143,7 +142,7 @@ class Router:
             if may_read == (topic in reader.topics):
                 continue
             if may_read:
-                self._attach(reader, topic)
+                self._attach(topic, reader)
             else:
                 for publisher in topic.publishers:
                     publisher.left_early += publisher.started
@@ -156,19 +155,19 @@ class Router:
             if pattern.matches(name) and admits(name)
         ]
         topic = self._topics[name] = Topic(name)
-        for reader in readers:
-            self._attach(reader, topic)
+        self._attach(topic, *readers)
         return topic
 
-    def _attach(self, reader: Member, topic: Topic) -> None:
-        reader.topics[topic] = None
-        topic.sinks = (*topic.sinks, reader)
-        if reader.clogged:
-            topic.clogged[reader] = None
-        for publisher in topic.publishers:
-            if publisher.started:
-                reader.served = True
-                publisher.reached += 1
+    def _attach(self, topic: Topic, *readers: Member) -> None:
+        topic.sinks = (*topic.sinks, *readers)
+        for reader in readers:
+            reader.topics[topic] = None
+            if reader.clogged:
+                topic.clogged[reader] = None
+            for publisher in topic.publishers:
+                if publisher.started:
+                    reader.served = True
+                    publisher.reached += 1
         self._changed[topic] = None
 
     def _detach(self, reader: Member) -> None:
@@ -179,9 +178,10 @@ class Router:
             self._remove(reader, topic)
 
     def _remove(self, reader: Member, topic: Topic) -> None:
-        position = topic.sinks.index(reader)
-        topic.sinks = topic.sinks[:position] + topic.sinks[position + 1 :]
-        topic.turn -= position < topic.turn
+        topic.take_off(reader)
+        self._forget_place(reader, topic)
+
+    def _forget_place(self, reader: Member, topic: Topic) -> None:
         topic.clogged.pop(reader, None)
         del reader.topics[topic]
         self._waits_no_more(reader, topic)
@@ -211,8 +211,9 @@ class Router:
     def _close_if_empty(self, topic: Topic) -> None:
         if topic.members or self._topics.get(topic.name) is not topic:
             return
-        for reader in topic.sinks:  # on patterns: they stay, the topic goes
-            self._remove(reader, topic)
+        readers, topic.sinks = topic.sinks, ()
+        for reader in readers:  # on patterns: they stay, the topic goes
+            self._forget_place(reader, topic)
         del self._topics[topic.name]
         self._changed.pop(topic, None)
         self._closed(topic.name)

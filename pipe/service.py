@@ -17,7 +17,7 @@ from pipe.access import Access
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
-from pipe.quotas import Quotas, Rates, Resource, Scope
+from pipe.quotas import Quotas, Rates, Resource, Scope, Turnstile
 from pipe.requests import ssh_command
 from pipe.router import Router
 
@@ -71,6 +71,7 @@ class Service:
     quotas: Quotas = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
+    turnstile: Turnstile = field(default_factory=Turnstile)
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -13,9 +14,12 @@ from pipe.grants import Grant, Operation
 from pipe.names import EVERYONE, TopicName, parse_pattern, parse_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from types import FrameType
 
     from pipe.names import Pattern
+
+    TraceFunction = Callable[[FrameType, str, object], "TraceFunction | None"]
 
 NOW = 1_000.0
 READ, WRITE, BOTH = Operation.READ, Operation.WRITE, Operation.BOTH
@@ -520,3 +524,45 @@ def test_grants_are_found_from_both_sides(access: Access) -> None:
         ("alice/build", EVERYONE),
     ]
     assert access.granted_to(ALICE) == []
+
+
+def test_guests_of_a_list_cost_no_more_for_being_many(access: Access) -> None:
+    """When a list ends all its guests are judged again, each with the same few steps."""
+
+    def steps(guests: int) -> int:
+        topic = TopicName("alice", (f"with-{guests}",))
+        first = access.enter(ALICE, topic, READ, ("bob",), exists=False)
+        for _ in range(guests):
+            access.enter(BOB, topic, READ, exists=True)
+        access.enter(ALICE, topic, READ, ("bob",), exists=True)
+        count = 0
+
+        def step(frame: FrameType, *_: object) -> TraceFunction:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += 1
+            return step
+
+        before = sys.gettrace()
+        sys.settrace(step)
+        try:
+            access.release(first)
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert steps(400) <= 2.2 * steps(200)
+
+
+def test_list_of_two_sessions_lasts_as_long_as_one_of_them(access: Access) -> None:
+    """Whom two sessions share a topic with stays until both are gone."""
+    both = access.enter(ALICE, BUILD, READ, ("bob",), exists=False)
+    more = access.enter(ALICE, BUILD, READ, ("bob", "carol"), exists=True)
+    assert access.shared_by_sessions(BUILD) == {"bob", "carol"}
+    access.release(more)
+    assert access.decide(BOB, BUILD).allowed
+    assert not access.decide(CAROL, BUILD).allowed
+    access.forget("bob")
+    assert not access.decide(BOB, BUILD).allowed
+    access.release(both)
+    assert access.shared_by_sessions(BUILD) == frozenset()

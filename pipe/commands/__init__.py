@@ -41,6 +41,9 @@ __all__ = ["Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
+InTurn = Explain | ListKeys | AddKey | RemoveKey | GrantAccess | RevokeAccess | ListGrants
+"""What takes long, or something that all share: of these a user has one at work at a time."""
+
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
 """All that users are told: where it is, and what is wrong with it, is for the log."""
 
@@ -65,16 +68,23 @@ async def answer(request: Answerable, service: Service, asker: Asker) -> str:
 
 async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
     match request:
-        case List():
-            return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
         case WhoAmI():
             return whoami(service, asker, as_json=request.json)
-        case Explain():
-            return explain(service, asker.caller, request.topic, as_json=request.json)
         case Version():
             return f"pipe {__version__}\n"
         case Help():
             return help_text(request.command, service.ssh_command(asker.caller.user))
+        case List():  # it pauses in between, and lets others of the user's through
+            return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+        case _:
+            async with service.turnstile.turn(asker.caller.user):
+                return await _answer_in_turn(request, service, asker)
+
+
+async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> str:
+    match request:
+        case Explain():
+            return explain(service, asker.caller, request.topic, as_json=request.json)
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess():

@@ -57,11 +57,11 @@ async def list_topics(
         BadName: the pattern is outside the grammar.
     """
     wanted = parse_pattern(pattern, caller=caller.user) if pattern else None
-    async with service.listing:
+    async with service.turnstile.turn(caller.user), service.listing:
         before = await _look(service, caller, wanted, service.router.names())
     if before:
         await asyncio.sleep(RATE_INTERVAL_SECONDS)
-    async with service.listing:
+    async with service.turnstile.turn(caller.user), service.listing:
         after = await _look(service, caller, wanted, before)
         names = sorted(after, key=lambda name: (name.owner != caller.user, name))
         rows = [_row(before[name], after[name]) for name in names]

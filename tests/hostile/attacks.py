@@ -259,6 +259,18 @@ def rekey_without_end(target: Target, suite: Suite, count: int = 300) -> int | N
         return peer.run("whoami").wait()
 
 
+def ask_for_proofs(target: Target, suite: Suite, count: int = 20) -> set[int]:
+    """Ask the server to sign with its host key, 4,000 times in a message; kinds of the answers."""
+    with logged_in(target, suite) as peer:
+        question = global_request("hostkeys-prove-00@openssh.com", String(peer.host_key) * 4000)
+        answers = set()
+        for _ in range(count):
+            peer.send(question)
+            answers.add(peer.expect(MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE)[0])
+        assert peer.run("whoami").wait() == 0
+        return answers
+
+
 # -- readers --------------------------------------------------------------------------------------
 
 
@@ -475,6 +487,7 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "19 rekeys": rekey_without_end,
     "23 topics": flood_topics,
     "lists of many topics": flood_lists,
+    "proofs of the host key": ask_for_proofs,
     "topics for 200 patterns": topics_for_many_patterns,
     "key exchanges with long lists": rekey_with_long_lists,
     "smallest packets": functools.partial(small_packets_wanted, most=1024),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
+from asyncssh.constants import MSG_REQUEST_FAILURE
 
 from tests.e2e.payloads import MIB, noise, sha256
 from tests.e2e.processes import statuses
@@ -220,6 +221,12 @@ def test_key_exchanges_with_long_lists(scene: Scene, suite: Suite) -> None:
     """A hundred key exchanges whose lists name all that nobody knows cost a message's memory."""
     with scene.attack():
         assert attacks.rekey_with_long_lists(scene.target(), suite) == 0
+
+
+def test_host_key_signs_nothing_on_demand(scene: Scene, suite: Suite) -> None:
+    """A message may ask for thousands of signatures by the host key: it gets none."""
+    with scene.attack():
+        assert attacks.ask_for_proofs(scene.target(), suite) == {MSG_REQUEST_FAILURE}
 
 
 @pytest.mark.parametrize("most", [0, 1, 1023])

@@ -293,6 +293,19 @@ def test_terminals_of_any_size(
         assert channel.wait() == 0
 
 
+def test_signals_and_breaks_end_nothing(scene: Scene, suite: Suite) -> None:
+    """What a shell would die of passes a stream by, and every byte arrives."""
+    with scene.attack(growth=CHEAP):
+        reader, writer = (scene.peer(suite=suite).run(f"{act} calm") for act in ("sub", "pub"))
+        for name in ("KILL", "TERM", "INT", "no such"):
+            for channel in (reader, writer):
+                channel.peer.send(channel.request("signal", String(name), reply=False))
+        assert not any(channel.ask("break", UInt32(500)) for channel in (reader, writer))
+        writer.send(b"all is well")
+        writer.end()
+        assert (reader.wait(), writer.wait(), reader.size) == (0, 0, 11)
+
+
 COMMANDS = {
     "climbs": b"pub alice/../bob",
     "climbs, encoded": b"pub alice%2f../bob",

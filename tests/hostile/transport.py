@@ -95,6 +95,7 @@ class Transport:
         self.unknown_names: list[bytes] = []
         self.answers_rekeys = True
         self.session_id = b""
+        self.host_key = b""
         self._sealer: Sealer = Clear()
         self._opener: Opener = Clear()
         self._sent = 0
@@ -343,10 +344,10 @@ class Transport:
         public = private.public_key().public_bytes_raw()
         self.send(Byte(MSG_KEX_ECDH_INIT) + String(public))
         reply = SSHPacket(self._expect_in_kex(MSG_KEX_ECDH_REPLY)[1:])
-        host_key, server_public = reply.get_string(), reply.get_string()
+        self.host_key, server_public = reply.get_string(), reply.get_string()
         shared = private.exchange(X25519PublicKey.from_public_bytes(server_public))
         secret = MPInt(int.from_bytes(shared, "big"))
-        parts = (VERSION, self._server_version, self._client_kexinit, server_kexinit, host_key)
+        parts = (VERSION, self._server_version, self._client_kexinit, server_kexinit, self.host_key)
         digest = sha256(b"".join(map(String, (*parts, public, server_public))) + secret).digest()
         self.session_id = self.session_id or digest
         self._client_kexinit = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipe.errors import Outcome
-from pipe.members import Member, Mode, Receipt
+from pipe.members import Member, Mode, Receipt, Topic
 from pipe.names import TopicName
 from pipe.requests import OnSlow
 from pipe.router import Router
@@ -36,6 +36,30 @@ def test_topic_exists_while_somebody_is_on_it() -> None:
         sink.vanish()
     assert (NAME in router, closed) == (False, [NAME])
     assert router.members(NAME) == ()
+
+
+def test_topics_under_many_patterns_copy_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A topic that comes and goes copies the list of its readers a few times, and not for each."""
+    copied = 0
+
+    class CountingTopic(Topic):
+        @property
+        def sinks(self) -> tuple[Member, ...]:
+            return self._kept
+
+        @sinks.setter
+        def sinks(self, sinks: tuple[Member, ...]) -> None:
+            nonlocal copied
+            copied += len(sinks)
+            self._kept = sinks
+
+    monkeypatch.setattr("pipe.router.Topic", CountingTopic)
+    router = Router()
+    readers = [pattern_reader(router) for _ in range(100)]
+    subscriber(router, NAME).vanish()
+    assert NAME not in router
+    assert copied <= 5 * len(readers)
+    assert not any(reader.member.topics for reader in readers)
 
 
 def test_topic_may_open_again_when_it_closes() -> None:

@@ -1,20 +1,64 @@
-"""The host key: made once, whole or not at all."""
+"""The host key: made once, whole or not at all; asyncssh's options: each set on purpose."""
 
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import os
 import stat
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
+import asyncssh
 import pytest
 
 from pipe.errors import StartError
-from pipe.ssh.server import load_host_key
+from pipe.settings import Lane
+from pipe.ssh.server import load_host_key, make_options
+from tests.ssh.wire import HOST_KEY, make_service
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+OFF: Final = {
+    "agent_forwarding": False,
+    "allow_scp": False,
+    "authorized_client_keys": None,
+    "compression_algs": None,
+    "gss_auth": False,
+    "gss_host": None,
+    "gss_kex": False,
+    "host_based_auth": False,
+    "kbdint_auth": False,
+    "line_editor": False,
+    "password_auth": False,
+    "process_factory": None,
+    "rdns_lookup": False,
+    "send_server_host_keys": False,
+    "session_factory": None,
+    "sftp_factory": None,
+    "x11_forwarding": False,
+    "x509_trusted_certs": None,
+}
+"""What a server on asyncssh would do, or could be talked into, and this one must not."""
+
+UNNEEDED: Final = {
+    # files that asyncssh could read, and what they are matched against
+    *("config", "last_config", "reload", "canonical", "final", "username", "loop", "passphrase"),
+    *("accept_addr", "accept_port", "client_addr", "client_host", "local_addr"),
+    *("canonical_domains", "canonicalize_fallback_local", "canonicalize_hostname"),
+    *("canonicalize_max_dots", "canonicalize_permitted_cnames"),
+    # of what is off
+    *("known_client_hosts", "trust_client_host", "gss_store", "server_host_certs"),
+    *("x11_auth_path", "x509_purposes", "x509_trusted_cert_paths", "sftp_version"),
+    *("errors", "utf8_decode_errors", "line_echo", "line_history", "max_line_length"),
+    # of a client, or of a socket that asyncssh would open
+    *("connect_timeout", "family", "host", "port", "proxy_command", "tunnel"),
+    # an hour, as asyncssh has it
+    "rekey_seconds",
+}
+"""Options that are left alone."""
 
 
 class FullDisk(io.RawIOBase):
@@ -47,3 +91,30 @@ def test_no_half_host_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             load_host_key(path)
     assert not path.exists()
     assert load_host_key(path)
+
+
+def options_of(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What asyncssh is told."""
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncssh, "SSHServerConnectionOptions", dict)
+        given = make_options(make_service(lane), HOST_KEY, cast("partial[Any]", partial(object)))
+    return cast("dict[str, Any]", given)
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_what_is_not_needed_is_off(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left to asyncssh's defaults that somebody could use."""
+    given = options_of(lane, monkeypatch)
+    assert {name: given[name] for name in OFF} == OFF
+    assert given["server_version"] == "pipe"
+    assert given["max_pktsize"] == 1 << 15
+    assert given["keepalive_interval"] > 0
+    assert given["login_timeout"] > 0
+    assert given["encoding"] is None
+
+
+def test_every_option_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that a later asyncssh brings is noticed: somebody has to decide about it."""
+    given = options_of(Lane.FAST, monkeypatch)
+    known = inspect.signature(asyncssh.SSHServerConnectionOptions.prepare).parameters
+    assert set(known) - {"self"} == set(given) | UNNEEDED
