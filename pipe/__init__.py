@@ -15,6 +15,7 @@ Read it in this order and you follow a byte through it:
     access            who may read and write what
     store             users, their keys and grants in a database
     guard             keeps what is alive within its rights as they come and go
+    quotas, turnstile how much a user or an address may have, and whose command is next
     service           the parts that all sessions share
     ssh.server        listening, host keys, hardening
     ssh.door          who may connect: places before the login, penalties

@@ -10,17 +10,14 @@ Counts and rates without a clock of their own, for every front.  Rules:
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections import Counter, OrderedDict
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakValueDictionary
 
 from pipe.errors import QuotaExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from pipe.names import TopicName
 
@@ -30,33 +27,6 @@ BURST_SECONDS = 1.0
 REFILL_SECONDS = 0.1
 """Who has to wait waits until the bucket holds this much again: timers by the dozen per second
 and not by the packet."""
-
-
-class Turnstile:
-    """Lets the commands of each user through one at a time.
-
-    What all have to share, such as the accounts database, goes to whoever asked first.  So somebody
-    who asks a thousand things at once would stand before all others, and before all logins.
-    """
-
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    def __len__(self) -> int:
-        return len(self._locks)
-
-    @asynccontextmanager
-    async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait until none of this user's other commands is at work.
-
-        Each begins in a turn of the event loop of its own, as many never wait for anything.
-        """
-        lock = self._locks.get(user)
-        if lock is None:
-            lock = self._locks[user] = asyncio.Lock()
-        async with lock:
-            await asyncio.sleep(0)
-            yield
 
 
 class Resource(enum.Enum):

@@ -17,9 +17,10 @@ from pipe.access import Access
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.guard import Guard
 from pipe.metrics import Metrics, Snapshot
-from pipe.quotas import Quotas, Rates, Resource, Scope, Turnstile
+from pipe.quotas import Quotas, Rates, Resource, Scope
 from pipe.requests import ssh_command
 from pipe.router import Router
+from pipe.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
