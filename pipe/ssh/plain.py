@@ -37,6 +37,9 @@ class PlainChannel(asyncssh.SSHServerChannel[bytes]):
             request = SSHPacket(packet.get_remaining_payload())
             if request.get_string() == b"env":
                 reply = Boolean(request.get_boolean())
+                request.get_string()
+                request.get_string()
+                request.check_end()  # what asyncssh would not take is not taken here either
                 packet = SSHPacket(String("env") + reply + String("") + String(""))
         return super().process_packet(pkttype, pktid, packet)
 
