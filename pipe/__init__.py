@@ -10,6 +10,7 @@ Read it in this order and you follow a byte through it:
     flags             how commands and their flags are described, read and shown in help
     requests          a command string becomes a frozen Publish, Subscribe, Pipe, …
     chunks, members   what the router forwards, and those it forwards for
+    topics, tally     who is on a topic, and what all have moved
     router            topics, fan-out, backpressure: no asyncio, no ssh, no clock
     grants            lasting rights to topics
     access            who may read and write what

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from pipe.members import Statistics
+    from pipe.tally import Statistics
 
 COMMAND_MODE = "command"
 """The ``mode`` label of a session that only answers, beside those of `pipe.members.Mode`."""

@@ -33,20 +33,24 @@ having more members.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
-from pipe.members import Member, Mode, Receipt, Statistics, Topic
+from pipe.members import Mode, Receipt
 from pipe.requests import Dispatch, OnSlow
+from pipe.tally import Tally
+from pipe.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pipe.chunks import Chunk
-    from pipe.members import TopicStatistics
+    from pipe.members import Member
     from pipe.names import Pattern, TopicName
+    from pipe.tally import Statistics
+    from pipe.topics import TopicStatistics
 
 
 class Router:
@@ -67,7 +71,7 @@ class Router:
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
-        self._past: Counter[tuple[str, Mode]] = Counter()
+        self._tally = Tally()
         self.held = False
         self._fanning_out = False
         self._settling = False
@@ -113,7 +117,7 @@ class Router:
         if not member.joined:
             return
         member.joined = False
-        self._count(member, self._past)
+        self._tally.keep(member)
         del self._members[member]
         self._patterns.pop(member, None)
         self._after_fan_out(self._take_off, member)
@@ -523,28 +527,5 @@ class Router:
         return topic.statistics() if topic else None
 
     def statistics(self) -> Statistics:
-        """All topics summed up; its cost grows with the number of members."""
-        totals = Counter(self._past)
-        for member in self._members:
-            self._count(member, totals)
-        sessions = Counter(member.mode for member in self._members)
-        return Statistics(
-            topics=len(self._topics),
-            sessions={mode: sessions[mode] for mode in Mode},
-            waiting_publishers=sum(member.waiting > 0 for member in self._members),
-            clogged_subscribers=sum(member.clogged for member in self._members),
-            send_buffer_bytes=sum(m.sink.pending for m in self._members if m.sink),
-            received_bytes={mode: totals["received_bytes", mode] for mode in Mode},
-            delivered_bytes={mode: totals["delivered_bytes", mode] for mode in Mode},
-            received_chunks=sum(totals["received_chunks", mode] for mode in Mode),
-            delivered_chunks=sum(totals["delivered_chunks", mode] for mode in Mode),
-            dropped_bytes=sum(totals["dropped_bytes", mode] for mode in Mode),
-        )
-
-    @staticmethod
-    def _count(member: Member, totals: Counter[tuple[str, Mode]]) -> None:
-        totals["received_bytes", member.mode] += member.received_bytes
-        totals["received_chunks", member.mode] += member.received_chunks
-        totals["delivered_bytes", member.mode] += member.written_bytes
-        totals["delivered_chunks", member.mode] += member.accepted_chunks
-        totals["dropped_bytes", member.mode] += member.dropped_bytes
+        """All topics summed up; the cost grows with the number of members."""
+        return self._tally.statistics(len(self._topics), self._members)

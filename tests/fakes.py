@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
-    from pipe.members import Receipt, TopicStatistics
+    from pipe.members import Receipt
     from pipe.requests import Dispatch, OnSlow
     from pipe.router import Router
+    from pipe.topics import TopicStatistics
 
 BOUND = 100
 """Bytes that a fake sink buffers unless told otherwise."""

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from pipe.access import Caller
-    from pipe.members import Member, TopicStatistics
+    from pipe.members import Member
     from pipe.names import Pattern
     from pipe.service import Service
+    from pipe.topics import TopicStatistics
 
 Item = TypeVar("Item")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pipe.errors import Outcome
-from pipe.members import Member, Mode, Receipt, Topic
+from pipe.members import Member, Mode, Receipt
 from pipe.names import TopicName
 from pipe.requests import OnSlow
 from pipe.router import Router
+from pipe.topics import Topic
 from tests.fakes import (
     ALL,
     FULL,
