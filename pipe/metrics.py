@@ -21,6 +21,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    make_wsgi_app,
     start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -31,9 +32,10 @@ from pipe.errors import Ending, Outcome, StartError
 from pipe.members import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from prometheus_client.metrics_core import Metric
 
@@ -157,6 +159,7 @@ class Metrics:
                 f"cannot serve metrics on {host}:{port}: {error.strerror or error}; "
                 "choose another --metrics-port, or 0 for none"
             ) from error
+        server.set_app(_within_time(make_wsgi_app(self.registry)))
         return MetricsServer(server, thread)
 
     async def watch_lag(self) -> None:
@@ -185,6 +188,20 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _within_time(application: WSGIApplication) -> WSGIApplication:
+    """The same, but where the event loop has no time for it the answer says so, and no trace."""
+
+    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        try:
+            return application(environment, start)
+        except TimeoutError:
+            start("503 Service Unavailable", [("Content-Type", "text/plain")])
+            text = f"the event loop has not answered within {SCRAPE_TIMEOUT_SECONDS:g} seconds\n"
+            return [text.encode()]
+
+    return answer
 
 
 class _SnapshotCollector(Collector):

@@ -28,7 +28,7 @@ TARGET: Final = "pipe:9222"
 """The server in the configuration that we ship."""
 
 SCRAPE_INTERVAL: Final = "500ms"
-WINDOW: Final = "5m"
+WINDOW: Final = "30m"
 """What stands for the range of a rate: longer than the test, so that all its traffic is in it."""
 
 Sample = dict[str, Any]

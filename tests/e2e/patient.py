@@ -20,4 +20,6 @@ if __name__ == "__main__":
     pipe.ssh.lane.connection.KEXINIT_PATIENCE_SECONDS = PATIENCE  # type: ignore[attr-defined]
     # A stream that has not moved for so long is cut while the server drains.
     pipe.app.STILL_SECONDS = PATIENCE
+    # After that whoever has not yet read the exit status loses the connection.
+    pipe.app.GOODBYE_SECONDS = PATIENCE
     sys.exit(main())

@@ -206,11 +206,18 @@ class Server:
         return int(found[1]) * 1024
 
     def metrics(self) -> Metrics:
-        """Scrape it now."""
+        """Scrape it now, or as soon as its event loop has the time to answer."""
+        metrics = wait_until(self._scrape, "figures")
+        assert metrics
+        return metrics
+
+    def _scrape(self) -> Metrics | None:
         connection = http.client.HTTPConnection(clients.HOST, self.metrics_port, timeout=DEADLINE)
         try:
             connection.request("GET", "/metrics")
             answer = connection.getresponse()
+            if answer.status == http.client.SERVICE_UNAVAILABLE:
+                return None
             assert answer.status == http.client.OK
             return Metrics.parse(answer.read().decode())
         finally:

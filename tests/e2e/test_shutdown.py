@@ -15,7 +15,7 @@ import pytest
 from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import DEADLINE, HELD, Pace, Process, statuses
-from .server import ROOT, Server, Status, free_port, serve_command
+from .server import PIPE, ROOT, Server, Status, free_port, serve_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,16 +34,28 @@ def test_idle_sessions_are_told_and_ended(
     start_server: StartServer, number: signal.Signals
 ) -> None:
     """Who only waits gets a line and status 69; the server ends with 0."""
-    server = start_server(drain="30s")
+    server = start_server(drain="10m")
     writer = server.ssh("alice", "pub nobody-there", stdin=HELD)
     reader = server.ssh("alice", "sub nothing-yet")
-    member = server.ssh("alice", "pipe alone", stdin=HELD)
-    server.wait_sessions(publish=1, subscribe=1, pipe=1)
+    server.wait_sessions(publish=1, subscribe=1)
     server.process.send_signal(number)
 
-    assert statuses(writer, reader, member) == [Status.SHUTDOWN] * 3
-    for client in (writer, reader, member):
+    assert statuses(writer, reader) == [Status.SHUTDOWN] * 2
+    for client in (writer, reader):
         assert "shut" in client.lines[-1]
+    assert server.process.wait() == Status.OK
+
+
+def test_stream_that_stands_still_is_told_and_ended(start_server: StartServer) -> None:
+    """Who could go on, and does not, has some seconds for it and not all of the drain."""
+    server = start_server(program=PIPE, drain="10m")
+    member = server.ssh("alice", "pipe alone", stdin=HELD)
+    server.wait_sessions(pipe=1)
+    server.terminate()
+
+    # A server has no patience with who is slow to read the status.
+    assert member.wait() in (Status.SHUTDOWN, Status.NO_CONNECTION)
+    assert "shut" in member.text
     assert server.process.wait() == Status.OK
 
 
@@ -108,8 +120,8 @@ def test_second_signal_ends_at_once(start_server: StartServer) -> None:
     assert server.running
     server.terminate()
 
-    server.process.wait()
     reader.stdout.hurry()
+    server.process.wait()
     assert reader.wait() != Status.OK
 
 
@@ -196,7 +208,7 @@ def test_killed_server_starts_again(start_server: StartServer) -> None:
 
 def test_server_that_ends_cuts_even_who_does_not_read(start_server: StartServer) -> None:
     """A reader that has stopped reading cannot keep the server from ending after the drain."""
-    server = start_server(drain="1s")
+    server = start_server(program=PIPE, drain="1s")
     reader = server.ssh("alice", "sub stuck", reading=False, keep=False)
     server.wait_sessions(subscribe=1)
     server.ssh("alice", "pub stuck", stdin=noise(16 * MIB))

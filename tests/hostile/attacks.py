@@ -30,7 +30,7 @@ from .peer import (
     ignore,
     open_channel,
 )
-from .transport import PATIENCE, readable
+from .transport import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -317,8 +317,10 @@ def small_packets_into_a_pause(
         reader = reading.run("sub small", window=KIB)
         reader.granted = MAX_WINDOW  # it does not open its window by itself
         writer = writing.run("pub small")
-        sent = fill(writer, 2 * MIB - 64 * KIB, PATIENCE)
-        while writer.window < size and writing.take(SHUT_SECONDS):
+        sent = 0
+        while sent <= MIB:  # more than the reader's buffer takes
+            sent += fill(writer, 2 * MIB - 64 * KIB - sent, 0.5)
+        while writer.window < size and writing.take(0.5):
             pass
         count = min(writer.window // size, most)
         sent += size * writing.flood(itertools.repeat(writer.packet(b"s" * size), count))
