@@ -8,6 +8,7 @@ needs.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from functools import partial
@@ -143,9 +144,13 @@ class SSHServer:
                 reason = "there is no such host"
             else:
                 reason = os.strerror(error.errno) if error.errno else str(error)
+            advice = "choose another --host or --port"
+            if error.errno == errno.EACCES:
+                advice = "ports below 1024 take a right: docs/operations.md, 'Port 22'"
+            elif error.errno == errno.EADDRINUSE:
+                advice = f"'ss -ltnp' shows by whom; {advice}"
             raise StartError(
-                f"cannot listen on {settings.host}:{settings.port}: {reason}; "
-                "choose another --host or --port"
+                f"cannot listen on {settings.host}:{settings.port}: {reason}; {advice}"
             ) from error
         self._service.port = self._server.sockets[0].getsockname()[1]
 
