@@ -147,13 +147,20 @@ class App:
         deadline = loop.time() + self._settings.drain
         moved: dict[LiveSession, tuple[int, float]] = {}
         while service.sessions and loop.time() < deadline and not self._stop_now.is_set():
-            for session in list(service.sessions):
-                if not _may_finish(service, session, moved, loop.time()):
-                    session.cut(Outcome.SHUTDOWN)
+            now = loop.time()
+            sessions = [s for s in service.sessions if not _may_finish(service, s, moved, now)]
+            _cut(service, sessions)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
-        for session in list(service.sessions):
-            session.cut(Outcome.SHUTDOWN)
+        _cut(service, list(service.sessions))
+
+
+def _cut(service: Service, sessions: list[LiveSession]) -> None:
+    """End these sessions; readers that this leaves without a publisher end for the same reason."""
+    service.cutting = True
+    for session in sessions:
+        session.cut(Outcome.SHUTDOWN)
+    service.cutting = False
 
 
 def _may_finish(

@@ -80,6 +80,8 @@ class Service:
     memory_alarm: bool = False
     port: int = 0
     draining: bool = False
+    cutting: bool = False
+    """While the server itself ends sessions, so that a publisher who goes has not vanished."""
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)

@@ -325,6 +325,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def end_reading(self, outcome: Outcome, exit_status: int) -> None:
         """The stream is over for this reader."""
+        if outcome is Outcome.BROKEN and self._service.cutting:
+            outcome, exit_status = Outcome.SHUTDOWN, 0
         text = outcome.text
         if outcome is Outcome.DROPPED and self.member:
             text = f"dropped {_count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
