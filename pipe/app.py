@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.requests import ssh_command
 from pipe.service import Service
-from pipe.settings import LogFormat
+from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from pipe.watchdog import watch_memory
@@ -122,22 +123,15 @@ class App:
             "serving",
             version=__version__,
             data=str(settings.data_dir.absolute()),
-            ssh=f"{settings.host}:{service.port}",
-            metrics=f"http://{settings.metrics_host}:{metrics_port}/metrics"
+            ssh=_place(settings.host, service.port),
+            metrics=f"http://{_place(settings.metrics_host, metrics_port)}/metrics"
             if metrics_port
             else "none",
             signup=settings.resolved_signup.value,
             lane=settings.lane.value,
         )
         if settings.log_format is LogFormat.CONSOLE:
-            ssh = ssh_command(f"alice@{settings.resolved_public_host}", service.public_port)
-            sys.stderr.write(
-                "\nTry it from two other terminals:\n\n"
-                f"    {ssh} sub greetings\n"
-                f"    echo hello | {ssh} pub greetings\n"
-                f"    {ssh} help\n\n"
-                'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519\n\n'
-            )
+            sys.stderr.write(_invitation(settings, service.public_port))
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
@@ -153,6 +147,28 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
         _cut(service, list(service.sessions))
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _invitation(settings: Settings, port: int) -> str:
+    """What whoever starts a server by hand does next."""
+    ssh = ssh_command(f"alice@{settings.resolved_public_host}", port)
+    advice = 'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519'
+    if settings.resolved_signup is Signup.CLOSED:
+        store = f"--data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
+        if settings.database_url:
+            store = "--database-url URL"
+        advice = f"Sign-up is closed. Add users with: pipe user add NAME --key FILE.pub {store}"
+    return (
+        "\nTry it from two other terminals:\n\n"
+        f"    {ssh} sub greetings\n"
+        f"    echo hello | {ssh} pub greetings\n"
+        f"    {ssh} help\n\n"
+        f"{advice}\n\n"
+    )
 
 
 def _cut(service: Service, sessions: list[LiveSession]) -> None:

@@ -92,6 +92,15 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
         ) from error
 
 
+def _families(host: str) -> str | tuple[str, str]:
+    """The addresses to bind: with ``::`` also those of IPv4, which the event loop leaves out.
+
+    A socket for both families would show IPv4 clients under other addresses than limits and the
+    lists of networks know.
+    """
+    return ("::", "0.0.0.0") if host == "::" else host  # noqa: S104 - it was asked for
+
+
 def _write_secret(path: Path, secret: bytes) -> None:
     """Make a file with all of this in it, or none: half a key would stop the next start."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -135,7 +144,8 @@ class SSHServer:
         try:
             self._server = await loop.create_server(
                 lambda: Doorman(partial(self._welcome, loop, options)),
-                settings.host,
+                # Any free port would be another one for each family.
+                _families(settings.host) if settings.port else settings.host,
                 settings.port,
                 backlog=BACKLOG,
             )
