@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ import uvloop
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.service import Service
-from pipe.settings import LogFormat
+from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from pipe.watchdog import watch_memory
@@ -121,22 +122,15 @@ class App:
             "serving",
             version=__version__,
             data=str(settings.data_dir.absolute()),
-            ssh=f"{settings.host}:{service.port}",
-            metrics=f"http://{settings.metrics_host}:{metrics_port}/metrics"
+            ssh=_place(settings.host, service.port),
+            metrics=f"http://{_place(settings.metrics_host, metrics_port)}/metrics"
             if metrics_port
             else "none",
             signup=settings.resolved_signup.value,
             lane=settings.lane.value,
         )
         if settings.log_format is LogFormat.CONSOLE:
-            ssh = service.ssh_command("alice")
-            sys.stderr.write(
-                "\nTry it from two other terminals:\n\n"
-                f"    {ssh} sub greetings\n"
-                f"    echo hello | {ssh} pub greetings\n"
-                f"    {ssh} help\n\n"
-                'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519\n\n'
-            )
+            sys.stderr.write(_invitation(service))
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
@@ -146,12 +140,40 @@ class App:
         deadline = loop.time() + self._settings.drain
         moved: dict[LiveSession, tuple[int, float]] = {}
         while service.sessions and loop.time() < deadline and not self._stop_now.is_set():
-            for session in list(service.sessions):
-                if not _may_finish(service, session, moved, loop.time()):
-                    session.cut(Outcome.SHUTDOWN)
+            now = loop.time()
+            sessions = [s for s in service.sessions if not _may_finish(service, s, moved, now)]
+            _cut(service, sessions)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
-        for session in list(service.sessions):
+        _cut(service, list(service.sessions))
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _invitation(service: Service) -> str:
+    """What whoever starts a server by hand does next."""
+    settings, ssh = service.settings, service.ssh_command("alice")
+    advice = 'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519'
+    if settings.resolved_signup is Signup.CLOSED:
+        store = f"--data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
+        if settings.database_url:
+            store = "--database-url URL"
+        advice = f"Sign-up is closed. Add users with: pipe user add NAME --key FILE.pub {store}"
+    return (
+        "\nTry it from two other terminals:\n\n"
+        f"    {ssh} sub greetings\n"
+        f"    echo hello | {ssh} pub greetings\n"
+        f"    {ssh} help\n\n"
+        f"{advice}\n\n"
+    )
+
+
+def _cut(service: Service, sessions: list[LiveSession]) -> None:
+    """End sessions in one step: none is told of another that goes too, to wait or that it broke."""
+    with service.router.at_once():
+        for session in sessions:
             session.cut(Outcome.SHUTDOWN)
 
 

@@ -376,6 +376,9 @@ COMMANDS = (
 )
 """Every command, in the order of help."""
 
+NAMES = {command.request: command.name for command in COMMANDS}
+"""What users call the command that makes a request."""
+
 
 def parse(command: str) -> Request:
     """Read the command of an exec request.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import socket
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -118,7 +119,8 @@ class Settings(Limits):
 
     host: HostName = Field(
         default="127.0.0.1",
-        description="address to listen on; only this machine unless somebody decides otherwise",
+        description="address to listen on; only this machine unless somebody decides otherwise;"
+        " 0.0.0.0 is every IPv4 address, and :: every one",
     )
     port: Annotated[int, count(0, 65535, " (0: any free port)")] = Field(
         default=2222,
@@ -170,7 +172,8 @@ class Settings(Limits):
     )
     public_host: HostName | None = Field(
         default=None,
-        description="host name that help and receipts print; default: the host to listen on",
+        description="host name that help and receipts print; default: the host to listen on, or"
+        " the machine's own name",
     )
     public_port: Annotated[int, count(1, 65535)] | None = Field(
         default=None,
@@ -204,8 +207,8 @@ class Settings(Limits):
 
     @property
     def resolved_public_host(self) -> str:
-        """The host name to print."""
-        return self.public_host or self.host
+        """The host name to print; of one that listens on all addresses, the machine's."""
+        return self.public_host or (socket.gethostname() if is_wildcard(self.host) else self.host)
 
     @property
     def resolved_database_url(self) -> str:
@@ -224,6 +227,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_wildcard(host: str) -> bool:
+    """Say whether this means all addresses of the machine, of one family at least."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def setting_names() -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,18 @@ def test_what_is_wrong_in_a_file_can_be_read(config: Path) -> None:
     )
 
 
+def test_the_documented_file(config: Path) -> None:
+    """The example of docs/operations.md can be used, and sets what it says."""
+    guide = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    config.write_text(example)
+    settings = load({}, config)
+    assert (settings.host, settings.log_format) == ("::", LogFormat.JSON)
+    assert (settings.log_topics, settings.drain, settings.buffer) == (False, 90, 512 * KIB)
+    assert settings.max_sessions_per_user == 500
+    assert settings.trusted_sources == "127.0.0.0/8,::1,10.0.0.5"
+
+
 def test_networks_as_a_list(config: Path) -> None:
     """A file may give networks as TOML's own list, too."""
     config.write_text('trusted-sources = ["10.0.0.0/8", "::1"]\n')
@@ -251,6 +265,8 @@ def test_derived_values(tmp_path: Path) -> None:
     assert settings.resolved_database_url == f"sqlite:///{tmp_path}/pipe.db"
     assert settings.host_key_path == tmp_path / "host_key"
     assert settings.resolved_public_host == "::1"
+    for everybody in ("0.0.0.0", "::"):  # noqa: S104 - nothing is bound
+        assert Settings(host=everybody).resolved_public_host == socket.gethostname()
     given = load({"database_url": "postgresql://host/db", "public_host": "pipe.example.org"})
     assert given.resolved_database_url == "postgresql://host/db"
     assert given.resolved_public_host == "pipe.example.org"

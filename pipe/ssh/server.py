@@ -8,6 +8,7 @@ needs.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from functools import partial
@@ -92,6 +93,15 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
         ) from error
 
 
+def _families(host: str) -> str | tuple[str, str]:
+    """The addresses to bind: with ``::`` also those of IPv4, which the event loop leaves out.
+
+    A socket for both families would show IPv4 clients under other addresses than limits and the
+    lists of networks know.
+    """
+    return ("::", "0.0.0.0") if host == "::" else host  # noqa: S104 - it was asked for
+
+
 def _write_secret(path: Path, secret: bytes) -> None:
     """Make a file with all of this in it, or none: half a key would stop the next start."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -135,7 +145,8 @@ class SSHServer:
         try:
             self._server = await loop.create_server(
                 lambda: Doorman(partial(self._welcome, loop, options)),
-                settings.host,
+                # Any free port would be another one for each family.
+                _families(settings.host) if settings.port else settings.host,
                 settings.port,
                 backlog=BACKLOG,
             )
@@ -144,9 +155,13 @@ class SSHServer:
                 reason = "there is no such host"
             else:
                 reason = os.strerror(error.errno) if error.errno else str(error)
+            advice = "choose another --host or --port"
+            if error.errno == errno.EACCES:
+                advice = "ports below 1024 take a right: docs/operations.md, 'Port 22'"
+            elif error.errno == errno.EADDRINUSE:
+                advice = f"'ss -ltnp' shows by whom; {advice}"
             raise StartError(
-                f"cannot listen on {settings.host}:{settings.port}: {reason}; "
-                "choose another --host or --port"
+                f"cannot listen on {settings.host}:{settings.port}: {reason}; {advice}"
             ) from error
         self._service.port = self._server.sockets[0].getsockname()[1]
 

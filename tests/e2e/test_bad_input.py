@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from typing import TYPE_CHECKING
 
@@ -223,6 +224,16 @@ def test_port_in_use_stops_the_start(tmp_path: Path, which: str) -> None:
         process = refused(*serve(tmp_path / "data", **{which: port}))
 
     assert str(port) in process.text
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="takes a right away")
+def test_port_without_the_right_stops_the_start(tmp_path: Path) -> None:
+    """Whoever may not open port 22 is told where the documentation says how."""
+    deprived = ("setpriv", "--bounding-set=-net_bind_service", "--")
+    process = refused(*deprived, *serve(tmp_path / "data", port=22))
+
+    assert "127.0.0.1:22: Permission denied; ports below 1024" in process.text
+    assert "## Port 22" in (ROOT / "docs/operations.md").read_text()
 
 
 def test_host_that_is_none_stops_the_start(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,6 +128,24 @@ def test_stalled_session_does_not_hold_its_neighbours(server: Server) -> None:
         stalled.stdout.start_reading()
         assert statuses(flooder, stalled) == [Status.OK] * 2
         assert sha256(stalled.stdout.data) == sha256(flood)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_everybody_is_let_in(start_server: StartServer) -> None:
+    """`--host ::` is for clients of both families, and each has its own address."""
+    server = start_server(host="::")
+    for place in ("127.0.0.1", "::1"):
+        client = server.ssh("alice", "whoami --json", options=("-o", f"HostName={place}"))
+        assert client.wait() == Status.OK, client.text
+        assert json.loads(client.output)["address"].startswith(place)
+
+
+def test_invitation(start_server: StartServer) -> None:
+    """Who starts a server by hand is told what to do next, also where nobody can sign up."""
+    server = start_server(log_format="console", signup="closed", public_host="pipe.example.org")
+    server.process.wait_stderr("Add users with")
+    assert f"ssh -p {server.port} alice@pipe.example.org sub greetings" in server.log
+    assert f"pipe user add NAME --key FILE.pub --data-dir {server.data_dir}" in server.log
 
 
 TOPICS_AT_ONCE = 5

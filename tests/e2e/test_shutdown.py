@@ -59,6 +59,20 @@ def test_stream_that_stands_still_is_told_and_ended(start_server: StartServer) -
     assert server.process.wait() == Status.OK
 
 
+def test_readers_learn_that_it_was_the_server(start_server: StartServer) -> None:
+    """A stream that stands still is ended as one: no reader is told that its publisher vanished."""
+    server = start_server(program=PIPE, drain="30s")
+    writer = server.ssh("alice", "pub quiet", stdin=HELD)
+    server.wait_sessions(publish=1)
+    reader = server.ssh("alice", "sub quiet")
+    writer.write(b"hello")
+    reader.wait_stdout(5)
+    server.terminate()
+
+    assert statuses(writer, reader) == [Status.SHUTDOWN] * 2
+    assert "vanished" not in reader.text
+
+
 def moving_stream(server: Server, data: bytes) -> tuple[Process, Process]:
     """A writer and a slow reader of it, in the middle of `data`."""
     reader = server.ssh("alice", "sub moving", pace=SLOWLY)

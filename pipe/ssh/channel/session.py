@@ -27,7 +27,7 @@ from pipe.grants import Operation
 from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.requests import Pipe, Publish, Subscribe, parse, sends_stream
+from pipe.requests import NAMES, Pipe, Publish, Subscribe, parse, sends_stream
 from pipe.ssh.channel.collector import Collector
 from pipe.ssh.channel.intake import Intake
 from pipe.ssh.channel.stall import StallClock
@@ -526,7 +526,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _subject(self, mode: str) -> dict[str, str]:
         """Which command it was, or on which topic if that may be told."""
         if mode == COMMAND_MODE and self._request:
-            return {"command": type(self._request).__name__.lower()}
+            return {"command": NAMES[type(self._request)]}
         if self._topic and self._service.settings.log_topics:
             return {"topic": self._topic}
         return {}
