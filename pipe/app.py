@@ -144,12 +144,23 @@ class App:
         deadline = loop.time() + self._settings.drain
         moved: dict[LiveSession, tuple[int, float]] = {}
         while service.sessions and loop.time() < deadline and not self._stop_now.is_set():
-            for session in list(service.sessions):
-                if not _may_finish(service, session, moved, loop.time()):
-                    session.cut(Outcome.SHUTDOWN)
+            _cut(
+                service,
+                [
+                    session
+                    for session in service.sessions
+                    if not _may_finish(service, session, moved, loop.time())
+                ],
+            )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
-        for session in list(service.sessions):
+        _cut(service, list(service.sessions))
+
+
+def _cut(service: Service, sessions: list[LiveSession]) -> None:
+    """End sessions in one step, so that none of them is told to wait for another that goes too."""
+    with service.router.at_once():
+        for session in sessions:
             session.cut(Outcome.SHUTDOWN)
 
 
