@@ -59,6 +59,11 @@ two such buffers and a packet stay well below the 4 MiB that one stalled subscri
 TRANSPORT_LOW_WATER_BYTES = 1 << 18
 """Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
 
+TOO_MANY_TRIES_TEXT = (
+    "Too many authentication failures: name your key, as in ssh -i KEY -o IdentitiesOnly=yes"
+)
+"""Mostly it is somebody whose agent has many keys; the beginning is sshd's."""
+
 MAX_AUTH_REQUESTS = 1024
 """Requests to log in on one connection, however they end; sshd has the same bound.  A question
 whether a good key would do is no failure, and its answer waits in memory while keys are exchanged.
@@ -404,7 +409,7 @@ class Connection(asyncssh.SSHServerConnection):
     def _refuse_tries(self) -> NoReturn:
         self.ending = Ending.TRIES
         raise asyncssh.DisconnectError(
-            asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+            asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, TOO_MANY_TRIES_TEXT
         )
 
     def send_userauth_failure(self, partial_success: bool) -> None:

@@ -217,7 +217,7 @@ def test_too_many_keys(server: Server) -> None:
     options = [word for key in keys for word in ("-i", str(key))]
     client = server.ssh("alice", "whoami", options=("-o", "LogLevel=DEBUG1", *options))
     assert client.wait() == Status.NO_CONNECTION
-    assert "Too many authentication failures" in client.text
+    assert "Too many authentication failures: name your key, as in ssh -i KEY" in client.text
     assert client.text.count("Offering public key") == 6
 
 

@@ -114,12 +114,16 @@ def test_nobody_new_comes_in_while_streams_finish(start_server: StartServer) -> 
 
 
 def test_stream_without_end_is_cut_when_time_is_up(start_server: StartServer) -> None:
-    """What still moves after `--drain` ends with 69, and the server with 0."""
+    """What still moves after `--drain` ends with 69, and the server with 0.
+
+    Nobody is told, on the way out, to wait for those who are being cut as well.
+    """
     server = start_server(drain="1s")
     writer, reader = moving_stream(server, noise(64 * MIB))
     server.terminate()
 
     assert writer.wait() == Status.SHUTDOWN
+    assert "waiting" not in writer.text
     reader.stdout.hurry()
     assert reader.wait() == Status.SHUTDOWN
     assert server.process.wait() == Status.OK

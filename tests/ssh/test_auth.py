@@ -14,6 +14,7 @@ from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, MPInt, String
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pipe.ssh.login.logins import OTHERS_KEY_TEXT
 from pipe.store import read_public_key
 
 from .serving import FAILURE, KEY_IS_GOOD, SUCCESS, RawClient, connect, refusal, run, serving
@@ -131,8 +132,17 @@ async def test_claim(opened: Service) -> None:
         assert "alice" in await run(connection, "whoami")
     taken = await refusal(opened, "alice", BOBS)
     assert taken == "pipe: the name 'alice' is taken, and this key is not one of its keys\r\n"
-    assert await refusal(opened, "bob", ALICES) == "pipe: this key belongs to another user\r\n"
+    assert await refusal(opened, "bob", ALICES) == f"pipe: {OTHERS_KEY_TEXT}\r\n"
     assert [user.name for user in await opened.store.list_users()] == ["alice"]
+
+
+@pytest.mark.parametrize("name", ["root", "Alice"])
+async def test_name_that_nobody_can_have(closed: Service, name: str) -> None:
+    """Who forgot the name, so that it is that of a local user, is told where to write it."""
+    told = await refusal(closed, name, ALICES)
+
+    assert told.startswith(f"pipe: user name '{name}' ")
+    assert told.endswith(", as in ssh NAME@HOST\r\n")
 
 
 async def test_two_keys_for_one_name(opened: Service) -> None:
@@ -204,7 +214,7 @@ async def test_key_that_another_proves_at_the_same_moment(
         return await prove(user, fingerprint)
 
     monkeypatch.setattr(opened.store, "prove", prove_late)
-    assert await refusal(opened, "alice", OTHER) == "pipe: this key belongs to another user\r\n"
+    assert await refusal(opened, "alice", OTHER) == f"pipe: {OTHERS_KEY_TEXT}\r\n"
 
 
 async def test_query_proves_nothing(closed: Service) -> None:

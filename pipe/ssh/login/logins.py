@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.errors import AccessDenied, StartError, UsageError
+from pipe.errors import AccessDenied, BadName, StartError, UsageError
 from pipe.names import escape, parse_user, quoted
 from pipe.settings import Signup
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OTHERS_KEY_TEXT = "this key belongs to another user"
+OTHERS_KEY_TEXT = "this key belongs to another user: log in by that name, as in ssh NAME@HOST"
+"""Most of those who see it have left out the name, so that `ssh` took the one that they have on
+their own machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ class Logins:
         Raises:
             PipeError: it is refused; an empty sentence is not worth a word.
         """
-        parse_user(user)
+        try:
+            parse_user(user)
+        except BadName as error:
+            raise BadName(f"{error.message}, as in ssh NAME@HOST") from None
         if is_certificate(name_of(blob)):
             await self._judge(user, read_certificate(blob), address)
         else:
