@@ -52,6 +52,7 @@ REFUSALS = (
     "draining",
     "connections",
     "topics",
+    "patterns",
     "unauthenticated",
     "unauthenticated-address",
     "penalty",

@@ -71,7 +71,8 @@ class Service:
     quotas: Quotas = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
-    turnstile: Turnstile = field(default_factory=Turnstile)
+    turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
+    joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
@@ -95,6 +96,7 @@ class Service:
                 (Resource.SESSIONS, Scope.ADDRESS): settings.max_sessions_per_address,
                 (Resource.TOPICS, Scope.USER): settings.max_topics_per_user,
                 (Resource.TOPICS, Scope.ADDRESS): settings.max_topics_per_address,
+                (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
             }
         )
         self.rates = Rates(settings.max_rate_per_user)
@@ -111,6 +113,18 @@ class Service:
             self.quotas.open_topic(name, *holders)
         except QuotaExceeded as error:
             self.access.closed(name)  # the list that was to be its first
+            self.metrics.refused.labels(error.resource).inc()
+            raise
+
+    def take(self, resource: Resource, holders: tuple[Holder, ...]) -> None:
+        """Count one more of something that sessions have, until it is given back to the quotas.
+
+        Raises:
+            QuotaExceeded: one of the holders has as many as it may.
+        """
+        try:
+            self.quotas.take(resource, *holders)
+        except QuotaExceeded as error:
             self.metrics.refused.labels(error.resource).inc()
             raise
 

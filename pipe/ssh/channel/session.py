@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -26,6 +27,7 @@ from pipe.grants import Operation
 from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
+from pipe.quotas import Resource
 from pipe.requests import Pipe, Publish, Subscribe, parse
 from pipe.ssh.channel.collector import Collector
 from pipe.ssh.channel.intake import Intake
@@ -33,8 +35,11 @@ from pipe.ssh.channel.stall import StallClock
 from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pipe.access import Caller, Loss, Pass
     from pipe.members import Member, Receipt
+    from pipe.names import Pattern
     from pipe.quotas import Bucket
     from pipe.requests import Answerable, Request
     from pipe.service import Service
@@ -116,6 +121,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._orphaned = False
+        self._counts_pattern = False
         self._bucket: Bucket | None = None  # while it publishes at a limited rate
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -179,17 +185,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._join(request)
         else:
             self._state = State.ANSWERING
-            self._task = self._loop.create_task(self._answer(request))
+            self._do(partial(self._answer, request))
 
     async def _answer(self, request: Answerable) -> None:
+        stdin = await self._collect_input(input_limit(request))
+        asker = Asker(self.caller, self.address, self, stdin, self._connection.visit.holders)
+        text = await answer(request, self._service, asker)
+        if not self._channel.is_closing():
+            self._channel.write(text.replace("\n", self._line_end).encode())
+        self.end(Outcome.DONE)
+
+    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = self._loop.create_task(self._do_in_order(work))
+
+    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            stdin = await self._collect_input(input_limit(request))
-            holders = self._connection.visit.holders
-            asker = Asker(self.caller, self.address, self, stdin, holders)
-            text = await answer(request, self._service, asker)
-            if not self._channel.is_closing():
-                self._channel.write(text.replace("\n", self._line_end).encode())
-            self.end(Outcome.DONE)
+            await work()
         except PipeError as error:
             self.fail(error)
         except Exception:
@@ -222,10 +233,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._topic = str(name)
         self.member = make_member(request, self._intake, self.port)
         if not isinstance(name, TopicName):
-            admits = access.enter_pattern(self.caller, name, request.access)
-            self.port.bind(self.member)
-            self._discard_input()
-            router.join_pattern(self.member, name, admits)
+            self._do(partial(self._join_pattern, self.member, name, request))
             return
         self._pass = access.enter(
             self.caller,
@@ -247,6 +255,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._intake.bind(self.member, request.framing, empty=empty)
             self._say_how_to_reach(request, name)
         router.join(self.member, name)
+
+    async def _join_pattern(
+        self, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
+    ) -> None:
+        """Join all that matches, of one user's readers one in a turn: it looks at every topic."""
+        async with self._service.joining.turn(self.caller.user):
+            if self._state is not State.STREAMING:
+                return
+            admits = self._service.access.enter_pattern(self.caller, pattern, request.access)
+            self._service.take(Resource.PATTERNS, self._connection.visit.holders)
+            self._counts_pattern = True
+            self.port.bind(member)
+            self._discard_input()
+            self._service.router.join_pattern(member, pattern, admits)
 
     def _lost(self, loss: Loss) -> None:
         """The right to be here has ended."""
@@ -420,6 +442,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._bucket:
             self._bucket = None
             self._service.rates.leave(self.caller.user, self._loop.time())
+        if self._counts_pattern:
+            self._counts_pattern = False
+            self._service.quotas.give_back(Resource.PATTERNS, *self._connection.visit.holders)
         # At once, so that nothing reaches those who were here by this session's leave.
         with self._service.router.at_once():
             if self._pass:

@@ -1,0 +1,69 @@
+"""A session's way onto its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from pipe.quotas import Holder, Resource, Scope
+from tests.ssh.serving import connect, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from pipe.router import Router
+
+
+READERS = 10
+
+
+async def test_readers_on_patterns_join_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a user starts at once, each looks at all topics in a turn of its own."""
+    turns = 0
+    joined: list[int] = []
+    all_joined = asyncio.Event()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(tmp_path) as service:
+        join = service.router.join_pattern
+
+        def note(_router: Router, *arguments: object) -> None:
+            joined.append(turns)
+            if len(joined) == READERS:
+                all_joined.set()
+            join(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(type(service.router), "join_pattern", note)
+        counting = asyncio.create_task(count_turns())
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        readers = await asyncio.gather(*(alice.create_process("sub '**'") for _ in range(READERS)))
+        await all_joined.wait()
+        assert len(set(joined)) == READERS
+        counting.cancel()
+        for reader in readers:
+            reader.close()
+        alice.close()
+
+
+async def test_reader_that_goes_before_its_turn(tmp_path: Path) -> None:
+    """Who hangs up before it has joined leaves nothing behind."""
+    async with serving(tmp_path) as service:
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        async with service.joining.turn("alice"):
+            reader = await alice.create_process("sub '**'")
+            reader.close()
+            await reader.wait_closed()
+        assert not any(service.router.statistics().sessions.values())
+        assert not service.quotas.held(Resource.PATTERNS, Holder(Scope.USER, "alice"))
+        alice.close()
