@@ -13,6 +13,7 @@ import contextlib
 import gc
 import os
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import uvloop
 
 from pipe import logs
 from pipe.errors import Outcome, StartError
+from pipe.names import escape
 from pipe.requests import ssh_command
 from pipe.service import Service
 from pipe.settings import LogFormat
@@ -209,3 +211,10 @@ def _make_data_dir(settings: Settings) -> None:
         raise StartError(
             f"cannot use the data folder {settings.data_dir}: {reason}; choose another --data-dir"
         ) from error
+    mode = settings.data_dir.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        log.warning(
+            "data folder is open to others",
+            path=escape(str(settings.data_dir)),
+            reason="whoever can write there can put in another host key or database: chmod go-w",
+        )
