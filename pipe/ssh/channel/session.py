@@ -354,7 +354,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def waited_for(self, others: bool) -> None:
         """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
-        if others:
+        if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
                 progress=lambda: self.member.written_bytes if self.member else 0,
@@ -442,9 +442,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._bucket:
             self._bucket = None
             self._service.rates.leave(self.caller.user, self._loop.time())
-        if self._counts_pattern:
+        if self._counts_pattern and self.member:
             self._counts_pattern = False
-            self._service.quotas.give_back(Resource.PATTERNS, *self._connection.visit.holders)
+            self._service.leave_in_turn(self.member, self._connection.visit.holders)
+            return
         # At once, so that nothing reaches those who were here by this session's leave.
         with self._service.router.at_once():
             if self._pass:
