@@ -14,6 +14,7 @@ import gc
 import os
 import shlex
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ import uvloop
 
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
+from pipe.names import escape
 from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
@@ -232,3 +234,10 @@ def _make_data_dir(settings: Settings) -> None:
         raise StartError(
             f"cannot use the data folder {settings.data_dir}: {reason}; choose another --data-dir"
         ) from error
+    mode = settings.data_dir.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        log.warning(
+            "data folder is open to others",
+            path=escape(str(settings.data_dir)),
+            reason="whoever can write there can put in another host key or database: chmod go-w",
+        )

@@ -145,6 +145,11 @@ class Limits(BaseModel):
     max_topics_per_address: Quota = Field(
         default=2000, description="live topics opened from one address"
     )
+    max_patterns_per_user: Quota = Field(
+        default=100,
+        description="readers on patterns of one user; each takes a look at every topic as it comes"
+        " and as it goes, and so does every topic at each of them",
+    )
     max_rate_per_user: Annotated[int, size(0, 64 * GIB)] = Field(
         default=0,
         description="bytes per second that one user may publish (0: no limit); faster writers are"

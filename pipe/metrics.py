@@ -54,6 +54,7 @@ REFUSALS = (
     "draining",
     "connections",
     "topics",
+    "patterns",
     "unauthenticated",
     "unauthenticated-address",
     "penalty",

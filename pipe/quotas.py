@@ -35,6 +35,7 @@ class Resource(enum.Enum):
     CONNECTIONS = "connections"
     SESSIONS = "sessions"
     TOPICS = "topics"
+    PATTERNS = "patterns"
 
 
 class Scope(enum.Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,8 +72,10 @@ class Service:
     quotas: Quotas = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
-    turnstile: Turnstile = field(default_factory=Turnstile)
+    turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
+    joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
+    _leaving: deque[tuple[Member, tuple[Holder, ...]]] = field(default_factory=deque)
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
@@ -96,6 +98,7 @@ class Service:
                 (Resource.SESSIONS, Scope.ADDRESS): settings.max_sessions_per_address,
                 (Resource.TOPICS, Scope.USER): settings.max_topics_per_user,
                 (Resource.TOPICS, Scope.ADDRESS): settings.max_topics_per_address,
+                (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
             }
         )
         self.rates = Rates(settings.max_rate_per_user)
@@ -114,6 +117,37 @@ class Service:
             self.access.closed(name)  # the list that was to be its first
             self.metrics.refused.labels(error.resource).inc()
             raise
+
+    def take(self, resource: Resource, holders: tuple[Holder, ...]) -> None:
+        """Count one more of something that sessions have, until it is given back to the quotas.
+
+        Raises:
+            QuotaExceeded: one of the holders has as many as it may.
+        """
+        try:
+            self.quotas.take(resource, *holders)
+        except QuotaExceeded as error:
+            self.metrics.refused.labels(error.resource).inc()
+            raise
+
+    def leave_in_turn(self, member: Member, holders: tuple[Holder, ...]) -> None:
+        """Take a reader off its pattern in a turn of the event loop that no other leaves in.
+
+        It has to be taken off every topic.  What it is still given until then goes nowhere.
+        """
+        self._leaving.append((member, holders))
+        if len(self._leaving) == 1:
+            asyncio.get_running_loop().call_soon(self._let_one_leave)
+
+    def _let_one_leave(self) -> None:
+        member, holders = self._leaving[0]
+        try:
+            self.router.leave(member)
+        finally:
+            self.quotas.give_back(Resource.PATTERNS, *holders)
+            self._leaving.popleft()
+            if self._leaving:
+                asyncio.get_running_loop().call_soon(self._let_one_leave)
 
     def _closed(self, name: TopicName) -> None:
         self.quotas.close_topic(name)

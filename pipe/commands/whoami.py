@@ -66,6 +66,7 @@ def _sentences(service: Service, asker: Asker) -> list[str]:
         _quota(service, asker, Resource.CONNECTIONS),
         _quota(service, asker, Resource.SESSIONS) + sessions,
         _quota(service, asker, Resource.TOPICS),
+        _quota(service, asker, Resource.PATTERNS),
         f"{format_size(rate)} published per second, by all your sessions together"
         if rate
         else "any number of bytes per second",

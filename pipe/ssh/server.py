@@ -8,9 +8,11 @@ needs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
+import stat
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -20,6 +22,7 @@ import structlog
 
 from pipe.errors import Ending, StartError
 from pipe.limits import parse_networks
+from pipe.names import escape
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.door.descriptors import most_connections
@@ -83,6 +86,7 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
         if not path.exists():
             key = asyncssh.generate_private_key("ssh-ed25519", comment="pipe")
             _write_secret(path, key.export_private_key())
+        _close_to_others(path)
         return asyncssh.read_private_key(path)
     except OSError as error:
         raise StartError(f"cannot use the host key {path}: {error.strerror or error}") from error
@@ -100,6 +104,19 @@ def _families(host: str) -> str | tuple[str, str]:
     lists of networks know.
     """
     return ("::", "0.0.0.0") if host == "::" else host  # noqa: S104 - it was asked for
+
+
+def _close_to_others(path: Path) -> None:
+    """Take what others may do with a secret from them, as far as the file system lets us."""
+    if not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return
+    log.warning(
+        "host key was open to others",
+        path=escape(str(path)),
+        reason="whoever has read it can pass for this server: if that may be, replace it",
+    )
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

@@ -62,6 +62,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         max_sessions_per_connection=35,
         max_topics_per_user=36,
         max_topics_per_address=0,
+        max_patterns_per_user=43,
         max_rate_per_user=37 * MIB,
         window=38 * MIB,
         buffer=39 * MIB,
@@ -83,6 +84,7 @@ async def test_limits_for_people(service: Service) -> None:
         "1 of 31 connections, 32 from your address",
         "2 of 33 sessions, 34 from your address, 35 on one connection",
         "0 of 36 topics",
+        "0 of 43 patterns",
         "37MiB published per second, by all your sessions together",
         "38MiB sent ahead by a writer that is held up",
         "39MiB buffered for a reader that falls behind, which is cut off if it",
@@ -101,6 +103,8 @@ async def test_limits_for_programs(service: Service) -> None:
         "sessions_per_address": 34,
         "topics_per_user": 36,
         "topics_per_address": None,
+        "patterns_per_user": 43,
+        "patterns_per_address": None,
         "sessions_per_connection": 35,
         "bytes_per_second": 37 * MIB,
         "buffer_bytes": 39 * MIB,
@@ -108,7 +112,7 @@ async def test_limits_for_programs(service: Service) -> None:
         "stall_seconds": 41,
         "idle_seconds": 42,
     }
-    assert facts["used"] == {"connections": 1, "sessions": 2, "topics": 0}
+    assert facts["used"] == {"connections": 1, "sessions": 2, "topics": 0, "patterns": 0}
 
 
 async def test_trusted_address_has_no_limits(service: Service) -> None:

@@ -260,6 +260,17 @@ def test_data_dir_below_a_file_stops_the_start(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in process.text
 
 
+def test_data_dir_that_others_can_write(start_server: StartServer, tmp_path: Path) -> None:
+    """The server starts, and its log warns: whoever can write there can put in another key."""
+    folder = tmp_path / "data0"
+    folder.mkdir()
+    folder.chmod(0o777)
+    [line] = start_server().wait_lines("data folder is open to others")
+
+    assert line["path"] == str(folder)
+    assert "chmod go-w" in line["reason"]
+
+
 def test_broken_database_stops_the_start(tmp_path: Path) -> None:
     """A database file that is none is named in the one line, and left as it was."""
     data_dir = tmp_path / "data"

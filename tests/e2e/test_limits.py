@@ -410,6 +410,21 @@ def test_topics_of_a_user(start_server: StartServer) -> None:
     server.subscribe("alice", "sub two")
 
 
+def test_patterns_of_a_user(start_server: StartServer) -> None:
+    """A reader on a pattern counts while it is there; each has a look at every topic."""
+    server = start_server(max_patterns_per_user=1)
+    [reader] = server.subscribe("alice", "sub 'a*'")
+    late = server.ssh("alice", "sub 'b*'")
+
+    assert late.wait() == Status.TIMEOUT
+    assert "too many patterns of this user: at most 1 at once" in late.text
+    assert refusals(server, "patterns") == 1
+    server.subscribe("bob", "sub 'b*'")
+    reader.kill()
+    server.wait_sessions(subscribe=1)
+    server.subscribe("alice", "sub 'b*'")
+
+
 def test_rate_of_a_user(start_server: StartServer) -> None:
     """A fast writer is slowed, all its sessions together, and loses nothing."""
     server = start_server(max_rate_per_user="1MiB")

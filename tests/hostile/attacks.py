@@ -218,7 +218,7 @@ def flood_lists(
 
 
 def topics_for_many_patterns(
-    target: Target, suite: Suite, readers: int = 200, topics: int = 50
+    target: Target, suite: Suite, readers: int = 100, topics: int = 50
 ) -> set[int]:
     """Open and close topics that many readers' patterns take in; how many bytes readers got."""
     with contextlib.ExitStack() as stack:
@@ -490,7 +490,7 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "23 topics": flood_topics,
     "lists of many topics": flood_lists,
     "proofs of the host key": ask_for_proofs,
-    "topics for 200 patterns": topics_for_many_patterns,
+    "topics for 100 patterns": topics_for_many_patterns,
     "key exchanges with long lists": rekey_with_long_lists,
     "smallest packets": functools.partial(small_packets_wanted, most=1024),
     "crumbs for a shut window": crumbs_for_a_shut_window,

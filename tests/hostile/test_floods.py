@@ -212,7 +212,7 @@ def test_lists_of_many_topics(scene: Scene, suite: Suite) -> None:
 
 
 def test_topics_come_and_go_under_many_patterns(scene: Scene, suite: Suite) -> None:
-    """Two hundred readers of a pattern get every byte of topics that are there for a moment."""
+    """A hundred readers of a pattern get every byte of topics that are there for a moment."""
     with scene.attack(descriptors=32):
         assert attacks.topics_for_many_patterns(scene.target(), suite) == {50}
 

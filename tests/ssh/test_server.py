@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import asyncssh
 import pytest
+from structlog.testing import capture_logs
 
 from pipe.errors import StartError
 from pipe.settings import Lane
@@ -75,6 +76,27 @@ def test_host_key_is_made_once(tmp_path: Path) -> None:
     first, second = load_host_key(path), load_host_key(path)
     assert first.public_data == second.public_data
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_host_key_that_others_can_read(tmp_path: Path) -> None:
+    """It is closed to them as it is loaded, and the log says that they may have it already."""
+    path = tmp_path / "host_key"
+    load_host_key(path)
+    for mode in (0o640, 0o604):
+        path.chmod(mode)
+        with capture_logs() as logs:
+            load_host_key(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [line["event"] for line in logs] == ["host key was open to others"]
+
+
+def test_host_key_is_no_link_to_nowhere(tmp_path: Path) -> None:
+    """A link whose target is missing is not followed to make a key where it points."""
+    path, target = tmp_path / "host_key", tmp_path / "elsewhere"
+    path.symlink_to(target)
+    with pytest.raises(StartError, match="File exists"):
+        load_host_key(path)
+    assert not target.exists()
 
 
 def test_no_half_host_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -23,13 +24,13 @@ from pipe.commands import Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
 from pipe.durations import format_duration
 from pipe.errors import Ending, Outcome, PipeError
-from pipe.grants import Operation
 from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import NAMES, Pipe, Publish, Subscribe, parse, sends_stream
 from pipe.ssh.channel.collector import Collector
 from pipe.ssh.channel.intake import Intake
+from pipe.ssh.channel.place import Place
 from pipe.ssh.channel.stall import StallClock
 from pipe.ssh.channel.terminal import (
     ENDING_SIGNALS,
@@ -41,12 +42,12 @@ from pipe.ssh.channel.terminal import (
 from pipe.ssh.channel.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from pipe.access import Caller, Loss, Pass
+    from pipe.access import Caller, Loss
     from pipe.chunks import Chunk
     from pipe.members import Member, Receipt
-    from pipe.quotas import Bucket
+    from pipe.names import Pattern
     from pipe.requests import Answerable, Request
     from pipe.service import Service
     from pipe.ssh.channel.port import Port
@@ -54,22 +55,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OPERATIONS = {
-    Publish: Operation.WRITE,
-    Subscribe: Operation.READ,
-    Pipe: Operation.BOTH,
-}
-"""What each command that joins a topic does there."""
-
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long a session that was cut may take to go, before its channel is taken away."""
-
 
 MAX_ORPHANS = 256
 """Streams of clients that sent an end of file and hung up before slow readers had taken
 everything: each holds at most a window, so together they stay below 256 MiB.  Beyond that such
 a stream is broken."""
-
 
 _MODES = {
     Publish: Mode.PUBLISH.value,
@@ -116,7 +108,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._request: Request | None = None  # until its command has been read
         self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
-        self._pass: Pass | None = None
+        self._place: Place | None = None  # on a topic
         self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
         self._missing = 0
@@ -124,7 +116,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._orphaned = False
-        self._bucket: Bucket | None = None  # while it publishes at a limited rate
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -194,17 +185,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._join(request)
         else:
             self._state = State.ANSWERING
-            self._task = self._loop.create_task(self._answer(request))
+            self._do(partial(self._answer, request))
 
     async def _answer(self, request: Answerable) -> None:
+        stdin = await self._collect_input(input_limit(request))
+        asker = Asker(self.caller, self.address, self, stdin, self._connection.visit.holders)
+        text = await answer(request, self._service, asker)
+        if not self._channel.is_closing():
+            self._channel.write(text.replace("\n", self._line_end).encode())
+        self.end(Outcome.DONE)
+
+    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = self._loop.create_task(self._do_in_order(work))
+
+    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            stdin = await self._collect_input(input_limit(request))
-            holders = self._connection.visit.holders
-            asker = Asker(self.caller, self.address, self, stdin, holders)
-            text = await answer(request, self._service, asker)
-            if not self._channel.is_closing():
-                self._channel.write(text.replace("\n", self._line_end).encode())
-            self.end(Outcome.DONE)
+            await work()
         except PipeError as error:
             self.fail(error)
         except Exception:
@@ -228,48 +224,50 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- joining a topic --------------------------------------------------------------------------
 
     def _join(self, request: Publish | Subscribe | Pipe) -> None:
-        router, access = self._service.router, self._service.access
         raw = request.topic or random_path()
-        if isinstance(request, Subscribe):
-            name = parse_pattern(raw, caller=self.caller.user, public=request.public)
-        else:
-            name = parse_topic(raw, caller=self.caller.user, public=request.public)
+        parse_name = parse_pattern if isinstance(request, Subscribe) else parse_topic
+        name = parse_name(raw, caller=self.caller.user, public=request.public)
         self._topic = str(name)
-        self.member = make_member(request, self._intake, self.port)
+        self.member = member = make_member(request, self._intake, self.port)
+        self._place = place = Place(self._service, self.caller, self._connection.visit.holders)
         if not isinstance(name, TopicName):
-            admits = access.enter_pattern(self.caller, name, request.access)
-            self.port.bind(self.member)
-            self._discard_input()
-            router.join_pattern(self.member, name, admits)
+            self._do(partial(self._join_pattern, place, member, name, request))
             return
-        self._pass = access.enter(
-            self.caller,
-            name,
-            OPERATIONS[type(request)],
-            request.access,
-            exists=name in router,
-            lost=self._lost,
-        )
-        self._service.open_topic(name, self._connection.visit.holders)
-        self.port.bind(self.member)
+        place.enter(name, request, self._lost)
+        self.port.bind(member)
         if isinstance(request, Subscribe):
             self._discard_input()
         else:
-            self._bucket = self._service.rates.join(self.caller.user, self._loop.time())
-            if self._bucket:
-                self._intake.throttle(self._bucket)
-            empty = isinstance(request, Publish) and request.empty
-            self._intake.bind(self.member, request.framing, empty=empty)
-            for line in invitations(self._service, self.caller, request, name):
-                self.announce(line)
-            if self._terminal and sends_stream(request):
-                self.announce(STREAM_TEXT)
-        router.join(self.member, name)
+            bucket = place.publish(self._loop.time())
+            if bucket:
+                self._intake.throttle(bucket)
+            self._bind_input(member, request, name)
+        place.join(member)
+
+    def _bind_input(self, member: Member, request: Publish | Pipe, name: TopicName) -> None:
+        """Have what the client sends published, and say how others come to read it."""
+        empty = isinstance(request, Publish) and request.empty
+        self._intake.bind(member, request.framing, empty=empty)
+        for line in invitations(self._service, self.caller, request, name):
+            self.announce(line)
+        if self._terminal and sends_stream(request):
+            self.announce(STREAM_TEXT)
+
+    async def _join_pattern(
+        self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
+    ) -> None:
+        """Join all that matches, of one user's readers one in a turn: it looks at every topic."""
+        async with self._service.joining.turn(self.caller.user):
+            if self._state is not State.STREAMING:
+                return
+            place.enter_pattern(pattern, request)
+            self.port.bind(member)
+            self._discard_input()
+            place.join(member)
 
     def _lost(self, loss: Loss) -> None:
         """The right to be here has ended."""
-        if self._pass:
-            self.cut(Outcome.DENIED, f"access to {self._pass.topic} has ended: {loss.value}")
+        self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
 
     # -- asyncssh: bytes come ---------------------------------------------------------------------
 
@@ -304,8 +302,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """All that the client sent is published; what follows is the wait for its readers."""
         if self.member and self.member.mode is Mode.PUBLISH:
             self._state = State.DRAINING
-        if self._pass:
-            self._pass.needs &= ~Operation.WRITE
+        if self._place:
+            self._place.write_no_more()
 
     def waits(self, missing: int) -> None:
         """Say that it waits, and for how long; or that it waits no more."""
@@ -360,7 +358,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def waited_for(self, others: bool) -> None:
         """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
-        if others:
+        if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
                 progress=lambda: self.member.written_bytes if self.member else 0,
@@ -445,15 +443,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
-        if self._bucket:
-            self._bucket = None
-            self._service.rates.leave(self.caller.user, self._loop.time())
-        # At once, so that nothing reaches those who were here by this session's leave.
-        with self._service.router.at_once():
-            if self._pass:
-                self._service.access.release(self._pass)
-            if self.member:
-                self._service.router.leave(self.member)
+        if self._place and self.member:
+            self._place.leave(self.member, self._loop.time())
 
     @property
     def paused_seconds(self) -> float:
@@ -498,7 +489,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         objects that is seldom, and takes long.
         """
         self._intake.close()
-        self._pass = None
+        self._place = None
         self.member = None
         self._stall_clock = None
         del self.port, self._intake
