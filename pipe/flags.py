@@ -181,8 +181,14 @@ def read_words(spec: Command, words: Sequence[str]) -> dict[str, object] | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """End a complaint about an unknown word: with the known one that looks like it, if any does."""
-    matches = difflib.get_close_matches(word.lower(), known, n=1)
+    """End a complaint about an unknown word: with the known one that looks like it, if any does.
+
+    That is also one that it begins with: ``subscribe`` is ``sub``.
+    """
+    word, known = word.lower(), list(known)
+    matches = difflib.get_close_matches(word, known, n=1) or [
+        one for one in known if word.startswith(one)
+    ]
     return f"; did you mean '{matches[0]}'?" if matches else ";"
 
 

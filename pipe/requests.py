@@ -457,7 +457,12 @@ def _find_command(words: Sequence[str]) -> Command:
     for spec in COMMANDS:
         if spec.name == name:
             return spec
-    hint = did_you_mean(name, parts or (spec.name for spec in COMMANDS))
+    if parts:  # no guess, as one of them removes
+        raise UsageError(
+            f"unknown command {quoted(name)}: there are {', '.join((words[0], *parts))}; "
+            f"'ssh HOST {words[0]} -h' says more"
+        )
+    hint = did_you_mean(name, (spec.name for spec in COMMANDS))
     raise UsageError(f"unknown command {quoted(name)}{hint} 'ssh HOST help' lists the commands")
 
 

@@ -223,6 +223,10 @@ def test_flag_forms(command: str, request_: Request) -> None:
             "pubb x",
             "unknown command 'pubb'; did you mean 'pub'? 'ssh HOST help' lists the commands",
         ),
+        (
+            "subscribe x",
+            "unknown command 'subscribe'; did you mean 'sub'? 'ssh HOST help' lists the commands",
+        ),
         ("reboot now", "unknown command 'reboot'; 'ssh HOST help' lists the commands"),
         ("PUB x", "unknown command 'PUB'; did you mean 'pub'? 'ssh HOST help' lists the commands"),
         (
@@ -285,8 +289,8 @@ def test_flag_forms(command: str, request_: Request) -> None:
         ),
         (
             "keys ad",
-            "unknown command 'keys ad'; did you mean 'keys add'? "
-            "'ssh HOST help' lists the commands",
+            "unknown command 'keys ad': there are keys, keys add, keys rm; "
+            "'ssh HOST keys -h' says more",
         ),
         ("keys add x", "keys add takes no argument, and 'x' is too many"),
         ("keys rm", "keys rm needs a FINGERPRINT; 'ssh HOST keys rm -h' says more"),
