@@ -235,6 +235,23 @@ def topics_for_many_patterns(
         return {channel.size for channel in channels}
 
 
+def patterns_hang_up(target: Target, suite: Suite, topics: int = 200, times: int = 3) -> int:
+    """A hundred readers of all topics come and hang up at once, again and again; how many came."""
+    came = 0
+    with contextlib.ExitStack() as stack:
+        for first in range(0, topics, 10):
+            holder = stack.enter_context(logged_in(target, suite))
+            for number in range(first, first + 10):
+                holder.run(f"pub -c {number}")
+        for _ in range(times):
+            with contextlib.ExitStack() as crowd_of_readers:
+                peers = [
+                    crowd_of_readers.enter_context(logged_in(target, suite)) for _ in range(10)
+                ]
+                came += len([peer.run("sub '**'") for peer in peers for _ in range(10)])
+    return came
+
+
 def rekey_with_long_lists(target: Target, suite: Suite, count: int = 100) -> int | None:
     """Exchange keys by messages of 250 KB, eight lists of 31 KB; then a command's exit status."""
     with logged_in(target, suite) as peer:
@@ -491,6 +508,7 @@ CASES: Final[dict[str, Callable[[Target, Suite], object]]] = {
     "lists of many topics": flood_lists,
     "proofs of the host key": ask_for_proofs,
     "topics for 100 patterns": topics_for_many_patterns,
+    "100 patterns hang up": patterns_hang_up,
     "key exchanges with long lists": rekey_with_long_lists,
     "smallest packets": functools.partial(small_packets_wanted, most=1024),
     "crumbs for a shut window": crumbs_for_a_shut_window,

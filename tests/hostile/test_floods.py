@@ -217,6 +217,12 @@ def test_topics_come_and_go_under_many_patterns(scene: Scene, suite: Suite) -> N
         assert attacks.topics_for_many_patterns(scene.target(), suite) == {50}
 
 
+def test_readers_of_all_topics_hang_up_at_once(scene: Scene, suite: Suite) -> None:
+    """A hundred readers that come and go together leave their writers waiting as before."""
+    with scene.attack(descriptors=64):
+        assert attacks.patterns_hang_up(scene.target(), suite) == 300
+
+
 def test_key_exchanges_with_long_lists(scene: Scene, suite: Suite) -> None:
     """A hundred key exchanges whose lists name all that nobody knows cost a message's memory."""
     with scene.attack():
