@@ -16,6 +16,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import shutil
 import signal
@@ -127,14 +128,17 @@ class Pane:
         os.write(self.terminal, keys.encode())
 
     def read_until(self, end: str) -> list[str]:
-        """The lines printed since the last call, up to and with one that is `end` in the end."""
+        """The lines printed since the last call, up to and with the first that begins with `end`.
+
+        What follows `end` is for the next call, however much of it has come by then.
+        """
         deadline = time.monotonic() + DEADLINE
-        while not self.unread.endswith(end):
+        while not (found := re.search(rf"(?:\A|\n){re.escape(end)}", self.unread)):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.terminal], [], [], left)[0]:
                 raise RecordingError(f"{self.title}: no {end!r} after {self.unread!r}")
             self.unread += os.read(self.terminal, 1 << 16).decode()
-        text, self.unread = self.unread, ""
+        text, self.unread = self.unread[: found.end()], self.unread[found.end() :]
         if "\x1b" in text:
             raise RecordingError(f"{self.title}: an escape sequence in {text!r}")
         return text.split("\r\n")

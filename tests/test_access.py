@@ -566,3 +566,19 @@ def test_list_of_two_sessions_lasts_as_long_as_one_of_them(access: Access) -> No
     assert not access.decide(BOB, BUILD).allowed
     access.release(both)
     assert access.shared_by_sessions(BUILD) == frozenset()
+
+
+def test_nothing_is_remembered_of_who_has_gone(access: Access) -> None:
+    """A login that was over is forgotten when it is gone, a topic when its last session is."""
+    visits = [access.enter(ALICE, BUILD, READ, exists=bool(number)) for number in range(2)]
+    access.dismiss(ALICE, "over")
+    assert access.why_barred(ALICE) == "over"
+    access.logged_out(ALICE)
+    assert not access.why_barred(ALICE)
+    access.logged_out(ALICE)
+    assert access._dismissed == {}  # noqa: SLF001
+    access.release(visits[0])
+    assert list(access._passes) == [BUILD]  # noqa: SLF001
+    access.release(visits[1])
+    access.release(visits[1])
+    assert access._passes == {}  # noqa: SLF001

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,8 +69,9 @@ def test_no_limit() -> None:
 
 
 @pytest.fixture
-def _restored() -> Iterator[None]:
-    """Leave logging as it was."""
+def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave logging as it was; meanwhile no second goes by that would let one more line pass."""
+    monkeypatch.setattr(logs, "Throttle", partial(Throttle, clock=Clock()))
     level = logging.getLogger("asyncssh").level
     yield
     structlog.reset_defaults()

@@ -69,6 +69,18 @@ def test_all_or_none(steps: list[tuple[bool, set[Holder]]]) -> None:
             assert counts.held(Resource.SESSIONS, holder) == expected[holder]
 
 
+def test_what_was_not_taken_is_not_given_back() -> None:
+    """A count does not fall below nothing, and nothing is remembered of who has nothing."""
+    counts = quotas(1)
+    counts.take(Resource.SESSIONS, ALICE, HOME)
+    counts.give_back(Resource.SESSIONS, ALICE, HOME)
+    counts.give_back(Resource.SESSIONS, ALICE)
+    assert counts._held == {}  # noqa: SLF001
+    counts.take(Resource.SESSIONS, ALICE)
+    with pytest.raises(QuotaExceeded):
+        counts.take(Resource.SESSIONS, ALICE)
+
+
 def test_topics_count_until_they_are_closed() -> None:
     """For whoever opened them; a topic that nobody opened here is no error."""
     counts = quotas(1, Resource.TOPICS)
@@ -80,6 +92,16 @@ def test_topics_count_until_they_are_closed() -> None:
     counts.close_topic(NEWS)
     counts.open_topic(SPORT, BOB, HOME)
     assert counts.held(Resource.TOPICS, HOME) == 1
+
+
+def test_topic_is_closed_once() -> None:
+    """What is said of it again takes nothing from what else its opener has."""
+    counts = quotas(2, Resource.TOPICS)
+    for name in (NEWS, SPORT):
+        counts.open_topic(name, ALICE)
+    for _ in range(2):
+        counts.close_topic(NEWS)
+    assert counts.held(Resource.TOPICS, ALICE) == 1
 
 
 @given(
@@ -102,6 +124,23 @@ def test_rate_is_kept(rate: int, sizes: list[int]) -> None:
         assert sent - size <= rate * (now - 100 + BURST_SECONDS) * 1.001
 
 
+def test_waits_are_as_long_as_they_must_be() -> None:
+    """A second's worth goes at once; who owes waits for that, and for a tenth of a second's."""
+    bucket = Bucket(1000, 7.0)
+    assert bucket.is_full(7.0)
+    assert bucket.take(999, 7.0) == 0
+    assert not bucket.is_full(7.0)
+    assert bucket.take(1, 7.0) == pytest.approx(0.1)
+    assert bucket.take(500, 7.0) == pytest.approx(0.6)
+    assert bucket.wait(7.2) == pytest.approx(0.4)
+    assert bucket.wait(7.5) == pytest.approx(0.1)
+    assert bucket.wait(7.6) == 0
+    assert not bucket.is_full(8.4)
+    assert bucket.is_full(8.5)
+    assert bucket.take(1500, 1e6) == pytest.approx(0.6), "a rest saves up a second's worth"
+    assert bucket.take(100, 1e6 + 1.0) == 0, "what has come back meanwhile counts at once"
+
+
 def test_clock_that_goes_back() -> None:
     """It takes nothing from the bucket."""
     bucket = Bucket(1000, 100.0)
@@ -119,11 +158,59 @@ def test_coming_back_gains_nothing() -> None:
     rates.leave("alice", 0.0)
     rates.leave("alice", 0.0)
     assert rates.join("alice", 0.5) is first
+    assert len(rates) == 1
     assert first.wait(0.5) > 0
     rates.leave("alice", 0.5)
     rates.join("bob", 10.0)
     assert len(rates) == 1
     assert rates.join("alice", 10.0) is not first
+
+
+def test_sessions_of_a_user_share_a_bucket() -> None:
+    """It is the same for those who come while another is there, full or not."""
+    rates = Rates(1000)
+    first = rates.join("alice", 0.0)
+    assert rates.join("alice", 0.0) is first
+    rates.leave("alice", 0.0)
+    assert len(rates) == 1
+    assert rates.join("alice", 100.0) is first
+    rates.leave("alice", 100.0)
+    rates.leave("alice", 100.0)
+    assert len(rates) == 0, "it is full, and so there is nothing to remember"
+    assert rates.join("alice", 100.0) is not first
+
+
+def test_buckets_are_forgotten_when_they_are_full() -> None:
+    """At the next coming or going of anybody, and not before they are full."""
+    rates = Rates(1000)
+    for user, size in (("alice", 1000), ("bob", 500), ("carol", 100)):
+        bucket = rates.join(user, 0.0)
+        assert bucket
+        bucket.take(size, 0.0)
+    for user in ("bob", "alice", "carol"):
+        rates.leave(user, 0.0)
+    assert len(rates) == 3
+    rates.leave("nobody", 0.4)
+    assert len(rates) == 3
+    dora = rates.join("dora", 0.5)
+    assert len(rates) == 3, "bob's is full; carol's stands behind alice's, who is still in debt"
+    rates.leave("dora", 0.9)
+    assert len(rates) == 2
+    assert dora
+    rates.join("dora", 1.0)
+    assert len(rates) == 1
+
+
+def test_going_forgets_as_well() -> None:
+    """Where nobody comes any more, the last to go leaves nothing of those before."""
+    rates = Rates(1000)
+    for user, size in (("alice", 500), ("bob", 100)):
+        bucket = rates.join(user, 0.0)
+        assert bucket
+        bucket.take(size, 0.0)
+    rates.leave("alice", 0.0)
+    rates.leave("bob", 0.5)
+    assert len(rates) == 0
 
 
 def test_no_rate() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,8 +105,13 @@ def test_command_that_is_not_text_is_refused(server: Server, lane: str) -> None:
 )
 def test_weak_key_is_refused(start_server: StartServer, kind: Sequence[str]) -> None:
     """Keys that can be forged do not log in, even under a free name; the next key still may."""
+    known = subprocess.run(["ssh", "-Q", "key"], check=True, capture_output=True, text=True)
+    has_dsa = "ssh-dss" in known.stdout.split()
+    if kind == ("dsa",) and not has_dsa:
+        pytest.skip("this ssh knows DSA no more")
     server = start_server()
-    weak = ("RequiredRSASize=1024", "PubkeyAcceptedAlgorithms=+ssh-dss,ssh-rsa", "LogLevel=INFO")
+    accepted = "+ssh-rsa,ssh-dss" if has_dsa else "+ssh-rsa"
+    weak = ("RequiredRSASize=1024", f"PubkeyAcceptedAlgorithms={accepted}", "LogLevel=INFO")
     options = [word for option in weak for word in ("-o", option)]
     client = server.ssh("alice", "whoami", kind=kind, options=options)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Final
@@ -45,6 +47,22 @@ def test_picture_shows_what_happens(tmp_path: Path) -> None:
     assert len(set(sums)) == 1
     assert "pipe: sent 33554432 bytes to 2 subscribers" in lines
     assert lines == texts(ROOT / "docs" / "session.svg"), "run: make recording"
+
+
+def test_answers_that_come_with_the_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a terminal may have said all before anybody reads the first of it."""
+    monkeypatch.syspath_prepend(str(RECORDER.parent))
+    recording = importlib.import_module("recording")
+    ours, its = os.pipe()
+    try:
+        pane = recording.Pane("one", 80, 24, 0, 0, terminal=ours)
+        os.write(its, b"$ cat x\r\ncosts 5$ each\r\n$ ")
+        assert pane.read_until("$ ") == ["$ "]
+        assert pane.read_until("cat x\r\n") == ["cat x", ""]
+        assert pane.read_until("$ ") == ["costs 5$ each", "$ "]
+    finally:
+        os.close(ours)
+        os.close(its)
 
 
 def test_server_that_does_not_start(tmp_path: Path) -> None:
