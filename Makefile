@@ -26,8 +26,9 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS="…" is handed on to serve, bench, soak, fuzz, load and recording;'
-	@echo '  PYTEST_ARGS="…" to test.'
+	@echo '  ARGS="…" is handed on to serve, bench, soak, fuzz, load and recording, as in'
+	@echo '      make serve ARGS="--port 2022 --metrics-port 0"'
+	@echo '  PYTEST_ARGS="…" to test; LOCUST_SHAPE is steady, spike or slow-readers.'
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
@@ -82,12 +83,13 @@ recording: $(VENV)/.base ## record docs/session.svg, the session that README sho
 	$(BIN)/python docs/recording.py $(ARGS)
 
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
-	$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
-	$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group bench \
+	@echo "locking what pyproject.toml allows, in requirements/"
+	@$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
+	@$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group bench \
 		--constraint requirements/base.lock --output-file requirements/dev.lock
-	$(LOCK) $(LOCK_ARGS) --group load \
+	@$(LOCK) $(LOCK_ARGS) --group load \
 		--constraint requirements/dev.lock --output-file requirements/load.lock
-	$(LOCK) $(LOCK_ARGS) --group fuzz \
+	@$(LOCK) $(LOCK_ARGS) --group fuzz \
 		--constraint requirements/dev.lock --output-file requirements/fuzz.lock
 
 upgrade: ## lock the newest versions that pyproject.toml allows

@@ -32,6 +32,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            start_new_session=True,  # Ctrl-C is for Locust: a session that it ends is no failure
         )
         self._said: list[bytes] = []
         self._greeted = threading.Event()

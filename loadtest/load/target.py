@@ -97,5 +97,5 @@ class FreshServer:
             self._process.send_signal(signal.SIGTERM)  # the second one: do not wait for streams
             self._process.wait()
         else:
-            print(f"the server ended by itself, with status {early}:", *self._lines, sep="\n")
+            print(f"the server ended by itself, with status {early}:\n{''.join(self._lines)}")
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -66,14 +66,23 @@ class SSHUser(User):  # type: ignore[misc,unused-ignore] # untyped where Locust 
         """End all sessions."""
         self.close(*self.sessions)
 
-    def report(
-        self, kind: str, name: str, seconds: float, size: int = 0, error: Exception | None = None
+    def report(self, kind: str, name: str, seconds: float, size: int = 0) -> None:
+        """Count one measurement."""
+        self._count(kind, name, seconds * 1000, size)
+
+    def _count(
+        self,
+        kind: str,
+        name: str,
+        milliseconds: float | None,
+        size: int = 0,
+        error: Exception | None = None,
     ) -> None:
-        """Count one measurement, or one failure."""
+        """Count a measurement, or a failure, which has no time that means something."""
         self.environment.events.request.fire(
             request_type=kind,
             name=name,
-            response_time=seconds * 1000,
+            response_time=milliseconds,
             response_length=size,
             exception=error,
             context={},
@@ -81,11 +90,10 @@ class SSHUser(User):  # type: ignore[misc,unused-ignore] # untyped where Locust 
 
     def attempt(self, kind: str, name: str, action: Callable[[], None]) -> None:
         """Do something that reports its own success; count a failure under this name."""
-        started = time.perf_counter()
         try:
             action()
         except LetDownError as error:
-            self.report(kind, name, time.perf_counter() - started, error=error)
+            self._count(kind, name, None, error=error)
             time.sleep(1)  # as a person would, and so that a dead server is not stormed
             self.close(*self.sessions)
 
