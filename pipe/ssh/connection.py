@@ -28,6 +28,7 @@ from asyncssh.constants import (
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_OPEN,
     MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_DISCONNECT,
     MSG_IGNORE,
     MSG_KEXINIT,
     MSG_USERAUTH_REQUEST,
@@ -116,6 +117,7 @@ class Connection(asyncssh.SSHServerConnection):
         "_clock",
         "_rekey_timeout",
         "_rekey_timer",
+        "_said_goodbye",
         "_service",
         "_speaks_ssh",
         "_transport_full",
@@ -153,6 +155,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._transport_full = False
         self._authenticated = False
         self._speaks_ssh = False  # once a packet has come
+        self._said_goodbye = False
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -234,8 +237,11 @@ class Connection(asyncssh.SSHServerConnection):
         """End this connection and no other, for a fault of ours, and say which.
 
         What cannot be read comes here too: a packet whose handler is a coroutine, and a version
-        string that is not ASCII.
+        string that is not ASCII.  After our goodbye nothing is a fault: asyncssh goes on with what
+        has come, where it cannot.
         """
+        if self._said_goodbye:
+            return
         _, error, _ = exc_info or sys.exc_info()
         if isinstance(error, PacketDecodeError | UnicodeDecodeError):
             self.ending = self.ending or Ending.PROTOCOL
@@ -351,6 +357,7 @@ class Connection(asyncssh.SSHServerConnection):
         """
         if pkttype == MSG_IGNORE:
             return
+        self._said_goodbye |= pkttype == MSG_DISCONNECT
         if pkttype == MSG_KEXINIT and self._authenticated and self._rekey_timer is None:
             self._rekey_timer = self._clock.call_later(self._rekey_timeout, self._rekey_too_slow)
             self._update_blocked()

@@ -36,7 +36,7 @@ from .peer import (
     message,
     open_channel,
 )
-from .transport import CutOffError
+from .transport import MSG_KEX_ECDH_INIT, CutOffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,6 +149,21 @@ def test_nothing_is_served_before_the_login(
         cut = stranger.provoke(*messages)
         assert cut.code == asyncssh.DISC_PROTOCOL_ERROR
         assert "whoami" not in cut.reason
+
+
+def test_exchange_that_has_failed_goes_no_further(scene: Scene, suite: Suite) -> None:
+    """Keys that come along with a KEXINIT that cannot do: the client is cut, at its own fault."""
+    with scene.attack(growth=CHEAP):
+        for _ in range(20):
+            stranger = scene.stranger(suite=suite)
+            stranger.compression = b"zlib"
+            stranger.exchange_versions()
+            keys = message(MSG_KEX_ECDH_INIT, String(b"\x09" + bytes(31)))
+            stranger.send(stranger.kexinit(), keys)
+            assert stranger.wait_cut().code == asyncssh.DISC_KEY_EXCHANGE_FAILED
+
+    assert not scene.server.lines("connection failed")
+    assert not scene.metrics().value("pipe_disconnects_total", reason="failed")
 
 
 # -- after the login ------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ def test_grants_that_come_and_go(scene: Scene, suite: Suite) -> None:
             sent += grant_or_revoke(owner, writer, "revoke feed bob", (bob, reading))
             writer.send(SECRET)
             sent += SECRET
+            witness.read(len(sent))  # it was published while he had no right
             assert inside.wait() == Status.DENIED
             statuses.append(at_the_door.wait())
             entries += [at_the_door, inside]
