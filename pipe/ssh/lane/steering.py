@@ -13,9 +13,10 @@ GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
 
 KEXINIT_COOKIE_BYTES = 16
 
-KEXINIT_PATIENCE_SECONDS = 0.25
-"""How long the server's KEXINIT waits for the client's.  RFC 4253, section 7.1, has each side send
-its own at once, and some clients wait for ours."""
+KEXINIT_PATIENCE_SECONDS = 1.0
+"""How long the server's KEXINIT waits for the client's, which comes a round trip after ours could
+have gone: 0.6 s over a satellite.  RFC 4253, section 7.1, has each side send its own at once; who
+waits for ours all the same has to wait for so long."""
 
 
 def offers_gcm(kexinit: SSHPacket) -> bool:
