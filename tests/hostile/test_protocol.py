@@ -308,14 +308,18 @@ def test_terminals_of_any_size(
         assert channel.wait() == 0
 
 
-def test_signals_and_breaks_end_nothing(scene: Scene, suite: Suite) -> None:
-    """What a shell would die of passes a stream by, and every byte arrives."""
+def test_signals_and_breaks_are_for_one_session(scene: Scene, suite: Suite) -> None:
+    """A signal ends the session that it is for, no other; what is no signal ends nothing."""
     with scene.attack(growth=CHEAP):
-        reader, writer = (scene.peer(suite=suite).run(f"{act} calm") for act in ("sub", "pub"))
-        for name in ("KILL", "TERM", "INT", "no such"):
+        reader, writer, leaver = (
+            scene.peer(suite=suite).run(f"{act} calm") for act in ("sub", "pub", "sub")
+        )
+        for name in ("USR1", "no such", "", "TERM" * 1000):
             for channel in (reader, writer):
                 channel.peer.send(channel.request("signal", String(name), reply=False))
         assert not any(channel.ask("break", UInt32(500)) for channel in (reader, writer))
+        leaver.peer.send(leaver.request("signal", String("TERM"), reply=False))
+        assert leaver.wait() == Status.INTERRUPTED
         writer.send(b"all is well")
         writer.end()
         assert (reader.wait(), writer.wait(), reader.size) == (0, 0, 11)
