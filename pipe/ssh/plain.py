@@ -101,26 +101,30 @@ class PlainConnection(Connection):
         if self._queues:
             return
         if not self._turns.spent:
-            self._handle(self._slice_bytes)
+            self._handle(self._slice_bytes, TURN_SECONDS)
         elif self._authenticated:
-            self._handle(min(self._slice_bytes, SIP_BYTES))
+            self._handle(min(self._slice_bytes, SIP_BYTES), 0)
         else:
             self._go_on(more=True)  # a login may take as long as a full share does
 
     def take_turn(self) -> bool:
-        """Handle one more slice; nothing is promised of what is read next."""
+        """Handle a full share now; nothing is promised of what is read next."""
         self._queues = False
-        self._handle(self._slice_bytes)
+        self._handle(self._slice_bytes, TURN_SECONDS)
         return False
 
-    def _handle(self, size: int) -> None:
-        started = time.monotonic()
-        piece = self._input[self._start : self._start + size]
-        self._start += len(piece)
-        super().data_received(piece)
-        took = time.monotonic() - started
-        self._turns.use(took)
-        self._slice_bytes = next_slice(self._slice_bytes, took)
+    def _handle(self, size: int, patience: float) -> None:
+        """Handle a slice of so many bytes, and more of them until so many seconds are over."""
+        started = now = time.monotonic()
+        while self._start < len(self._input):
+            piece = self._input[self._start : self._start + size]
+            self._start += len(piece)
+            super().data_received(piece)
+            before, now = now, time.monotonic()
+            size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
+            if now - started >= patience:
+                break
+        self._turns.use(now - started)
         self._go_on(more=self._start < len(self._input))
 
     def _go_on(self, *, more: bool) -> None:
