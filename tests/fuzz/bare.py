@@ -18,16 +18,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipe.settings import Lane
 from pipe.ssh.lane import LaneConnection, Outbox
-from tests.ssh.wire import (
-    GCM,
-    Doorman,
-    MemoryTransport,
-    Received,
-    Wire,
-    execute,
-    open_session,
-    padded,
-)
+from tests.ssh.led_client import Received
+from tests.ssh.memory_transport import MemoryTransport
+from tests.ssh.messages import execute, open_session, padded
+from tests.ssh.wire import GCM, Doorman, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,8 @@ from pipe.requests import parse
 from pipe.settings import Lane
 from pipe.ssh.lane import Outbox
 from tests.fuzz.bare import BareWire, Model
-from tests.ssh.wire import Recorder, Wire, data, make_service, padded
+from tests.ssh.messages import data, padded
+from tests.ssh.wire import Recorder, Wire, make_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -31,7 +31,8 @@ from tests.conformance import (
     SourceConformance,
     SourceEnd,
 )
-from tests.ssh.wire import Received, Wire, adjust, close, data, eof, execute, open_session
+from tests.ssh.messages import adjust, close, data, eof, execute, open_session
+from tests.ssh.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pipe.members import Member
+    from tests.ssh.led_client import Received
 
 BUFFER = 65_536
 WINDOW = 65_536

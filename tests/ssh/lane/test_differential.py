@@ -19,24 +19,14 @@ from hypothesis import strategies as st
 
 from pipe.settings import Lane
 from tests.e2e.processes import DEADLINE
-from tests.ssh.wire import (
-    MSG_UNKNOWN,
-    Disconnect,
-    Received,
-    Recorder,
-    Wire,
-    adjust,
-    close,
-    data,
-    debug,
-    eof,
-    request,
-)
+from tests.ssh.messages import MSG_UNKNOWN, adjust, close, data, debug, eof, request
+from tests.ssh.wire import Recorder, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pipe.chunks import Chunk
+    from tests.ssh.led_client import Disconnect, Received
 
 WINDOW = 65_536
 """Bytes, the least that the server can be set to: so that it is opened again and again."""

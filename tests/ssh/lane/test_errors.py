@@ -14,7 +14,9 @@ from asyncssh.constants import MSG_DISCONNECT, MSG_GLOBAL_REQUEST
 from asyncssh.packet import Boolean, Byte, String, UInt32
 
 from pipe.settings import Lane
-from tests.ssh.wire import LANES, Client, Disconnect, Wire, adjust, close, data, eof, padded
+from tests.ssh.led_client import Client, Disconnect
+from tests.ssh.messages import adjust, close, data, eof, padded
+from tests.ssh.wire import LANES, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

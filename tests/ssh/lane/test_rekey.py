@@ -16,7 +16,8 @@ from pipe.chunks import Chunk
 from tests.e2e.payloads import GIB, MIB, write_blob
 from tests.e2e.processes import DEADLINE, statuses
 from tests.e2e.server import Server, Status
-from tests.ssh.wire import LANES, Wire, data, make_service, padded, request
+from tests.ssh.messages import data, padded, request
+from tests.ssh.wire import LANES, Wire, make_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,8 @@ from pipe.ssh.turns import (
     TURN_SECONDS,
     Turns,
 )
-from tests.ssh.wire import Wire, data, debug, flood
+from tests.ssh.messages import data, debug
+from tests.ssh.wire import Wire, flood
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,8 @@ from pipe.settings import Lane
 from pipe.ssh.channel.intake import TURN_CHUNKS, Intake
 from pipe.ssh.channel.port import MAX_BURST
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
-from tests.ssh.wire import LANES, QUIET_TURNS, Wire, adjust, data, debug, flood, request
+from tests.ssh.messages import adjust, data, debug, request
+from tests.ssh.wire import LANES, QUIET_TURNS, Wire, flood
 
 if TYPE_CHECKING:
     from collections.abc import Callable
