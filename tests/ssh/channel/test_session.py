@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -11,6 +12,7 @@ from pipe.quotas import Holder, Resource, Scope
 from tests.ssh.serving import connect, serving
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import pytest
@@ -24,36 +26,43 @@ READERS = 10
 ALICE = Holder(Scope.USER, "alice")
 
 
-async def test_readers_on_patterns_join_in_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many a user starts at once, each looks at all topics in a turn of its own."""
+@contextlib.asynccontextmanager
+async def counted_turns() -> AsyncIterator[Callable[[], int]]:
+    """Give what tells how many turns the event loop has made."""
     turns = 0
-    joined: list[int] = []
-    all_joined = asyncio.Event()
 
-    async def count_turns() -> None:
+    async def count() -> None:
         nonlocal turns
         while True:
             turns += 1
             await asyncio.sleep(0)
 
-    async with serving(tmp_path) as service:
+    counting = asyncio.create_task(count())
+    yield lambda: turns
+    counting.cancel()
+
+
+async def test_readers_on_patterns_join_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a user starts at once, each looks at all topics in a turn of its own."""
+    joined: list[int] = []
+    all_joined = asyncio.Event()
+
+    async with serving(tmp_path) as service, counted_turns() as turns:
         join = service.router.join_pattern
 
         def note(_router: Router, *arguments: object) -> None:
-            joined.append(turns)
+            joined.append(turns())
             if len(joined) == READERS:
                 all_joined.set()
             join(*arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(type(service.router), "join_pattern", note)
-        counting = asyncio.create_task(count_turns())
         alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
         readers = await asyncio.gather(*(alice.create_process("sub '**'") for _ in range(READERS)))
         await all_joined.wait()
         assert len(set(joined)) == READERS
-        counting.cancel()
         for reader in readers:
             reader.close()
         alice.close()
@@ -63,21 +72,14 @@ async def test_readers_on_patterns_leave_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many hang up at once, each is taken off all topics in a turn of its own."""
-    turns = 0
     left: list[int] = []
     all_left = asyncio.Event()
 
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async with serving(tmp_path) as service:
+    async with serving(tmp_path) as service, counted_turns() as turns:
         leave = service.router.leave
 
         def note(_router: Router, member: Member) -> None:
-            left.append(turns)
+            left.append(turns())
             leave(member)
             if len(left) == READERS:
                 all_left.set()
@@ -88,12 +90,10 @@ async def test_readers_on_patterns_leave_in_turns(
         while service.quotas.held(Resource.PATTERNS, ALICE) < READERS:  # noqa: ASYNC110
             await asyncio.sleep(0)
         monkeypatch.setattr(type(service.router), "leave", note)
-        counting = asyncio.create_task(count_turns())
         alice.abort()
         await all_left.wait()
         assert len(set(left)) == READERS
         assert not service.quotas.held(Resource.PATTERNS, ALICE)
-        counting.cancel()
 
 
 async def test_reader_that_goes_before_its_turn(tmp_path: Path) -> None:
