@@ -162,7 +162,7 @@ def configure(settings: Settings) -> None:
         format_line = [_put_first, structlog.processors.JSONRenderer()]
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
-        format_line = [_leave_out_nothing, renderer]
+        format_line = [_leave_out_empty, renderer]
     structlog.configure(
         processors=[
             limit,
@@ -190,7 +190,7 @@ def _put_first(
     return {key: event[key] for key in _FIRST if key in event} | dict(event)
 
 
-def _leave_out_nothing(
+def _leave_out_empty(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Spare people the fields that say nothing; what machines read has them all."""

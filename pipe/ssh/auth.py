@@ -278,9 +278,8 @@ class Peer(asyncssh.SSHServer):
             )
         visit = self._connection.visit
         try:
-            self._service.quotas.take(Resource.SESSIONS, *visit.holders)
+            self._service.take(Resource.SESSIONS, visit.holders)
         except QuotaExceeded as error:
-            self._service.metrics.refused.labels(error.resource).inc()
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, error.message
             ) from error

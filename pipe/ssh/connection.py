@@ -19,7 +19,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 
 import asyncssh
 import structlog
@@ -132,6 +132,8 @@ class Connection(asyncssh.SSHServerConnection):
         "visit",
     )
 
+    channel_class: ClassVar[type[asyncssh.SSHServerChannel[bytes]]] = asyncssh.SSHServerChannel
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -182,6 +184,28 @@ class Connection(asyncssh.SSHServerConnection):
         asyncssh would judge it in a task, which finds nobody there once the connection has gone.
         """
         return permission == "pty"
+
+    def create_server_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> asyncssh.SSHServerChannel[bytes]:
+        """Make a session's channel: bytes, no line editor."""
+        return self.channel_class(
+            self,
+            self._clock,
+            allow_pty=True,
+            line_editor=False,
+            line_echo=False,
+            line_history=0,
+            max_line_length=0,
+            encoding=encoding,
+            errors=errors,
+            window=window,
+            max_pktsize=max_pktsize,
+        )
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
@@ -240,14 +264,13 @@ class Connection(asyncssh.SSHServerConnection):
         string that is not ASCII.  After our goodbye nothing is a fault: asyncssh goes on with what
         has come, where it cannot.
         """
-        if self._said_goodbye:
-            return
         _, error, _ = exc_info or sys.exc_info()
-        if isinstance(error, PacketDecodeError | UnicodeDecodeError):
-            self.ending = self.ending or Ending.PROTOCOL
-        else:
-            self.ending = self.ending or Ending.FAILED
-            log.error("connection failed", address=self.address, exc_info=error)
+        if not self._said_goodbye:
+            if isinstance(error, PacketDecodeError | UnicodeDecodeError):
+                self.ending = self.ending or Ending.PROTOCOL
+            else:
+                self.ending = self.ending or Ending.FAILED
+                log.error("connection failed", address=self.address, exc_info=error)
         super().internal_error(exc_info, error_logger)  # type: ignore[arg-type]
 
     # -- the transport ----------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class PlainConnection(Connection):
 
     __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns")
 
+    channel_class = PlainChannel
     share_seconds = TURN_SECONDS
 
     def __init__(
@@ -71,28 +72,6 @@ class PlainConnection(Connection):
         self._input = b""
         self._start = 0  # where in the input the next slice begins
         self._slice_bytes = FIRST_SLICE_BYTES
-
-    def create_server_channel(
-        self,
-        encoding: str | None = None,
-        errors: str = "strict",
-        window: int = 0,
-        max_pktsize: int = 0,
-    ) -> PlainChannel:
-        """Make a session's channel: bytes, no line editor."""
-        return PlainChannel(
-            self,
-            self._clock,
-            allow_pty=True,
-            line_editor=False,
-            line_echo=False,
-            line_history=0,
-            max_line_length=0,
-            encoding=encoding,
-            errors=errors,
-            window=window,
-            max_pktsize=max_pktsize,
-        )
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
         """Handle a slice of what the transport has read; it reads on when nothing is left."""

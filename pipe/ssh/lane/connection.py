@@ -96,6 +96,8 @@ class LaneConnection(SendingConnection):
         "share_seconds",
     )
 
+    channel_class = LaneChannel
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -135,23 +137,10 @@ class LaneConnection(SendingConnection):
         errors: str = "strict",
         window: int = 0,
         max_pktsize: int = 0,
-    ) -> LaneChannel:
-        """Make a session's channel: bytes, no line editor."""
-        longest = max_pktsize or self._max_pktsize
-        self._update_recv_pktlen(longest)
-        return LaneChannel(
-            self,
-            self._loop,
-            allow_pty=True,
-            line_editor=False,
-            line_echo=False,
-            line_history=0,
-            max_line_length=0,
-            encoding=encoding,
-            errors=errors,
-            window=window or self._window,
-            max_pktsize=longest,
-        )
+    ) -> asyncssh.SSHServerChannel[bytes]:
+        """Make a session's channel, for packets of this size."""
+        self._update_recv_pktlen(max_pktsize)
+        return super().create_server_channel(encoding, errors, window, max_pktsize)
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path: the lane's where this connection is on it."""

@@ -56,8 +56,6 @@ ATTRIBUTES = {
         "_keepalive_count",
         "_kex_complete",
         "_kexinit_sent",
-        "_loop",
-        "_max_pktsize",
         "_max_recv_pktlen",
         "_recv_encryption",
         "_recv_handler",
@@ -71,7 +69,6 @@ ATTRIBUTES = {
         "_server_kexinit",
         "_session_id",
         "_transport",
-        "_window",
     ),
     SSHServerChannel: (
         "_close_event",
