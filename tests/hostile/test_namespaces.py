@@ -108,7 +108,7 @@ def test_pipe_behind_a_black_hole(cable: Cable, set_scene: SetScene, cut: str) -
     """Those who talked with it go on among themselves."""
     scene = set_scene(host="0.0.0.0", keepalive_interval="1s", keepalive_count=2)  # noqa: S104
     with scene.attack():
-        near, lost = scene.server.ssh("alice", "pipe talk", stdin=HELD), None
+        near = scene.server.ssh("alice", "pipe talk", stdin=HELD)
         scene.server.wait_sessions(pipe=1)
         lost = from_afar(scene, cable, "pipe talk")
         scene.server.wait_sessions(pipe=2)

@@ -325,3 +325,20 @@ async def test_forwarding_asked_for_at_the_end_is_no_fault_of_ours(
         await wire.settle()
     assert wire.server_side.closed
     assert logged == []
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_fault_after_our_goodbye_closes_all_the_same(lane: Lane) -> None:
+    """It is not worth a trace, and yet the end of the connection: nobody else would close it."""
+    wire = await Wire.ready(lane)
+    wire.server.send_packet(
+        MSG_DISCONNECT, UInt32(asyncssh.DISC_BY_APPLICATION), String(""), String("")
+    )
+    with structlog.testing.capture_logs() as logged:
+        try:
+            raise RuntimeError("a fault")
+        except RuntimeError:
+            wire.server.internal_error()
+        await wire.settle()
+    assert wire.server_side.closed
+    assert logged == []
