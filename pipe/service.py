@@ -11,52 +11,28 @@ import asyncio
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from pipe.access import Access
 from pipe.errors import Outcome, QuotaExceeded
-from pipe.guard import Guard
+from pipe.language.requests import ssh_command
+from pipe.limits.memory import MemoryAlarm, default_threshold
+from pipe.limits.quotas import Quotas, Rates, Resource, Scope
+from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
-from pipe.quotas import Quotas, Rates, Resource, Scope
-from pipe.requests import ssh_command
-from pipe.router import Router
-from pipe.turnstile import Turnstile
+from pipe.rights.access import Access
+from pipe.store.guard import Guard
+from pipe.stream.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pipe.access import Caller, Loss, Pass
-    from pipe.members import Member
-    from pipe.names import TopicName
-    from pipe.quotas import Holder
+    from pipe.language.names import TopicName
+    from pipe.limits.quotas import Holder
+    from pipe.rights.access import Loss, Pass
+    from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.store import Store
-
-
-class LiveSession(Protocol):
-    """What others need to know of a session, whatever front it came through."""
-
-    @property
-    def caller(self) -> Caller:
-        """Whose it is."""
-
-    @property
-    def address(self) -> str:
-        """Where its client is."""
-
-    @property
-    def member(self) -> Member | None:
-        """Its place on a topic, if it has one."""
-
-    @property
-    def paused_seconds(self) -> float:
-        """How long its publisher has been held back."""
-
-    def announce(self, text: str) -> None:
-        """Say something on its stderr."""
-
-    def cut(self, outcome: Outcome, text: str = "") -> None:
-        """End it now, with this line on its stderr or the outcome's own."""
+    from pipe.stream.members import Member
 
 
 @dataclass(slots=True)
@@ -81,7 +57,7 @@ class Service:
     paused_seconds: float = 0.0
     unauthenticated: Callable[[], int] = int  # 0, until a front counts them
     orphans: int = 0
-    memory_alarm: bool = False
+    memory_alarm: MemoryAlarm = field(init=False)
     port: int = 0
     draining: bool = False
 
@@ -102,6 +78,7 @@ class Service:
             }
         )
         self.rates = Rates(settings.max_rate_per_user)
+        self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
         """Count a topic that the next join opens; does nothing for one that exists.
@@ -191,7 +168,7 @@ class Service:
             lanes=dict(self.lanes),
             unauthenticated=self.unauthenticated(),
             tasks=len(asyncio.all_tasks()),
-            memory_alarm=self.memory_alarm,
+            memory_alarm=self.memory_alarm.active,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
         )

@@ -18,7 +18,7 @@ from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.ls import list_topics
 from pipe.commands.whoami import whoami
 from pipe.errors import StoreUnavailable
-from pipe.requests import (
+from pipe.language.requests import (
     AddKey,
     Explain,
     GrantAccess,
@@ -34,7 +34,7 @@ from pipe.requests import (
 )
 
 if TYPE_CHECKING:
-    from pipe.requests import Answerable
+    from pipe.language.requests import Answerable
     from pipe.service import Service
 
 __all__ = ["Asker", "answer", "input_limit", "invitations"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipe.access import Caller
-    from pipe.quotas import Holder
-    from pipe.service import LiveSession
+    from pipe.limits.quotas import Holder
+    from pipe.rights.access import Caller
+    from pipe.rights.live import LiveSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import labelled
-from pipe.durations import format_duration
-from pipe.names import escape
-from pipe.quantities import format_size
-from pipe.quotas import Holder, Resource, Scope
+from pipe.language.durations import format_duration
+from pipe.language.names import escape
+from pipe.language.quantities import format_size
+from pipe.limits.quotas import Holder, Resource, Scope
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker

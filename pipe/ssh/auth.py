@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
-from pipe.access import Caller, next_login
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
-from pipe.quotas import Resource
-from pipe.ssh.channel.session import Session
-from pipe.ssh.door.penalties import Offence
-from pipe.ssh.login.restricted import RestrictedSession
+from pipe.limits.penalties import Offence
+from pipe.limits.quotas import Resource
+from pipe.rights.access import Caller, next_login
+from pipe.ssh.channel import Session
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.store.keys import ALLOWED_TYPES
 
@@ -286,10 +285,7 @@ class Peer(asyncssh.SSHServer):
         self._sessions += 1
         visit.sessions += 1
         self._stop_idle_timer()
-        restrictions = self._identity.restrictions
-        if restrictions:
-            return RestrictedSession(self._service, self._connection, self._caller, restrictions)
-        return Session(self._service, self._connection, self._caller)
+        return Session(self._service, self._connection, self._caller, self._identity.restrictions)
 
     def session_closed(self) -> None:
         """One of its channels is gone."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, cast
 
 import asyncssh
 import structlog
@@ -36,11 +36,11 @@ from asyncssh.constants import (
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from pipe.errors import Ending
+from pipe.limits.gate import Visit
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
-from pipe.ssh.channel.port import Port
-from pipe.ssh.door.gate import Visit
 from pipe.ssh.level_logger import LevelLogger
+from pipe.ssh.port import Port
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacketLogger
 
     from pipe.service import Service
-    from pipe.ssh.auth import Peer
-    from pipe.ssh.channel.session import Session
+    from pipe.ssh.port import Owner
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:
@@ -99,6 +98,19 @@ log = structlog.get_logger()
 _asyncssh_log = LevelLogger()
 
 
+class Client(Protocol):
+    """Who is at the other end: what a connection asks about it."""
+
+    async def screen(self, username: str, key_data: bytes, signature: bytes) -> bool:
+        """Whether what the client shows is worth a look."""
+
+    async def commit(self, username: str, key_data: bytes) -> bool:
+        """The signature by this key was verified: whether it logs the client in."""
+
+    def session_closed(self) -> None:
+        """One of its channels is gone."""
+
+
 class Connection(asyncssh.SSHServerConnection):
     """What the connections of both data paths have in common.
 
@@ -143,7 +155,7 @@ class Connection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self.ports: dict[Port, None] = {}
         self.blocked = False
-        self.peer: Peer | None = None
+        self.peer: Client | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""  # the client's IP address
         self.address = ""  # the same with the port, for people
@@ -207,9 +219,9 @@ class Connection(asyncssh.SSHServerConnection):
             max_pktsize=max_pktsize,
         )
 
-    def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
+    def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
-        return Port(session, channel, self, self._service.router, self._service.settings.buffer)
+        return Port(owner, channel, self, self._service.router, self._service.settings.buffer)
 
     def session_closed(self) -> None:
         """One of the sessions is gone."""

@@ -17,15 +17,15 @@ import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
+from pipe.limits.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 from pipe.ssh.connection import Connection
-from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
+    from pipe.limits.turns import Turns
     from pipe.service import Service
-    from pipe.ssh.turns import Turns
 
 
 class PlainChannel(asyncssh.SSHServerChannel[bytes]):

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import KeyTaken, StoreError, StoreUnavailable
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
 from pipe.store import changes, grants, rows
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database

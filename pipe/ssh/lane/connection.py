@@ -9,7 +9,7 @@ one of asyncssh's handlers is waiting for something, the lane waits too; the fir
 meanwhile pauses the transport.
 
 What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
-`TURN_SECONDS`, and what all of them do by `pipe.ssh.turns`, so no peer starves another.
+`TURN_SECONDS`, and what all of them do by `pipe.limits.turns`, so no peer starves another.
 
 What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
 `pipe.ssh.lane.steering`.
@@ -29,6 +29,7 @@ from asyncssh.constants import (
 )
 from asyncssh.encryption import GCMEncryption
 
+from pipe.limits.turns import FIRST_SLICE_BYTES, SHARE_SECONDS, SIP_BYTES, TURN_SECONDS, next_slice
 from pipe.settings import Lane
 from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
@@ -38,7 +39,6 @@ from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, Lane
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
-from pipe.ssh.turns import FIRST_SLICE_BYTES, SHARE_SECONDS, SIP_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,9 +47,8 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
-    from pipe.ssh.channel.port import Port
-    from pipe.ssh.channel.session import Session
     from pipe.ssh.lane.outbox import Outbox
+    from pipe.ssh.port import Owner, Port
 
 TURN_PACKETS = 128
 """Packets that one connection may have handled per turn of the loop: a flood of one-byte
@@ -142,11 +141,11 @@ class LaneConnection(SendingConnection):
         self._update_recv_pktlen(max_pktsize)
         return super().create_server_channel(encoding, errors, window, max_pktsize)
 
-    def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
+    def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path: the lane's where this connection is on it."""
         if self._opener is None or not self._uses_gcm():
-            return super().make_port(session, channel)
-        return LanePort(session, channel, self, self._service.router, self._service.settings.buffer)
+            return super().make_port(owner, channel)
+        return LanePort(owner, channel, self, self._service.router, self._service.settings.buffer)
 
     # -- receiving --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.ssh.turns import Turns
+from pipe.limits.turns import Turns
 
 if TYPE_CHECKING:
     import asyncio

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from asyncssh.packet import UInt32
 
-from pipe.chunks import Chunk
-from pipe.ssh.channel.port import CHUNK_COST, Port
+from pipe.ssh.port import CHUNK_COST, Carrier, Port
+from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
-    from pipe.router import Router
-    from pipe.ssh.channel.session import Session
-    from pipe.ssh.lane.connection import LaneConnection
+    from pipe.ssh.port import Owner
+    from pipe.stream.router import Router
 
 DATA_OFFSET = 10
 """Where the data begins in an opened CHANNEL_DATA packet: after the padding length (1 byte),
@@ -53,6 +52,16 @@ def data_packet(channel: int, data: bytes | memoryview) -> bytes:
     return b"".join((head, len(data).to_bytes(4, "big"), data, _PADDING[:padding]))
 
 
+class LaneCarrier(Carrier, Protocol):
+    """The connection under a port of the lane."""
+
+    lane_ports: dict[int, LanePort]
+    """By the number of their channel."""
+
+    def send_stream(self, packet: bytes) -> None:
+        """Send a packet of a stream; not to be called while the connection is blocked."""
+
+
 class LanePort(Port):
     """The lane's form of a port.
 
@@ -61,13 +70,13 @@ class LanePort(Port):
     does, and while its connection is blocked.
     """
 
-    _connection: LaneConnection
+    _connection: LaneCarrier
 
     def __init__(
         self,
-        owner: Session,
+        owner: Owner,
         channel: asyncssh.SSHServerChannel[bytes],
-        connection: LaneConnection,
+        connection: LaneCarrier,
         router: Router,
         buffer: int,
     ) -> None:

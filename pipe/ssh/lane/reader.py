@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pipe.ssh.lane.connection import LaneConnection
+
+class Reader(Protocol):
+    """A connection that reads into a buffer; its calls are those of `asyncio.BufferedProtocol`."""
+
+    def get_buffer(self) -> memoryview:
+        """Where to put what comes next."""
+
+    def buffer_updated(self, size: int) -> None:
+        """So many bytes are there."""
+
+    def eof_received(self) -> None:
+        """The peer has closed its side."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+    def pause_writing(self) -> None:
+        """The transport is above its high water."""
+
+    def resume_writing(self) -> None:
+        """The transport is below its low water."""
 
 
 class BufferReader(asyncio.BufferedProtocol):
@@ -16,7 +35,7 @@ class BufferReader(asyncio.BufferedProtocol):
     connection is one; so this stands in for it once the connection is on the lane.
     """
 
-    def __init__(self, connection: LaneConnection) -> None:
+    def __init__(self, connection: Reader) -> None:
         self._connection = connection
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002

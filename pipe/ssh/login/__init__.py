@@ -5,6 +5,6 @@
 `certificates`  a CA says whose a key is
 `key_files`     an operator's files say whose a key is
 `files`         files that are read again when they have changed
-`restricted`    what a certificate or a line of a file holds its bearer to
+`restrictions`  what a certificate or a line of a file holds its bearer to
 `tenure`        ends those whose certificate or line has ended
 """

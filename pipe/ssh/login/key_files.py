@@ -21,9 +21,9 @@ import structlog
 from asyncssh.pattern import HostPatternList
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
 from pipe.ssh.login.files import WatchedFile, check_modes
-from pipe.ssh.login.restricted import Restrictions
+from pipe.ssh.login.restrictions import Restrictions
 from pipe.store import read_public_key
 
 if TYPE_CHECKING:

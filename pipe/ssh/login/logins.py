@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
 from pipe.settings import Signup
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.files import WatchedFile
 from pipe.ssh.login.key_files import KeyFiles
+from pipe.ssh.login.restrictions import NO_RESTRICTIONS, Restrictions
 from pipe.ssh.login.signatures import (
     SIGNATURE_ALGORITHMS,
     check_key,
@@ -40,10 +41,9 @@ from pipe.store import read_public_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipe.limits.sources import ClaimLimit
     from pipe.service import Service
-    from pipe.ssh.door.limits import ClaimLimit
     from pipe.ssh.login.certificates import Certificate
-    from pipe.ssh.login.restricted import Restrictions
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Identity:
     admin: bool = False
     registered: bool = True
     """Whether there is an account already."""
-    restrictions: Restrictions | None = None
+    restrictions: Restrictions = NO_RESTRICTIONS
     expires: float | None = None
     """When what let it in runs out, in seconds since 1970."""
     filed: bool = False

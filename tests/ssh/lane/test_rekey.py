@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.chunks import Chunk
+from pipe.stream.chunks import Chunk
 from tests.e2e.payloads import GIB, MIB, write_blob
 from tests.e2e.processes import DEADLINE, statuses
 from tests.e2e.server import Server, Status

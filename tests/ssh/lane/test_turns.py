@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pipe.settings import Lane
-from pipe.ssh.lane.outbox import READ_BYTES
-from pipe.ssh.turns import (
+from pipe.limits.turns import (
     BUDGET_SECONDS,
     MINOR_SECONDS,
     SIP_BYTES,
@@ -20,6 +18,8 @@ from pipe.ssh.turns import (
     TURN_SECONDS,
     Turns,
 )
+from pipe.settings import Lane
+from pipe.ssh.lane.outbox import READ_BYTES
 from tests.ssh.messages import data, debug
 from tests.ssh.wire import Wire, flood
 

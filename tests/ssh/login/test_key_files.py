@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipe.errors import AccessDenied, StartError, UsageError
 from pipe.ssh.login.files import MAX_FILE_BYTES, WatchedFile
 from pipe.ssh.login.key_files import KeyFiles, parse_line
-from pipe.ssh.login.restricted import Restrictions
+from pipe.ssh.login.restrictions import Restrictions
 from tests.ssh.serving import connect, refusal, run, serving
 
 if TYPE_CHECKING:

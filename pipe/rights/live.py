@@ -1,0 +1,36 @@
+"""A session that is alive, as those see it who list sessions or end them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pipe.errors import Outcome
+    from pipe.rights.access import Caller
+    from pipe.stream.members import Member
+
+
+class LiveSession(Protocol):
+    """What others need to know of a session, whichever front it came through."""
+
+    @property
+    def caller(self) -> Caller:
+        """Whose it is."""
+
+    @property
+    def address(self) -> str:
+        """Where its client is."""
+
+    @property
+    def member(self) -> Member | None:
+        """Its place on a topic, if it has one."""
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long its publisher has been held back."""
+
+    def announce(self, text: str) -> None:
+        """Tell its user something."""
+
+    def cut(self, outcome: Outcome, text: str = "") -> None:
+        """End it now, and tell its user this, or the outcome's own text."""

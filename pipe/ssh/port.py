@@ -1,0 +1,214 @@
+"""One channel's data path: the router's sink, and the tap on what the client sends.
+
+This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` has the fast one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from pipe.stream.chunks import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import asyncssh
+
+    from pipe.errors import Outcome
+    from pipe.stream.members import Member
+    from pipe.stream.router import Router
+
+MAX_BURST = 256
+"""Chunks that one channel may deliver per turn of the event loop, so that a flood of tiny packets
+starves nobody; more wait for the next turn."""
+
+CHUNK_COST = 512
+"""Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
+clogged by N / 512 chunks as well.  Without it a stalled reader of one-byte chunks held 400 MB."""
+
+
+class Carrier(Protocol):
+    """The connection under a port."""
+
+    blocked: bool
+    """Whether it takes nothing for now; `Port.connection_changed` tells of changes."""
+
+    ports: dict[Port, None]
+    """All that it carries."""
+
+
+class Owner(Protocol):
+    """What a port asks of the session that it belongs to."""
+
+    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
+        """The stream is over for this reader; the last byte may still be pending."""
+
+    def cut(self, outcome: Outcome) -> None:
+        """End now, whatever is pending."""
+
+    def waited_for(self, others: bool) -> None:
+        """While clogged: whether other readers wait for this one."""
+
+    def emptied(self) -> None:
+        """Nothing is pending any more."""
+
+
+class Port:
+    """The sending half of a channel, the router's sink, and the valve of its receiving half.
+
+    It is clogged from when ``buffer`` bytes are pending (or so many chunks, see `CHUNK_COST`)
+    until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
+    one chunk.
+
+    Args:
+        owner: the session.
+        channel: asyncssh's channel, open.
+        connection: the connection that carries it.
+        router: told of changes, once a member has been given to `bind`.
+        buffer: bytes that it may hold before it is clogged.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        channel: asyncssh.SSHServerChannel[bytes],
+        connection: Carrier,
+        router: Router,
+        buffer: int,
+    ) -> None:
+        self._owner = owner
+        self._channel = channel
+        self._connection = connection
+        self._router = router
+        self._buffer = buffer
+        self._member: Member | None = None
+        self._full = False
+        self._waiting = 0  # chunks that have waited since the channel's buffer was empty
+        self._clogged = connection.blocked
+        self._flushing = False
+        self._pending = 0
+        self._loop = asyncio.get_running_loop()
+        self._feed: Callable[[Chunk], None] = _drop
+        self._reading = True
+        self._burst = 0
+        connection.ports[self] = None
+        # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
+        channel.set_write_buffer_limits(high=0, low=0)
+
+    def connect(self, feed: Callable[[Chunk], None]) -> None:
+        """Give what the client sends to ``feed``, chunk by chunk."""
+        self._feed = feed
+
+    def bind(self, member: Member) -> None:
+        """From now on, tell the router what happens to this member's sink."""
+        self._member = member
+
+    def close(self) -> None:
+        """The channel is gone: let go of everything."""
+        self._connection.ports.pop(self, None)
+        self._feed = _drop
+        self._member = None
+
+    # -- the sink ---------------------------------------------------------------------------------
+
+    @property
+    def clogged(self) -> bool:
+        """Whether it wants no more for now."""
+        return self._clogged
+
+    @property
+    def pending(self) -> int:
+        """Bytes taken and not yet written to the connection.
+
+        asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
+        then stays pending, so that it never counts as delivered.
+        """
+        if not self._channel.is_closing():
+            self._pending = self._channel.get_write_buffer_size()
+        return self._pending
+
+    def write(self, chunk: Chunk) -> None:
+        """Take a chunk; a channel that is closing swallows it."""
+        if self._channel.is_closing():
+            return
+        self._channel.write(chunk.data)
+        if pending := self.pending:
+            self._waiting += 1
+            if not self._full and max(pending, self._waiting * CHUNK_COST) >= self._buffer:
+                self._full = True
+                self._update()
+
+    def flush(self) -> None:
+        """Tell the router once nothing is pending."""
+        if self.pending:
+            self._flushing = True
+        elif self._member:
+            self._router.flushed(self._member)
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:
+        """Hand the end to the session."""
+        self._owner.end_reading(outcome, exit_status)
+
+    def cut(self, outcome: Outcome) -> None:
+        """Hand the cut to the session."""
+        self._owner.cut(outcome)
+
+    def waited_for(self, others: bool) -> None:
+        """Hand the news to the session."""
+        self._owner.waited_for(others)
+
+    # -- events from below ------------------------------------------------------------------------
+
+    def connection_changed(self) -> None:
+        """The connection is blocked now, or no more."""
+        self._update()
+
+    def emptied(self) -> None:
+        """The channel's buffer has become empty."""
+        self._full = False
+        self._pending = 0
+        self._waiting = 0
+        if self._flushing:
+            self._flushing = False
+            if self._member:
+                self._router.flushed(self._member)
+        self._owner.emptied()
+        self._update()
+
+    def _update(self) -> None:
+        clogged = self._full or self._connection.blocked
+        if clogged != self._clogged:
+            self._clogged = clogged
+            if self._member:
+                self._router.update(self._member)
+
+    # -- receiving --------------------------------------------------------------------------------
+
+    def deliver(self, data: bytes) -> None:
+        """Take what asyncssh has received on the channel."""
+        self._burst += 1
+        if self._burst == 1:
+            self._loop.call_soon(self._end_burst)
+        elif self._burst == MAX_BURST:
+            self._channel.pause_reading()
+        self._feed(Chunk(data))
+
+    def _end_burst(self) -> None:
+        burst, self._burst = self._burst, 0
+        if burst >= MAX_BURST and self._reading:
+            self._channel.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client than its window allows already."""
+        self._reading = False
+        self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on; may deliver at once."""
+        self._reading = True
+        self._channel.resume_reading()
+
+
+def _drop(_chunk: Chunk) -> None:
+    """Where chunks go until somebody wants them."""
