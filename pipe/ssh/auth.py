@@ -23,7 +23,7 @@ from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import Resource
 from pipe.rights.access import Caller, next_login
-from pipe.ssh.channel import Session
+from pipe.ssh.channel import Channel
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.store.keys import ALLOWED_TYPES
 
@@ -254,7 +254,7 @@ class Peer(asyncssh.SSHServer):
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
-    def session_requested(self) -> Session:
+    def session_requested(self) -> Channel:
         """A client opens a channel.
 
         Raises:
@@ -285,7 +285,7 @@ class Peer(asyncssh.SSHServer):
         self._sessions += 1
         visit.sessions += 1
         self._stop_idle_timer()
-        return Session(self._service, self._connection, self._caller, self._identity.restrictions)
+        return Channel(self._service, self._connection, self._caller, self._identity.restrictions)
 
     def session_closed(self) -> None:
         """One of its channels is gone."""

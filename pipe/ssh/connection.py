@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacketLogger
 
     from pipe.service import Service
-    from pipe.ssh.port import Owner
+    from pipe.session.front import Owner
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:

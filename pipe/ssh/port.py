@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import asyncssh
 
     from pipe.errors import Outcome
+    from pipe.session.front import Owner
     from pipe.stream.members import Member
     from pipe.stream.router import Router
 
@@ -36,22 +37,6 @@ class Carrier(Protocol):
 
     ports: dict[Port, None]
     """All that it carries."""
-
-
-class Owner(Protocol):
-    """What a port asks of the session that it belongs to."""
-
-    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
-        """The stream is over for this reader; the last byte may still be pending."""
-
-    def cut(self, outcome: Outcome) -> None:
-        """End now, whatever is pending."""
-
-    def waited_for(self, others: bool) -> None:
-        """While clogged: whether other readers wait for this one."""
-
-    def emptied(self) -> None:
-        """Nothing is pending any more."""
 
 
 class Port:

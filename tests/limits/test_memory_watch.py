@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from pipe.language.names import TopicName
-from pipe.limits.bounds import memory_watch
+from pipe.limits import memory_watch
 from pipe.limits.memory import MemoryAlarm
 from pipe.limits.memory_watch import watch_memory
 from pipe.stream.router import Router

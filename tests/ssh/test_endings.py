@@ -186,7 +186,7 @@ async def test_memory_comes_free_at_once(service: Service, rudely: bool, stalled
         sessions = list(service.sessions)
         assert len(sessions) == 3
         things = [weakref.ref(session) for session in sessions]
-        server_side = sessions[0]._connection  # type: ignore[attr-defined] # noqa: SLF001
+        server_side = sessions[0].port._connection  # type: ignore[attr-defined] # noqa: SLF001
         things.append(weakref.ref(server_side))
         await run(connection, "ls")
         del sessions

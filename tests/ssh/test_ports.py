@@ -22,7 +22,7 @@ from asyncssh.packet import SSHPacket
 from pipe.rights.access import Caller
 from pipe.service import Service
 from pipe.settings import Lane, Settings
-from pipe.ssh.channel import Session
+from pipe.ssh.channel import Channel
 from pipe.ssh.connection import MIN_PACKET_BYTES
 from tests.conformance import (
     RecordingRouter,
@@ -62,12 +62,12 @@ class Ends:
         self._ended = False
         self._room = 0
         self._at_end = False
-        self.session: Session
+        self.channel: Channel
 
-    def _make_session(self, _number: int) -> Session:
+    def _make_session(self, _number: int) -> Channel:
         caller = Caller("alice", "SHA256:alice")
-        self.session = Session(self.wire.service, self.wire.server, caller)
-        return self.session
+        self.channel = Channel(self.wire.service, self.wire.server, caller)
+        return self.channel
 
     async def run(self, command: str) -> Member:
         """Log in, run a command, and return its member."""
@@ -76,8 +76,8 @@ class Ends:
         await self.wire.settle()
         self.wire.client.send(execute(0, command))
         await self.wire.settle()
-        assert self.session.member
-        return self.session.member
+        assert self.channel.session.member
+        return self.channel.session.member
 
     def _take(self, received: Received) -> None:
         """Keep to the window, and answer the end of the channel, as every client does."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from pipe.errors import Outcome
     from pipe.service import Service
+    from pipe.session.front import Owner
     from pipe.ssh.auth import Peer
-    from pipe.ssh.channel import Session
     from pipe.ssh.connection import Connection
     from pipe.ssh.port import Port
     from pipe.stream.chunks import Chunk
@@ -70,7 +70,7 @@ class Recorder(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """Make the port."""
         self.channel = chan
-        self.port = self._wire.server.make_port(cast("Session", self), chan)
+        self.port = self._wire.server.make_port(cast("Owner", self), chan)
         self.port.connect(self.feed)
 
     def exec_requested(self, command: str) -> bool:

@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
+    from pipe.session.front import Owner
     from pipe.ssh.lane.outbox import Outbox
-    from pipe.ssh.port import Owner, Port
+    from pipe.ssh.port import Port
 
 TURN_PACKETS = 128
 """Packets that one connection may have handled per turn of the loop: a flood of one-byte

@@ -19,7 +19,7 @@ from pipe.ssh.port import CHUNK_COST, Carrier, Port
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
-    from pipe.ssh.port import Owner
+    from pipe.session.front import Owner
     from pipe.stream.router import Router
 
 DATA_OFFSET = 10

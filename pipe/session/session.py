@@ -1,0 +1,465 @@
+"""One participant, from its request to its end, whichever front it came through.
+
+What its client sends goes through its `Intake`, the router's source; what its client reads comes
+out of its front's `Port`, the router's sink.  It ends for one `Outcome`, once.
+
+    OPENING ── request ──> ANSWERING   a command that only answers
+        └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
+    any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pipe.commands import Asker, answer, input_limit, invitations
+from pipe.commands.layout import count
+from pipe.errors import Outcome, PipeError
+from pipe.language.durations import format_duration
+from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
+from pipe.language.requests import NAMES, Pipe, Publish, Subscribe
+from pipe.metrics import COMMAND_MODE
+from pipe.session.collector import Collector
+from pipe.session.intake import Intake
+from pipe.session.place import Place
+from pipe.session.stall import StallClock
+from pipe.stream.members import Mode, make_member
+from pipe.stream.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from pipe.language.names import Pattern
+    from pipe.language.requests import Answerable, Request
+    from pipe.limits.quotas import Holder
+    from pipe.rights.access import Caller, Loss
+    from pipe.service import Service
+    from pipe.session.front import Front, Port
+    from pipe.stream.chunks import Chunk
+    from pipe.stream.members import Member, Receipt
+
+log = structlog.get_logger()
+
+MAX_ORPHANS = 256
+"""Streams of clients that sent an end of file and hung up before slow readers had taken
+everything: each holds at most a window, so together they stay below 256 MiB.  Beyond that such
+a stream is broken."""
+
+_MODES = {
+    Publish: Mode.PUBLISH.value,
+    Subscribe: Mode.SUBSCRIBE.value,
+    Pipe: Mode.PIPE.value,
+}
+"""The ``mode`` label of a session, also of one that was refused its topic."""
+
+
+class State(enum.Enum):
+    """Where a session is in its life; see the module's docstring."""
+
+    OPENING = enum.auto()
+    ANSWERING = enum.auto()
+    STREAMING = enum.auto()
+    DRAINING = enum.auto()
+    ENDING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Session:
+    """One participant.
+
+    Args:
+        service: what all sessions share.
+        front: its client's way in and out.
+        caller: who it is.
+        address: where the client is, for people.
+        holders: whose quotas it counts for.
+    """
+
+    _intake: Intake
+    port: Port
+
+    def __init__(
+        self,
+        service: Service,
+        front: Front,
+        caller: Caller,
+        address: str,
+        holders: tuple[Holder, ...],
+    ) -> None:
+        self.caller = caller
+        self.address = address
+        self.member: Member | None = None
+        self.receipt: Receipt | None = None
+        self._service = service
+        self._front = front
+        self._holders = holders
+        self._loop = asyncio.get_running_loop()
+        self._state = State.OPENING
+        self._request: Request | None = None  # until its command has been read
+        self._topic = ""  # or pattern, once it is known
+        self._opened_at = self._loop.time()
+        self._place: Place | None = None  # on a topic
+        self._task: asyncio.Task[None] | None = None
+        self._stall_clock: StallClock | None = None  # most readers keep up
+        self._missing = 0
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._outcome: Outcome | None = None
+        self._exit_status = 0
+        self._orphaned = False
+        self.port = front.make_port(self)
+        self._intake = Intake(self, self.port, service.router)
+        self.port.connect(self._intake.feed)
+
+    # -- the front: the request -------------------------------------------------------------------
+
+    def start(self, read: Callable[[], Request], hint: str = "") -> None:
+        """Count as alive, and soon serve what the client asks for.
+
+        Args:
+            read: gives the request; what it raises is the session's end.
+            hint: a line for those who send a stream.
+        """
+        self._service.sessions[self] = None
+        # asyncssh starts reading right after this call, so a pause must come after it.
+        self._loop.call_soon(self._begin, read, hint)
+
+    def _begin(self, read: Callable[[], Request], hint: str) -> None:
+        if self._state is not State.OPENING:
+            return
+        self.port.pause_reading()
+        with self._ended_by_failure():
+            self._service.access.require(self.caller)
+            self._request = read()
+            if self._state is State.OPENING:  # no early Ctrl-C
+                self._serve(self._request, hint)
+
+    def _serve(self, request: Request, hint: str) -> None:
+        if isinstance(request, (Publish, Subscribe, Pipe)):
+            self._state = State.STREAMING
+            self._join(request, hint)
+        else:
+            self._state = State.ANSWERING
+            self._do(partial(self._answer, request))
+
+    async def _answer(self, request: Answerable) -> None:
+        stdin = await self._collect_input(input_limit(request))
+        asker = Asker(self.caller, self.address, self, stdin, self._holders)
+        self._front.answer(await answer(request, self._service, asker))
+        self.end(Outcome.DONE)
+
+    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = self._loop.create_task(self._do_in_order(work))
+
+    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
+        with self._ended_by_failure():
+            await work()
+
+    @contextmanager
+    def _ended_by_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except PipeError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("session failed", user=self.caller.user)
+            self.end(Outcome.FAILED, Outcome.FAILED.text)
+
+    async def _collect_input(self, limit: int) -> bytes:
+        """Read the client's input to its end, for a command that wants any."""
+        if not limit:
+            self._discard_input()
+            return b""
+        collector = Collector(limit)
+        self._intake.collect(collector)
+        return await collector.wait_collected()
+
+    def _discard_input(self) -> None:
+        """Let the client send what it likes: a paused one would not tell when it leaves."""
+        self._intake.discard()
+        self.port.resume_reading()
+
+    # -- joining a topic --------------------------------------------------------------------------
+
+    def _join(self, request: Publish | Subscribe | Pipe, hint: str) -> None:
+        raw = request.topic or random_path()
+        parse_name = parse_pattern if isinstance(request, Subscribe) else parse_topic
+        name = parse_name(raw, caller=self.caller.user, public=request.public)
+        self._topic = str(name)
+        self.member = member = make_member(request, self._intake, self.port)
+        self._place = place = Place(self._service, self.caller, self._holders)
+        if not isinstance(name, TopicName):
+            self._do(partial(self._join_pattern, place, member, name, request))
+            return
+        place.enter(name, request, self._lost)
+        self.port.bind(member)
+        if isinstance(request, Subscribe):
+            self._discard_input()
+        else:
+            bucket = place.publish(self._loop.time())
+            if bucket:
+                self._intake.throttle(bucket)
+            self._bind_input(member, request, name, hint)
+        place.join(member)
+
+    def _bind_input(
+        self, member: Member, request: Publish | Pipe, name: TopicName, hint: str
+    ) -> None:
+        """Have what the client sends published, and say how others come to read it."""
+        empty = isinstance(request, Publish) and request.empty
+        self._intake.bind(member, request.framing, empty=empty)
+        for line in invitations(self._service, self.caller, request, name):
+            self.announce(line)
+        if hint:
+            self.announce(hint)
+
+    async def _join_pattern(
+        self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
+    ) -> None:
+        """Join all that matches, of one user's readers one in a turn: it looks at every topic."""
+        async with self._service.joining.turn(self.caller.user):
+            if self._state is not State.STREAMING:
+                return
+            place.enter_pattern(pattern, request)
+            self.port.bind(member)
+            self._discard_input()
+            place.join(member)
+
+    def _lost(self, loss: Loss) -> None:
+        """The right to be here has ended."""
+        self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
+
+    # -- the front: bytes come --------------------------------------------------------------------
+
+    def feed(self, chunk: Chunk) -> None:
+        """Take a chunk that did not come by way of the port."""
+        self._intake.feed(chunk)
+
+    def feed_eof(self) -> None:
+        """The client has sent everything."""
+        self._intake.feed_eof()
+
+    def take_back(self) -> Iterator[Chunk]:
+        """Hand back what has come so far and was not used."""
+        return self._intake.take_back()
+
+    # -- the intake -------------------------------------------------------------------------------
+
+    def end_of_stream(self) -> None:
+        """All that the client sent is published; what follows is the wait for its readers."""
+        if self.member and self.member.mode is Mode.PUBLISH:
+            self._state = State.DRAINING
+        if self._place:
+            self._place.write_no_more()
+
+    def waits(self, missing: int) -> None:
+        """Say that it waits, and for how long; or that it waits no more."""
+        if self._wait_timer:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        was_missing, self._missing = self._missing, missing
+        request = self._request
+        if not isinstance(request, Publish):
+            return
+        if missing:
+            patience = format_duration(request.timeout)
+            if not was_missing:
+                self.announce(f"waiting for {count(missing, 'subscriber')}, up to {patience}")
+            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
+        elif was_missing:
+            enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
+            self.announce(f"{enough} here, sending")
+
+    def _give_up(self, patience: str) -> None:
+        missing = count(self._missing, "subscriber")
+        self.end(Outcome.TIMEOUT, f"gave up: {missing} still missing after {patience}")
+
+    def finish(self, receipt: Receipt) -> None:
+        """All that was published has arrived: give the receipt."""
+        self.receipt = receipt
+        early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
+        self.announce(
+            f"sent {count(receipt.sent_bytes, 'byte')} "
+            f"to {count(receipt.subscribers, 'subscriber')}{early}"
+        )
+        self.end(Outcome.DONE)
+
+    def fail(self, error: PipeError) -> None:
+        """End with an error's own outcome and sentence."""
+        self.end(error.outcome, error.message)
+
+    # -- the port ---------------------------------------------------------------------------------
+
+    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
+        """The stream is over for this reader."""
+        text = outcome.text
+        if outcome is Outcome.DROPPED and self.member:
+            text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
+        self.end(outcome, text, exit_status=exit_status or outcome.status)
+
+    def waited_for(self, others: bool) -> None:
+        """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
+        if others and self._state is not State.CLOSED:
+            self._stall_clock = self._stall_clock or StallClock(
+                self._service.settings.stall_timeout,
+                progress=lambda: self.member.written_bytes if self.member else 0,
+                stalled=lambda: self.cut(Outcome.STALLED),
+            )
+            self._stall_clock.start()
+        elif self._stall_clock:
+            self._stall_clock.stop()
+
+    def emptied(self) -> None:
+        """Nothing is pending any more: if this is the end, say so to the client."""
+        if self._state is State.ENDING and self._outcome and not self.port.pending:
+            self._front.finish(self._outcome, self._exit_status)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def announce(self, text: str) -> None:
+        """Tell the user something, unless only the stream is wanted."""
+        if not getattr(self._request, "clean", False):
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        if self._state is not State.CLOSED:
+            self._front.tell(text)
+
+    def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
+        """End in good order: the last bytes, the line, end of file, the exit status."""
+        if not self._begin_end(outcome, exit_status):
+            return
+        if text:
+            self._tell(text)
+        self._leave_unless_read()
+        self.emptied()
+        if self._orphaned:
+            self._close(outcome)
+
+    def cut(self, outcome: Outcome, text: str = "") -> None:
+        """End now: what is pending is lost, and the client gets its status at once."""
+        if self._state is State.CLOSED:
+            return
+        self._begin_end(outcome, None)
+        if self._front.abort(outcome, text or outcome.text):
+            self._outcome, self._exit_status = outcome, outcome.status
+        self._leave()
+        if self._orphaned:
+            self._close(outcome)
+
+    def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
+        if self._state in {State.ENDING, State.CLOSED}:
+            return False
+        self._state = State.ENDING
+        self._outcome = outcome
+        self._exit_status = outcome.status if exit_status is None else exit_status
+        self._intake.discard()
+        return True
+
+    def _leave_unless_read(self) -> None:
+        """Leave the topic now, unless publishers are to know when this reader has everything."""
+        if self.member and not (self.member.finishing and self.member.joined):
+            self._leave()
+
+    def _leave(self) -> None:
+        self.waited_for(others=False)
+        if self._wait_timer:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        if self._place and self.member:
+            self._place.leave(self.member, self._loop.time())
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long clogged readers have held this publisher back."""
+        return self._intake.held_seconds
+
+    # -- the front: the client is gone ------------------------------------------------------------
+
+    def client_gone(self, outcome: Outcome, error: Exception | None = None) -> None:
+        """The client has confirmed the end, or is gone without one.
+
+        Args:
+            outcome: how the session ended, where it has not already.
+            error: for the log.
+        """
+        if self._state is State.CLOSED or self._orphaned:
+            return
+        if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
+            # The client sent its whole stream and hung up; slow readers are to get it all the same.
+            self._orphaned = True
+            self._service.orphans += 1
+            return
+        self._close(self._outcome or outcome, error)
+
+    def _close(self, outcome: Outcome, error: Exception | None = None) -> None:
+        if self._orphaned:
+            self._service.orphans -= 1
+        self._state = State.CLOSED
+        if self._task:
+            self._task.cancel()
+        self._leave()
+        self.port.close()
+        if self in self._service.sessions:
+            del self._service.sessions[self]
+            self._service.paused_seconds += self.paused_seconds
+        traffic = self._traffic()
+        self._report(outcome, traffic, error)
+        self._front.closed(traffic)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Cut the cycles of references that this session is in.
+
+        So its memory comes free at once, and not when Python next looks for garbage: with many
+        objects that is seldom, and takes long.
+        """
+        self._intake.close()
+        self._place = None
+        self.member = None
+        self._stall_clock = None
+        del self.port, self._intake, self._front
+
+    def _report(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
+        seconds = self._loop.time() - self._opened_at
+        mode = _MODES.get(type(self._request), COMMAND_MODE)
+        self._service.metrics.sessions_ended.labels(mode, outcome.label).inc()
+        self._service.metrics.session_duration.labels(mode).observe(seconds)
+        log.info(
+            "session ended",
+            user=self.caller.user,
+            address=self.address,
+            **self._front.log_fields(),
+            mode=mode,
+            **self._subject(mode),
+            outcome=outcome.label,
+            **traffic.log_fields(),
+            seconds=round(seconds, 3),
+            **({"error": str(error)} if error else {}),
+        )
+
+    def _subject(self, mode: str) -> dict[str, str]:
+        """Which command it was, or on which topic if that may be told."""
+        if mode == COMMAND_MODE and self._request:
+            return {"command": NAMES[type(self._request)]}
+        if self._topic and self._service.settings.log_topics:
+            return {"topic": self._topic}
+        return {}
+
+    def _traffic(self) -> Traffic:
+        member = self.member
+        if member is None:
+            return Traffic()
+        return Traffic(
+            member.received_bytes,
+            member.received_chunks,
+            member.written_bytes,
+            member.accepted_chunks,
+            self.paused_seconds,
+            self._intake.waited_seconds,
+        )
