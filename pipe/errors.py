@@ -33,8 +33,10 @@ class Outcome(enum.Enum):
     """
 
     DONE = ("done", 0, "")
-    LEFT = ("left", 0, "")
-    """The client went away by itself; it is not there to see a status."""
+    LEFT = ("left", 141, "")
+    """The client went away by itself.  One whose stdout is gone (``| head``) is there to see a
+    status: 141 is what shells make of SIGPIPE, so ``pipefail`` and scripts take it as they take that
+    of any other program before a ``head``."""
     INTERRUPTED = ("interrupted", 130, "")
     """The user pressed Ctrl-C at a terminal that we were given, or the client sent a signal: 130 is
     what shells make of SIGINT."""

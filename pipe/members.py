@@ -119,6 +119,7 @@ class Member:
         "broken",
         "clogged",
         "clogged_since",
+        "deaf",
         "dispatch",
         "dropped_bytes",
         "end_held",
@@ -189,6 +190,7 @@ class Member:
         # As a reader.
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
+        self.deaf = False  # its client has thrown away what it was sent
         self.served = False
         self.broken = False
         self.finishing = False

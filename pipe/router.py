@@ -207,7 +207,7 @@ class Router:
         for reader in finished:
             self._finish_reader(reader)
         for publisher, mark in [(other, other.awaits[member]) for other in member.awaited_by]:
-            publisher.left_early += member.written_bytes < mark
+            publisher.left_early += member.deaf or member.written_bytes < mark
             self._release(publisher, member)
         if topic:
             self._close_if_empty(topic)

@@ -40,6 +40,7 @@ from pipe.ssh.channel.terminal import (
     Terminal,
 )
 from pipe.ssh.channel.traffic import Traffic
+from pipe.ssh.openssh import BROKEN_PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -292,9 +293,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self.cut(Outcome.INTERRUPTED)
 
     def signal_received(self, signal: str) -> None:
-        """The client asks for a signal to what it has started."""
+        """The client asks for a signal to what it has started, or its stdout is gone.
+
+        For the latter a `pipe` ends too, whatever its client has yet to send, as any program does
+        that finds it out by writing.
+        """
         if signal in ENDING_SIGNALS:
             self.cut(Outcome.INTERRUPTED)
+        elif signal == BROKEN_PIPE and self.member and self.member.sink:
+            self.member.deaf = True
+            self.cut(Outcome.LEFT)
 
     # -- the intake -------------------------------------------------------------------------------
 
