@@ -22,21 +22,21 @@ from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.commands import Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
-from pipe.durations import format_duration
-from pipe.errors import Ending, Outcome, PipeError
+from pipe.errors import Ending, NobodyLeft, Outcome, PipeError
 from pipe.members import Mode, make_member
 from pipe.metrics import COMMAND_MODE
 from pipe.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.requests import NAMES, Pipe, Publish, Subscribe, parse, sends_stream
 from pipe.ssh.channel.collector import Collector
 from pipe.ssh.channel.intake import Intake
+from pipe.ssh.channel.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
 from pipe.ssh.channel.place import Place
 from pipe.ssh.channel.stall import StallClock
 from pipe.ssh.channel.terminal import (
     ENDING_SIGNALS,
     LINE_END,
     MAX_TYPE_LENGTH,
-    STREAM_TEXT,
+    STREAM_TEXTS,
     Terminal,
 )
 from pipe.ssh.channel.traffic import Traffic
@@ -235,6 +235,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
+        for line in what_it_missed(self._service.router, name, request):
+            self.announce(line)
         self.port.bind(member)
         if isinstance(request, Subscribe):
             self._discard_input()
@@ -249,10 +251,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Have what the client sends published, and say how others come to read it."""
         empty = isinstance(request, Publish) and request.empty
         self._intake.bind(member, request.framing, empty=empty)
-        for line in invitations(self._service, self.caller, request, name):
-            self.announce(line)
+        lines = list(invitations(self._service, self.caller, request, name))
         if self._terminal and sends_stream(request):
-            self.announce(STREAM_TEXT)
+            lines += STREAM_TEXTS
+        for line in lines:
+            self.announce(line)
 
     async def _join_pattern(
         self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
@@ -295,8 +298,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def signal_received(self, signal: str) -> None:
         """The client asks for a signal to what it has started, or its stdout is gone.
 
-        For the latter a `pipe` ends too, whatever its client has yet to send, as any program does
-        that finds it out by writing.
+        That ends a `pipe` too, whatever its client has yet to send: as it ends other programs.
         """
         if signal in ENDING_SIGNALS:
             self.cut(Outcome.INTERRUPTED)
@@ -323,17 +325,21 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if not isinstance(request, Publish):
             return
         if missing:
-            patience = format_duration(request.timeout)
+            sent = self.member.received_bytes if self.member else 0
+            try:
+                text = what_it_waits_for(request, missing, sent)
+            except NobodyLeft as error:
+                self.fail(error)
+                return
             if not was_missing:
-                self.announce(f"waiting for {count(missing, 'subscriber')}, up to {patience}")
-            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
+                self.announce(text)
+            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, request)
         elif was_missing:
             enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
             self.announce(f"{enough} here, sending")
 
-    def _give_up(self, patience: str) -> None:
-        missing = count(self._missing, "subscriber")
-        self.end(Outcome.TIMEOUT, f"gave up: {missing} still missing after {patience}")
+    def _give_up(self, request: Publish) -> None:
+        self.end(Outcome.TIMEOUT, why_it_gave_up(request, self._missing))
 
     def finish(self, receipt: Receipt) -> None:
         """All that was published has arrived: give the receipt."""
