@@ -267,8 +267,8 @@ _WRITING = (
 _ON_SLOW_TEXT = "if this reader falls behind: block the publishers, drop chunks, or disconnect"
 _READING = (Flag("on_slow", "-s --on-slow", one_of(OnSlow), _ON_SLOW_TEXT, "HOW"),)
 
-_WHOLE_TEXT = "all or nothing: refuse late readers (75), break (74) if none is left"
-_ALL_TEXT = "the stream from its first byte, or status 75"
+_WHOLE_TEXT = "give nobody only a part: refuse late readers, fail (74) if none is left"
+_ALL_TEXT = "take the stream from its first byte, or exit with 75"
 
 _TOPIC = Argument("topic", "TOPIC", required=True)
 _WHO = Argument("grantees", "WHO", required=True, convert=parse_grantee, many=True)
