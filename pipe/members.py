@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.errors import Outcome
 from pipe.requests import Dispatch, OnSlow, Pipe, Publish, Subscribe
 
 if TYPE_CHECKING:
     from pipe.chunks import Chunk
-    from pipe.topics import Topic
+    from pipe.topics import Legacy, Topic
 
 
 class Source(Protocol):
@@ -96,6 +96,17 @@ class Receipt:
     left_early: int
 
 
+class Since(NamedTuple):
+    """What a topic had counted when a reader came to it."""
+
+    starts: int
+    breaks: int
+    legacy: Legacy | None
+
+
+NOT_YET = Since(0, 0, None)
+
+
 class Member:
     """One session as the router sees it: its ports, its wishes and its counters.
 
@@ -125,6 +136,7 @@ class Member:
         "ended",
         "exit_status",
         "finishing",
+        "group",
         "inherited_status",
         "joined",
         "keep_alive",
@@ -136,7 +148,7 @@ class Member:
         "received_bytes",
         "received_chunks",
         "replay",
-        "served",
+        "since",
         "sink",
         "source",
         "started",
@@ -179,8 +191,9 @@ class Member:
         self.end_held = False  # its end of file came before it started
         self.ended = False
         self.paused = True  # a source starts paused
+        self.group: dict[Member, None] | None = None  # of its topic, while it publishes
         self.waiting = 0
-        self.reached = 0
+        self.reached = 0  # this and the next count from another zero until it has ended
         self.left_early = 0
         self.received_bytes = 0
         self.received_chunks = 0
@@ -189,9 +202,9 @@ class Member:
         # As a reader.
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
-        self.served = False
-        self.broken = False
+        self.since = NOT_YET
         self.finishing = False
+        self.broken = False  # this and the next are known once it is finishing
         self.inherited_status = 0
         self.accepted_bytes = 0
         self.accepted_chunks = 0

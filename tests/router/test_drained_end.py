@@ -219,7 +219,7 @@ def test_end_counts_once(router: Router) -> None:
     router.end(source.member)
     router.end(source.member)
     router.publish(source.member, Chunk(b"late"))
-    router.deal(source.member, [b"late"], Chunk)
+    router.deal(source.member, Chunk(b"late\n"), b"\n")
     assert (len(source.receipts), sink.taken) == (1, [])
 
 

@@ -52,7 +52,7 @@ class Destination(Protocol):
     def publish(self, member: Member, chunk: Chunk) -> None:
         """Take a chunk."""
 
-    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> None:
         """Take whole records."""
 
     def end(self, member: Member) -> None:

@@ -305,7 +305,7 @@ class Listener:
         self.taken += chunk.data
         self.count += 1
 
-    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> None:
         """Nobody frames."""
 
     def end(self, member: Member) -> None:
