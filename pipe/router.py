@@ -251,7 +251,7 @@ class Router:
             if self._changed or self._postponed or self._due:
                 self._settle()
 
-    def deal(self, member: Member, records: Chunk, separator: bytes) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
         """Publish whole records: all in one chunk, or dealt out in turn and joined per reader.
 
         Dealing record i to reader i mod n and joining what each gets is, for every reader, the same
@@ -261,14 +261,17 @@ class Router:
             member: whose they are.
             records: each with its separator.
             separator: one byte.
+
+        Returns:
+            How many records had to be told apart.
         """
         topic = member.topic
         if topic is None or member.ended or not records.size:
-            return
+            return 0
         readers = topic.turns(member) if member.dispatch is Dispatch.ROUND_ROBIN else []
         if len(readers) <= 1:
             self.publish(member, records)
-            return
+            return 0
         pieces = bytes(records.data[:-1]).split(separator)
         last = readers[(len(pieces) - 1) % len(readers)]
         topic.turn = topic.sinks.index(last) + 1
@@ -282,6 +285,7 @@ class Router:
         finally:
             self._fanning_out = nested
             self._settle()
+        return len(pieces)
 
     def _hand(self, reader: Member, chunk: Chunk) -> None:
         sink = reader.sink

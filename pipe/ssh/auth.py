@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -96,6 +97,11 @@ class Peer(asyncssh.SSHServer):
         if self._logged_in and self._caller:
             self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
+        # In its turn, behind the lines of its sessions.
+        self._service.turns.do(partial(self._conclude, ending, exc))
+
+    def _conclude(self, ending: Ending, exc: Exception | None) -> None:
+        if self._logged_in:
             self._report("connection ended", ending, exc)
             self._forget()
             return

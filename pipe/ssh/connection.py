@@ -122,9 +122,11 @@ class Connection(asyncssh.SSHServerConnection):
         "_speaks_ssh",
         "_transport_full",
         "_try_counts",
+        "_turns",
         "address",
         "blocked",
         "ending",
+        "lost",
         "peer",
         "peer_address",
         "ports",
@@ -143,12 +145,14 @@ class Connection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self.ports: dict[Port, None] = {}
         self.blocked = False
+        self.lost = False
         self.peer: Peer | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""  # the client's IP address
         self.address = ""  # the same with the port, for people
         self._service = service
         self._clock = loop
+        self._turns = service.turns
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
         self._auth_requests = 0
@@ -220,7 +224,7 @@ class Connection(asyncssh.SSHServerConnection):
 
     def cut_off(self, ending: Ending, text: str = "") -> None:
         """End it, for this reason, and tell the client as far as it still listens."""
-        if self.is_closed():
+        if self.lost or self.is_closed():
             return
         self.ending = self.ending or ending
         self.disconnect(asyncssh.DISC_BY_APPLICATION, text or f"Closed: {ending.label}")
@@ -291,6 +295,7 @@ class Connection(asyncssh.SSHServerConnection):
         The transport says so with an error of the system's or none; asyncssh's own timers, for the
         login and for keepalive, say so with one of asyncssh's.
         """
+        self.lose()
         self._stop_rekey_timer()
         self._forget_answers()
         if self.ending is None:
@@ -301,6 +306,13 @@ class Connection(asyncssh.SSHServerConnection):
         if self.ending is Ending.DEAD:
             self._forget_unsent()
         super().connection_lost(exc)
+
+    def lose(self) -> None:
+        """Nothing reaches the client any more, so nothing may count as written from here.
+
+        Its ports keep what they are given.  They are not told: their sessions end in a moment.
+        """
+        self.lost = self.blocked = True
 
     def _forget_unsent(self) -> None:
         """Reset it: the kernel would keep on trying to send the rest, for minutes, to nobody."""
@@ -319,7 +331,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._update_blocked()
 
     def _update_blocked(self) -> None:
-        blocked = self._transport_full or self._rekey_timer is not None
+        blocked = self.lost or self._transport_full or self._rekey_timer is not None
         if blocked != self.blocked:
             self.blocked = blocked
             self._forget_answers()

@@ -11,6 +11,7 @@ variable that a client sets; here none has a name or value.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -18,14 +19,17 @@ from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
 from pipe.ssh.connection import Connection
-from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
+from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
     from pipe.service import Service
-    from pipe.ssh.turns import Turns
+
+
+CLOSE_SECONDS = 0.0001
+"""What the end of a session takes that ends with its connection."""
 
 
 class PlainChannel(asyncssh.SSHServerChannel[bytes]):
@@ -51,10 +55,9 @@ class PlainConnection(Connection):
         loop: the event loop that it lives on.
         options: asyncssh's options, see `pipe.ssh.server`.
         service: what all connections share.
-        turns: of the loop.
     """
 
-    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns")
+    __slots__ = ("_input", "_queues", "_slice_bytes", "_start")
 
     channel_class = PlainChannel
     share_seconds = TURN_SECONDS
@@ -64,10 +67,8 @@ class PlainConnection(Connection):
         loop: asyncio.AbstractEventLoop,
         options: asyncssh.SSHServerConnectionOptions,
         service: Service,
-        turns: Turns,
     ) -> None:
         super().__init__(loop, options, service)
-        self._turns = turns
         self._queues = False
         self._input = b""
         self._start = 0  # where in the input the next slice begins
@@ -82,9 +83,19 @@ class PlainConnection(Connection):
         if not self._turns.spent:
             self._handle(self._slice_bytes, TURN_SECONDS)
         elif self._authenticated:
-            self._handle(min(self._slice_bytes, SIP_BYTES), 0)
+            self._handle(SIP_SLICE_BYTES, 0)
         else:
             self._go_on(more=True)  # a login may take as long as a full share does
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """End, in a turn that has the time for all its sessions."""
+        self.lose()
+        self._turns.do(partial(self._end, exc))
+
+    def _end(self, exc: Exception | None) -> None:
+        # asyncssh ends the sessions in a callback of its own, right after this turn.
+        self._turns.use(CLOSE_SECONDS * len(self.ports))
+        super().connection_lost(exc)
 
     def take_turn(self) -> bool:
         """Handle a full share now; nothing is promised of what is read next."""
@@ -94,16 +105,18 @@ class PlainConnection(Connection):
 
     def _handle(self, size: int, patience: float) -> None:
         """Handle a slice of so many bytes, and more of them until so many seconds are over."""
+        used = self._turns.used
         started = now = time.monotonic()
         while self._start < len(self._input):
             piece = self._input[self._start : self._start + size]
             self._start += len(piece)
             super().data_received(piece)
             before, now = now, time.monotonic()
-            size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
+            if patience:
+                size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now - started >= patience:
                 break
-        self._turns.use(now - started)
+        self._turns.use(now - started, used)
         self._go_on(more=self._start < len(self._input))
 
     def _go_on(self, *, more: bool) -> None:

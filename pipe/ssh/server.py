@@ -149,7 +149,7 @@ class SSHServer:
         """
         settings = self._service.settings
         loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop)
+        self._outbox = Outbox(loop, self._service.turns)
         if settings.lane is Lane.FAST:
             check_internals()
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
@@ -198,7 +198,7 @@ class SSHServer:
         if self._service.settings.lane is Lane.FAST:
             connection = LaneConnection(loop, options, self._service, self._outbox)
         else:
-            connection = PlainConnection(loop, options, self._service, self._outbox.turns)
+            connection = PlainConnection(loop, options, self._service)
         connection.visit = visit
         visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)
@@ -218,6 +218,7 @@ class SSHServer:
                 connection.cut_off(Ending.SHUTDOWN, "the server is shutting down")
             if late:
                 await asyncio.wait(late, timeout=patience)
+        self._service.turns.finish()
         self._tenures.close()
 
 

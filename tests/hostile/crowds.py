@@ -7,9 +7,7 @@ client's own work does not spread it over time.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import time
 from typing import TYPE_CHECKING, Final, Self
 
 from asyncssh.constants import (
@@ -19,8 +17,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import SSHPacket, String, UInt32
 
-from .peer import MAX_PACKET, MAX_WINDOW, WINDOW, Channel, Peer, message, open_channel
-from .transport import readable
+from .peer import MAX_PACKET, WINDOW, Channel, Peer, message, open_channel
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -115,13 +115,14 @@ class Port:
         asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
         then stays pending, so that it never counts as delivered.
         """
-        if not self._channel.is_closing():
+        if not self._channel.is_closing() and not self._connection.lost:
             self._pending = self._channel.get_write_buffer_size()
         return self._pending
 
     def write(self, chunk: Chunk) -> None:
-        """Take a chunk; a channel that is closing swallows it."""
-        if self._channel.is_closing():
+        """Take a chunk; where the channel is closing it stays pending for ever."""
+        if self._channel.is_closing() or self._connection.lost:
+            self._pending += chunk.size
             return
         self._channel.write(chunk.data)
         if pending := self.pending:
@@ -175,6 +176,9 @@ class Port:
                 self._router.update(self._member)
 
     # -- receiving --------------------------------------------------------------------------------
+
+    def charge(self, records: int) -> None:
+        """Publishing what came last took the time that so many records take."""
 
     def deliver(self, data: bytes) -> None:
         """Take what asyncssh has received on the channel."""

@@ -124,7 +124,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The channel is open."""
         self._channel = chan
         self.port = self._connection.make_port(self, chan)
-        self._intake = Intake(self, self.port, self._service.router)
+        self._intake = Intake(self, self.port, self._service.router, self._service.turns)
         self.port.connect(self._intake.feed)
 
     def pty_requested(
@@ -160,12 +160,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The request was accepted."""
         self._service.sessions[self] = None
         # asyncssh starts reading right after this call, so a pause must come after it.
-        self._loop.call_soon(self._start)
+        self._loop.call_soon(self._await_turn)
+
+    def _await_turn(self) -> None:
+        if self._state is State.OPENING:
+            self.port.pause_reading()
+            self._service.turns.do(self._start)
 
     def _start(self) -> None:
         if self._state is not State.OPENING:
             return
-        self.port.pause_reading()
         try:
             self._service.access.require(self.caller)
             self._request = parse(self._command)
@@ -474,11 +478,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._task:
             self._task.cancel()
         self._leave()
+        self._intake.discard()
         self.port.close()
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
         self._connection.session_closed()
+        self._service.turns.do(partial(self._conclude, outcome, exc))
+
+    def _conclude(self, outcome: Outcome, exc: Exception | None) -> None:
+        """Say how it ended, and let go of everything; this is most of what an end costs."""
         self._report(outcome, exc)
         self._forget()
 

@@ -9,7 +9,7 @@ one of asyncssh's handlers is waiting for something, the lane waits too; the fir
 meanwhile pauses the transport.
 
 What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
-`TURN_SECONDS`, and what all of them do by `pipe.ssh.turns`, so no peer starves another.
+`TURN_SECONDS`, and what all of them do by `pipe.turns`, so no peer starves another.
 
 What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
 `pipe.ssh.lane.steering`.
@@ -18,6 +18,7 @@ What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the 
 from __future__ import annotations
 
 import time
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,14 @@ from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, Lane
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
-from pipe.ssh.turns import FIRST_SLICE_BYTES, SHARE_SECONDS, SIP_BYTES, TURN_SECONDS, next_slice
+from pipe.ssh.turns import (
+    FIRST_SLICE_BYTES,
+    SHARE_SECONDS,
+    SIP_BYTES,
+    SIP_SLICE_BYTES,
+    TURN_SECONDS,
+    next_slice,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,13 +93,13 @@ class LaneConnection(SendingConnection):
         "_has_share",
         "_input",
         "_kexinit_timer",
+        "_opened",
         "_opener",
         "_queues",
         "_reading_paused",
         "_reads_sip",
         "_slice_bytes",
         "_start",
-        "_turns",
         "lane_ports",
         "share_seconds",
     )
@@ -107,13 +115,13 @@ class LaneConnection(SendingConnection):
     ) -> None:
         super().__init__(loop, options, service, outbox)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
-        self._turns = outbox.turns
         self._queues = False
         self._has_share = False  # of this turn, however much the others have used
         self._reads_sip = False
         self.share_seconds = TURN_SECONDS  # on asyncssh's path, at first
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
+        self._opened: tuple[bytes, bytes] | None = None  # a packet for asyncssh that queues
         self._input: bytes | memoryview = b""
         self._start = 0  # where in the input the next packet begins
         self._buffer = outbox.input
@@ -201,7 +209,8 @@ class LaneConnection(SendingConnection):
             more: whether there is more to read, so that it must queue in any case.
         """
         full = self._has_share or not self._turns.spent
-        started, unhandled = time.monotonic(), len(self._input)
+        used, unhandled = self._turns.used, bool(self._input or self._opened)
+        started = time.monotonic()
         self._outbox.begin_turn()
         try:
             if full or self._authenticated:
@@ -217,7 +226,7 @@ class LaneConnection(SendingConnection):
         finally:
             self._outbox.end_turn()
         took = time.monotonic() - started
-        self._turns.use(took)
+        self._turns.use(took, used)
         if full and unhandled:
             self._has_share = False
             self.share_seconds = max(took, self.share_seconds * MEMORY)
@@ -282,14 +291,15 @@ class LaneConnection(SendingConnection):
         while self._start < len(self._input) and not self._waits():
             if self._on_lane():
                 return True
-            stop = self._start + self._slice_bytes
+            stop = self._start + (self._slice_bytes if full else SIP_SLICE_BYTES)
             self._inpbuf += self._input[self._start : stop]
             self._start = stop
             self._recv_data()
             if self._transport is None:
                 return False
             before, now = now, time.monotonic()
-            self._slice_bytes = next_slice(self._slice_bytes, now - before)
+            if full:
+                self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now > deadline or self._outbox.load > TURN_LOAD:
                 break
         return self._start < len(self._input) and not self._waits()
@@ -303,6 +313,15 @@ class LaneConnection(SendingConnection):
         if opener is None or self._waits():
             return False
         budget = TURN_PACKETS if full else SIP_PACKETS
+        if self._opened:
+            if not full:
+                return True
+            packet, sealed = self._opened
+            self._opened = None
+            if not self._hand_over(opener, packet, sealed):
+                return self._transport is not None and not self._waits()
+            longest = self._max_recv_pktlen
+            budget -= HAND_OVER_COST
         while budget > 0 and end - start >= LENGTH_BYTES:
             body = start + LENGTH_BYTES
             (length,) = _UINT32.unpack_from(data, start)
@@ -318,22 +337,30 @@ class LaneConnection(SendingConnection):
             if self._take(packet, length, ports):
                 self._recv_seq = (self._recv_seq + 1) & MAX_SEQUENCE
                 budget -= 1
-            else:
-                opener.hand_over(packet)
-                self._inpbuf = bytes(view[start:stop])
-                self._recv_data()
-                if self._transport is None or self._waits():
-                    return False
-                if not self._on_lane() or self._opener is not opener:
-                    return True  # there is another key now
+            elif full:
+                if not self._hand_over(opener, packet, bytes(view[start:stop])):
+                    return self._transport is not None and not self._waits()
                 longest = self._max_recv_pktlen
                 budget -= HAND_OVER_COST
+            else:
+                # What somebody has typed is no such packet: this one may take its turn.
+                self._opened = packet, bytes(view[start:stop])
+                return True
             start = stop
             if self._transport is None:
                 return False
             if outbox.load > TURN_LOAD:
                 return True
         return budget <= 0
+
+    def _hand_over(self, opener: Opener, packet: bytes, sealed: bytes) -> bool:
+        """Have asyncssh handle a packet; whether the next can be opened with the same key."""
+        opener.hand_over(packet)
+        self._inpbuf = sealed
+        self._recv_data()
+        if self._transport is None or self._waits():
+            return False
+        return self._on_lane() and self._opener is opener  # or there is another key now
 
     def _take(self, packet: bytes, length: int, ports: dict[int, LanePort]) -> bool:
         """Handle a packet of a stream; False where it is something else, or out of order."""
@@ -407,9 +434,13 @@ class LaneConnection(SendingConnection):
         super().connection_lost(exc)
 
     def _cleanup(self, exc: Exception | None) -> None:
+        """Let go of everything, in a turn that has the time for all its sessions."""
+        self._turns.do(partial(self._end, exc))
+
+    def _end(self, exc: Exception | None) -> None:
         """Let go of everything, itself too: asyncssh's parser is a method, bound to it."""
         super()._cleanup(exc)
-        self._input = b""
+        self._input, self._opened = b"", None
         self._recv_handler = _stop
 
 

@@ -39,6 +39,10 @@ MAX_DATA_BYTES = 32_768
 MAX_WINDOW = 2**32 - 1
 """RFC 4254, section 5.2: a window must not grow beyond it."""
 
+RECORD_COST = 64
+"""What a record that is dealt out counts as, in the measure of `outbox.TURN_LOAD`: a chunk may have
+32,768 of them."""
+
 _PADDING = os.urandom(BLOCK_BYTES + MIN_PADDING_BYTES)
 """Padding need not be fresh under an AEAD cipher, which gives each packet another key stream."""
 
@@ -107,6 +111,10 @@ class LanePort(Port):
         if self._reading and channel._recv_window * 2 < channel._init_recv_window:
             self._open_window()
         return True
+
+    def charge(self, records: int) -> None:
+        """Count records for the turn's load, beside the packets that came of them."""
+        self._connection.charge(records * RECORD_COST)
 
     def pause_reading(self) -> None:
         """Open the window no further."""

@@ -74,6 +74,10 @@ class SendingConnection(Connection):
         if self._rekey_bytes_sent >= self._rekey_bytes:
             self._start_rekey_if_due()
 
+    def charge(self, load: int) -> None:
+        """What this connection has just done took as long as to send so many bytes."""
+        self._outbox.load += load
+
     def _send(self, data: bytes) -> None:
         """Send what asyncssh has made of a packet."""
         self._frames.append(data)
@@ -137,6 +141,7 @@ class SendingConnection(Connection):
     def _force_close(self, exc: Exception | None) -> None:
         """Close, after what has been sent so far."""
         self.flush()
+        self.lose()
         super()._force_close(exc)
 
     def _start_rekey_if_due(self) -> None:

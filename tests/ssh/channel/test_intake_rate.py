@@ -12,6 +12,7 @@ from pipe.names import TopicName
 from pipe.requests import Framing
 from pipe.router import Router
 from pipe.ssh.channel.intake import Intake
+from pipe.turns import Turns
 from tests.fakes import FakeSink, subscriber
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Scene:
             finish=lambda _receipt: None,
             fail=lambda _error: None,
         )
-        self.intake = Intake(cast("Any", session), cast("Any", self.port), self.router)
+        self.intake = Intake(cast("Any", session), cast("Any", self.port), self.router, Turns())
         member = Member(Mode.PUBLISH, source=self.intake, wants=1)
         self.intake.bind(member, framing, empty=False)
         self.intake.throttle(cast("Any", self.bucket))

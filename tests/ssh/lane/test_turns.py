@@ -12,14 +12,8 @@ import pytest
 
 from pipe.settings import Lane
 from pipe.ssh.lane.outbox import READ_BYTES
-from pipe.ssh.turns import (
-    BUDGET_SECONDS,
-    MINOR_SECONDS,
-    SIP_BYTES,
-    SLICE_BYTES,
-    TURN_SECONDS,
-    Turns,
-)
+from pipe.ssh.turns import SIP_BYTES, SLICE_BYTES, TURN_SECONDS
+from pipe.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
 from tests.ssh.messages import data, debug
 from tests.ssh.wire import Wire, flood
 

@@ -305,8 +305,9 @@ class Listener:
         self.taken += chunk.data
         self.count += 1
 
-    def deal(self, member: Member, records: Chunk, separator: bytes) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:  # noqa: ARG002
         """Nobody frames."""
+        return 0
 
     def end(self, member: Member) -> None:
         """Nobody ends."""
@@ -331,7 +332,7 @@ async def paused_publisher(lane: Lane) -> tuple[Wire, Intake, Listener]:
     await wire.open()
     [session] = wire.sessions
     listener = Listener()
-    intake = Intake(listener, session.port, listener)
+    intake = Intake(listener, session.port, listener, wire.service.turns)
     session.port.connect(intake.feed)
     session.port.pause_reading()
     return wire, intake, listener
