@@ -278,7 +278,7 @@ class Router:
         nested, self._fanning_out = self._fanning_out, True
         try:
             for first, reader in enumerate(readers[: len(pieces)]):
-                chunk = Chunk(separator.join((*pieces[first :: len(readers)], b"")))
+                chunk = Chunk(separator.join(pieces[first :: len(readers)]) + separator)
                 member.received_bytes += chunk.size
                 member.received_chunks += 1
                 self._hand(reader, chunk)

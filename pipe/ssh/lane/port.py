@@ -39,7 +39,7 @@ MAX_DATA_BYTES = 32_768
 MAX_WINDOW = 2**32 - 1
 """RFC 4254, section 5.2: a window must not grow beyond it."""
 
-RECORD_COST = 64
+RECORD_COST = 256
 """What a record that is dealt out counts as, in the measure of `outbox.TURN_LOAD`: a chunk may have
 32,768 of them."""
 
