@@ -122,7 +122,6 @@ class Connection(asyncssh.SSHServerConnection):
         "_speaks_ssh",
         "_transport_full",
         "_try_counts",
-        "_turns",
         "address",
         "blocked",
         "ending",
@@ -131,6 +130,7 @@ class Connection(asyncssh.SSHServerConnection):
         "peer_address",
         "ports",
         "transport",
+        "turns",
         "visit",
     )
 
@@ -152,7 +152,7 @@ class Connection(asyncssh.SSHServerConnection):
         self.address = ""  # the same with the port, for people
         self._service = service
         self._clock = loop
-        self._turns = service.turns
+        self.turns = service.turns
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
         self._auth_requests = 0

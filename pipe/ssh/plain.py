@@ -80,7 +80,7 @@ class PlainConnection(Connection):
         self._start = 0
         if self._queues:
             return
-        if not self._turns.spent:
+        if not self.turns.spent:
             self._handle(self._slice_bytes, TURN_SECONDS)
         elif self._authenticated:
             self._handle(SIP_SLICE_BYTES, 0)
@@ -90,11 +90,11 @@ class PlainConnection(Connection):
     def connection_lost(self, exc: Exception | None = None) -> None:
         """End, in a turn that has the time for all its sessions."""
         self.lose()
-        self._turns.do(partial(self._end, exc))
+        self.turns.do(partial(self._end, exc))
 
     def _end(self, exc: Exception | None) -> None:
         # asyncssh ends the sessions in a callback of its own, right after this turn.
-        self._turns.use(CLOSE_SECONDS * len(self.ports))
+        self.turns.use(CLOSE_SECONDS * len(self.ports))
         super().connection_lost(exc)
 
     def take_turn(self) -> bool:
@@ -105,7 +105,7 @@ class PlainConnection(Connection):
 
     def _handle(self, size: int, patience: float) -> None:
         """Handle a slice of so many bytes, and more of them until so many seconds are over."""
-        used = self._turns.used
+        used = self.turns.used
         started = now = time.monotonic()
         while self._start < len(self._input):
             piece = self._input[self._start : self._start + size]
@@ -116,7 +116,7 @@ class PlainConnection(Connection):
                 size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now - started >= patience:
                 break
-        self._turns.use(now - started, used)
+        self.turns.use(now - started, used)
         self._go_on(more=self._start < len(self._input))
 
     def _go_on(self, *, more: bool) -> None:
@@ -131,4 +131,4 @@ class PlainConnection(Connection):
             self.transport.resume_reading()
         if more:
             self._queues = True
-            self._turns.queue(self)
+            self.turns.queue(self)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pipe.router import Router
     from pipe.ssh.connection import Connection
 
-MAX_BURST = 256
-"""Chunks that one channel may deliver per turn of the event loop, so that a flood of tiny packets
-starves nobody; more wait for the next turn."""
+MAX_BURST = 32
+"""Chunks that one channel may deliver at once, so that a flood of tiny packets starves nobody; more
+wait for a turn that has the time for them."""
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
@@ -192,6 +192,10 @@ class Port:
     def _end_burst(self) -> None:
         burst, self._burst = self._burst, 0
         if burst >= MAX_BURST and self._reading:
+            self._connection.turns.do(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._reading:
             self._channel.resume_reading()
 
     def pause_reading(self) -> None:

@@ -167,7 +167,7 @@ class LaneConnection(SendingConnection):
     def get_buffer(self) -> memoryview:
         """Where the transport may put what comes next: in the shared buffer, behind the rest."""
         rest = self._rest()
-        self._reads_sip = self._waits() or (self._turns.spent and not self._has_share)
+        self._reads_sip = self._waits() or (self.turns.spent and not self._has_share)
         room = SIP_BYTES if self._reads_sip else READ_BYTES
         buffer = self._outbox.input
         if len(rest) > len(buffer) - room:
@@ -194,7 +194,7 @@ class LaneConnection(SendingConnection):
     def _queue(self) -> None:
         if not self._queues:
             self._queues = True
-            self._turns.queue(self)
+            self.turns.queue(self)
 
     def _rest(self) -> bytes:
         """Keep what is left of the input, and nothing else."""
@@ -208,8 +208,8 @@ class LaneConnection(SendingConnection):
         Args:
             more: whether there is more to read, so that it must queue in any case.
         """
-        full = self._has_share or not self._turns.spent
-        used, unhandled = self._turns.used, bool(self._input or self._opened)
+        full = self._has_share or not self.turns.spent
+        used, unhandled = self.turns.used, bool(self._input or self._opened)
         started = time.monotonic()
         self._outbox.begin_turn()
         try:
@@ -226,7 +226,7 @@ class LaneConnection(SendingConnection):
         finally:
             self._outbox.end_turn()
         took = time.monotonic() - started
-        self._turns.use(took, used)
+        self.turns.use(took, used)
         if full and unhandled:
             self._has_share = False
             self.share_seconds = max(took, self.share_seconds * MEMORY)
@@ -316,9 +316,8 @@ class LaneConnection(SendingConnection):
         if self._opened:
             if not full:
                 return True
-            packet, sealed = self._opened
-            self._opened = None
-            if not self._hand_over(opener, packet, sealed):
+            waiting, self._opened = self._opened, None
+            if not self._hand_over(opener, *waiting):
                 return self._transport is not None and not self._waits()
             longest = self._max_recv_pktlen
             budget -= HAND_OVER_COST
@@ -435,7 +434,7 @@ class LaneConnection(SendingConnection):
 
     def _cleanup(self, exc: Exception | None) -> None:
         """Let go of everything, in a turn that has the time for all its sessions."""
-        self._turns.do(partial(self._end, exc))
+        self.turns.do(partial(self._end, exc))
 
     def _end(self, exc: Exception | None) -> None:
         """Let go of everything, itself too: asyncssh's parser is a method, bound to it."""

@@ -58,6 +58,9 @@ class FakePort:
         """Close it."""
         self._reading = False
 
+    def charge(self, records: int) -> None:
+        """Nobody counts."""
+
     def resume_reading(self) -> None:
         """Open it."""
         self._reading = True

@@ -194,7 +194,7 @@ async def test_asyncssh_gets_slices_until_its_time_is_over(
 async def test_crowd_shares_the_turn_on_asyncsshs_path_too() -> None:
     """Where the turn is used up, a connection sips and queues, and who types is served at once."""
     wire = await Wire.ready(Lane.ASYNCSSH)
-    turns = cast("Any", wire.server)._turns
+    turns = wire.server.turns
     packets = flood(wire, debug(""), 400)
     turns.use(BUDGET_SECONDS)
     wire.client.send_raw(packets)

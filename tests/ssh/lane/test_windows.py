@@ -23,9 +23,10 @@ from pipe.chunks import Chunk
 from pipe.errors import Ending
 from pipe.quantities import MIB
 from pipe.settings import Lane
-from pipe.ssh.channel.intake import TURN_CHUNKS, Intake
+from pipe.ssh.channel.intake import STEP_CHUNKS, Intake
 from pipe.ssh.channel.port import MAX_BURST
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
+from pipe.turns import BUDGET_SECONDS
 from tests.ssh.messages import adjust, data, debug, request
 from tests.ssh.wire import LANES, QUIET_TURNS, Wire, flood
 
@@ -299,9 +300,11 @@ class Listener:
     def __init__(self) -> None:
         self.taken = bytearray()
         self.count = 0
+        self.on_publish: Callable[[], None] = lambda: None
 
     def publish(self, member: Member, chunk: Chunk) -> None:  # noqa: ARG002
         """Take a chunk."""
+        self.on_publish()
         self.taken += chunk.data
         self.count += 1
 
@@ -387,8 +390,9 @@ async def test_tiny_packets_per_turn_are_bounded(lane: Lane) -> None:
 
 
 async def test_tiny_packets_per_turn_are_bounded_after_a_pause(lane: Lane) -> None:
-    """The same for a flood that waited while its publisher was paused."""
+    """Of a flood that waited while its publisher was paused, a turn has what its budget allows."""
     wire, intake, listener = await paused_publisher(lane)
+    listener.on_publish = lambda: wire.service.turns.use(BUDGET_SECONDS / 32)
     wire.client.send_raw(flood(wire, data(0, b"x"), 10_000))
     await wire.settle()
     assert listener.count == 0
@@ -396,7 +400,7 @@ async def test_tiny_packets_per_turn_are_bounded_after_a_pause(lane: Lane) -> No
     most = listener.count
     most = max(most, await busiest_turn(wire, lambda: listener.count))
     assert listener.taken == b"x" * 10_000
-    assert most <= max(TURN_CHUNKS, MAX_BURST)
+    assert most <= max(32 + STEP_CHUNKS, MAX_BURST)
     await wire.finish()
 
 
