@@ -310,10 +310,7 @@ class Router:
             member.end_held = True
             return
         member.ended = True
-        if member.topic:
-            member.topic.move(member, None)
-        self._due.append((self._drain, member))
-        self._settle()
+        self._after_fan_out(self._drain, member)
 
     def _drain(self, member: Member) -> None:
         topic = member.topic
