@@ -223,7 +223,8 @@ async def test_request_waits_where_a_line_does_not() -> None:
     wire.exchange()
     assert [bytes(chunk.data) for chunk in session.chunks] == [b"one"]
     assert wire.debug_messages == 0
-    assert not wire.server_side.reading
+    paused = not wire.server_side.reading
+    assert paused
     await wire.until(lambda: len(session.chunks) == 2)
     assert wire.debug_messages == 1
     assert wire.server_side.reading
@@ -251,7 +252,6 @@ async def test_lost_connection_is_dead_before_it_is_cleaned_up(lane: Lane) -> No
     assert session.port.pending == 0
     wire.server.turns.use(BUDGET_SECONDS)
     wire.server_side.break_off(ConnectionResetError())
-    assert wire.server.lost
     session.port.write(Chunk(b"after"))
     assert (0, "closed") not in wire.events
     assert session.port.pending == 5
