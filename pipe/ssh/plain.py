@@ -13,10 +13,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
+from pipe.ssh.channel.channel import Channel
 from pipe.ssh.connection import Connection
 from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
+    import asyncssh
+
     from pipe.service import Service
     from pipe.ssh.turns import Turns
 
 
-class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+class PlainChannel(Channel):
     """A session's channel that is asyncssh's, but keeps no variables."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
@@ -54,7 +56,7 @@ class PlainConnection(Connection):
         turns: of the loop.
     """
 
-    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns")
+    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns", "_waits")
 
     channel_class = PlainChannel
     share_seconds = TURN_SECONDS
@@ -69,6 +71,7 @@ class PlainConnection(Connection):
         super().__init__(loop, options, service)
         self._turns = turns
         self._queues = False
+        self._waits = False  # while a packet is handled in a task
         self._input = b""
         self._start = 0  # where in the input the next slice begins
         self._slice_bytes = FIRST_SLICE_BYTES
@@ -85,6 +88,28 @@ class PlainConnection(Connection):
             self._handle(min(self._slice_bytes, SIP_BYTES), 0)
         else:
             self._go_on(more=True)  # a login may take as long as a full share does
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; where that takes a while, read no further meanwhile.
+
+        The client's goodbye may lie behind it, and would be lost if the end of TCP were seen first.
+        """
+        result = super().process_packet(pkttype, pktid, packet)
+        if isinstance(result, bool) or not self._authenticated:
+            return result
+        self._waits = True
+        return self._finish(result)
+
+    async def _finish(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            self._clock.call_soon(self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._waits = False
+        if not self._queues:
+            self._go_on(more=self._start < len(self._input))
 
     def take_turn(self) -> bool:
         """Handle a full share now; nothing is promised of what is read next."""
@@ -111,7 +136,7 @@ class PlainConnection(Connection):
         if self.transport is None or self.transport.is_closing():
             more = False
             self._input, self._start = b"", 0
-        elif more:
+        elif more or self._waits:
             self.transport.pause_reading()
         else:
             self._input, self._start = b"", 0
