@@ -43,6 +43,7 @@ class Outcome(enum.Enum):
     SHUTDOWN = ("shutdown", 69, "the server is shutting down")
     FAILED = ("failed", 70, "something went wrong in the server; its log says what")
     BROKEN = ("broken", 74, "the stream broke: a publisher vanished before its end of file")
+    UNDELIVERED = ("undelivered", 74, "nobody has confirmed the last byte: all readers left early")
     STALLED = ("stalled", 74, "cut off: this reader took nothing while others waited for it")
     SLOW = ("slow", 74, "cut off: this reader fell behind and asked for --on-slow disconnect")
     TIMEOUT = ("timeout", 75, "")

@@ -50,7 +50,8 @@ class Sink(Protocol):
         """Bytes taken by `write` and not written to the connection.
 
         What is thrown away because the connection broke or was cut has never been written: it stays
-        pending, so that it never counts as delivered.
+        pending, so that it never counts as delivered.  So does what is still taken after that,
+        until the member has left.
         """
 
     def write(self, chunk: Chunk) -> None:
@@ -63,7 +64,10 @@ class Sink(Protocol):
         """Call `Router.flushed` as soon as `pending` is 0, which may be at once."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """After the last byte, end the session; then `Router.leave` once the client confirmed."""
+        """After the last byte, end the session; then `Router.leave` once the client has gone.
+
+        If it has confirmed that it has everything, `Member.confirmed` is set before that.
+        """
 
     def cut(self, outcome: Outcome) -> None:
         """End the session now, whatever is pending; then `Router.leave`."""
@@ -88,12 +92,18 @@ class Receipt:
     """What became of a publisher's stream.
 
     ``subscribers`` counts all readers that it reached, ``left_early`` those of them that were gone
-    before the end of the stream, or before their last byte was written.
+    before the end of the stream, did not confirm it, or, if they stay, were gone before their last
+    byte was written to the connection.
     """
 
     sent_bytes: int
     subscribers: int
     left_early: int
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether nobody has everything, of readers that there were."""
+        return 0 < self.subscribers == self.left_early
 
 
 class Since(NamedTuple):
@@ -130,6 +140,7 @@ class Member:
         "broken",
         "clogged",
         "clogged_since",
+        "confirmed",
         "dispatch",
         "dropped_bytes",
         "end_held",
@@ -204,6 +215,7 @@ class Member:
         self.clogged_since: float | None = None  # by the router's clock
         self.since = NOT_YET
         self.finishing = False
+        self.confirmed = False  # its client has everything up to the end, and said so
         self.broken = False  # this and the next are known once it is finishing
         self.inherited_status = 0
         self.accepted_bytes = 0

@@ -17,9 +17,10 @@ The rules that it keeps (their numbers are those of the laws in docs/architectur
    While the router is held, all publishers are paused; readers go on.
 4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
    publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
-5. A publisher that ended is done when each of its readers has left after its last byte or, where
-   the reader stays, has written its last byte to the connection.  One that has not started yet
-   ends when it has: its end of file waits with it.
+5. A publisher that ended is done when each of its readers has left or, where the reader stays,
+   has written its last byte to the connection.  A reader that was finished and leaves has
+   everything if it has `Member.confirmed`; else it left early, whatever had been written.  A
+   publisher that has not started yet ends when it has: its end of file waits with it.
 6. A reader that does not stay is finished when the topic's last publisher is gone and one has been
    there that had started.  A member that leaves ends nobody else's session.
 
@@ -210,7 +211,8 @@ class Router:
 
         written = member.written_bytes
         for publisher in list(member.awaited_by):
-            publisher.left_early += written < publisher.awaits[member]
+            served = member.confirmed if member.finishing else written >= publisher.awaits[member]
+            publisher.left_early += not served
             self._release(publisher, member)
         if topic:
             self._close_if_empty(topic)

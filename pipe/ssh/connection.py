@@ -31,6 +31,7 @@ from asyncssh.constants import (
     MSG_DISCONNECT,
     MSG_IGNORE,
     MSG_KEXINIT,
+    MSG_NEWKEYS,
     MSG_USERAUTH_REQUEST,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
@@ -38,6 +39,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from pipe.errors import Ending
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
+from pipe.ssh.channel.channel import Channel
 from pipe.ssh.channel.port import Port
 from pipe.ssh.door.gate import Visit
 from pipe.ssh.level_logger import LevelLogger
@@ -114,6 +116,8 @@ class Connection(asyncssh.SSHServerConnection):
         "_auth_failures",
         "_auth_requests",
         "_authenticated",
+        "_client_keys",
+        "_client_waits_for_keys",
         "_clock",
         "_rekey_timeout",
         "_rekey_timer",
@@ -125,6 +129,8 @@ class Connection(asyncssh.SSHServerConnection):
         "address",
         "blocked",
         "ending",
+        "keys",
+        "left_before_keys",
         "lost",
         "peer",
         "peer_address",
@@ -134,7 +140,7 @@ class Connection(asyncssh.SSHServerConnection):
         "visit",
     )
 
-    channel_class: ClassVar[type[asyncssh.SSHServerChannel[bytes]]] = asyncssh.SSHServerChannel
+    channel_class: ClassVar[type[Channel]] = Channel
 
     def __init__(
         self,
@@ -145,7 +151,7 @@ class Connection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self.ports: dict[Port, None] = {}
         self.blocked = False
-        self.lost = False
+        self.lost = False  # nothing that is sent from now on arrives
         self.peer: Peer | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""  # the client's IP address
@@ -162,6 +168,10 @@ class Connection(asyncssh.SSHServerConnection):
         self._authenticated = False
         self._speaks_ssh = False  # once a packet has come
         self._said_goodbye = False
+        self._client_keys = 0  # exchanges of keys that it has begun, or agreed to
+        self._client_waits_for_keys = False  # and may send nothing else
+        self.keys = 0  # how many new ones what is sent has had
+        self.left_before_keys = 0  # which ones the client was waiting for when it said goodbye
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -275,9 +285,24 @@ class Connection(asyncssh.SSHServerConnection):
             else:
                 self.ending = self.ending or Ending.FAILED
                 log.error("connection failed", address=self.address, exc_info=error)
+        self.lost = True
         super().internal_error(exc_info, error_logger)  # type: ignore[arg-type]
 
     # -- the transport ----------------------------------------------------------------------------
+
+    @property
+    def exchanges_keys(self) -> bool:
+        """Whether new keys have yet to come, so that asyncssh puts aside what is sent."""
+        return self._rekey_timer is not None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what was sent has not reached the transport, or never will.
+
+        asyncssh goes on for a turn or two after the end of the connection, and sends to nobody.
+        """
+        transport = self.transport
+        return self.lost or self.exchanges_keys or transport is None or transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, with the transport's water marks set."""
@@ -364,6 +389,12 @@ class Connection(asyncssh.SSHServerConnection):
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle a packet, but count tries to log in, and refuse a channel of too small packets."""
         self._speaks_ssh = True
+        if pkttype in {MSG_KEXINIT, MSG_NEWKEYS}:
+            self._client_waits_for_keys = pkttype == MSG_KEXINIT
+            self._client_keys += self._client_waits_for_keys
+        elif pkttype == MSG_DISCONNECT:
+            self.lost = True
+            self.left_before_keys = self._client_keys if self._client_waits_for_keys else 0
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
             self._begin_try(packet)
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated:
@@ -392,7 +423,8 @@ class Connection(asyncssh.SSHServerConnection):
         """
         if pkttype == MSG_IGNORE:
             return
-        self._said_goodbye |= pkttype == MSG_DISCONNECT
+        if pkttype == MSG_DISCONNECT:
+            self._said_goodbye = self.lost = True
         if pkttype == MSG_KEXINIT and self._authenticated and self._rekey_timer is None:
             self._rekey_timer = self._clock.call_later(self._rekey_timeout, self._rekey_too_slow)
             self._update_blocked()
@@ -402,6 +434,7 @@ class Connection(asyncssh.SSHServerConnection):
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange."""
+        self.keys += 1
         super().send_newkeys(k, h)
         self._stop_rekey_timer()
         self._update_blocked()

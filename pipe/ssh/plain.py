@@ -14,16 +14,18 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
+from pipe.ssh.channel.channel import Channel
 from pipe.ssh.connection import Connection
 from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
+
+    import asyncssh
 
     from pipe.service import Service
 
@@ -32,7 +34,7 @@ CLOSE_SECONDS = 0.0001
 """What the end of a session takes that ends with its connection."""
 
 
-class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+class PlainChannel(Channel):
     """A session's channel that is asyncssh's, but keeps no variables."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
@@ -57,7 +59,7 @@ class PlainConnection(Connection):
         service: what all connections share.
     """
 
-    __slots__ = ("_input", "_queues", "_slice_bytes", "_start")
+    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_waits")
 
     channel_class = PlainChannel
     share_seconds = TURN_SECONDS
@@ -70,6 +72,7 @@ class PlainConnection(Connection):
     ) -> None:
         super().__init__(loop, options, service)
         self._queues = False
+        self._waits = False  # while a packet is handled in a task
         self._input = b""
         self._start = 0  # where in the input the next slice begins
         self._slice_bytes = FIRST_SLICE_BYTES
@@ -96,6 +99,28 @@ class PlainConnection(Connection):
         # asyncssh ends the sessions in a callback of its own, right after this turn.
         self.turns.use(CLOSE_SECONDS * len(self.ports))
         super().connection_lost(exc)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; where that takes a while, read no further meanwhile.
+
+        The client's goodbye may lie behind it, and would be lost if the end of TCP were seen first.
+        """
+        result = super().process_packet(pkttype, pktid, packet)
+        if isinstance(result, bool) or not self._authenticated:
+            return result
+        self._waits = True
+        return self._finish(result)
+
+    async def _finish(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            self._clock.call_soon(self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._waits = False
+        if not self._queues:
+            self._go_on(more=self._start < len(self._input))
 
     def take_turn(self) -> bool:
         """Handle a full share now; nothing is promised of what is read next."""
@@ -124,7 +149,7 @@ class PlainConnection(Connection):
         if self.transport is None or self.transport.is_closing():
             more = False
             self._input, self._start = b"", 0
-        elif more:
+        elif more or self._waits:
             self.transport.pause_reading()
         else:
             self._input, self._start = b"", 0

@@ -102,7 +102,8 @@ class Source(FakeSource):
         self.name = name
         self.awaits: dict[Sink, int] = {}  # after the end: bytes that each reader must have written
         self.leavers: set[Sink] = set()  # those that must leave, as this was the last publisher
-        self.done: set[Sink] = set()
+        self.served: dict[Sink, bool] = {}  # those that are done, and whether they have everything
+        self.early_before = 0  # readers that had left before the end
         self.over = False
 
     @property
@@ -150,6 +151,9 @@ class Source(FakeSource):
             self.awaits[sink] = sink.member.accepted_bytes if self.published else 0
         model.note_end(self.name)
         self.leavers = {sink for sink in self.awaits if sink.ending}
+        topic = self.member.topic
+        assert topic
+        self.early_before = self.member.left_early + topic.departures
         super()._end()
 
     def vanish(self) -> None:
@@ -174,9 +178,12 @@ class Source(FakeSource):
         assert not self.receipts, "two receipts"
         assert self.over, "a receipt before the end"
         self._model.note_progress()
-        undone = [sink for sink in self.awaits if sink not in self.done and not sink.gone]
+        undone = [sink for sink in self.awaits if sink not in self.served]
         assert not undone, "a receipt before all is read"
         assert receipt.sent_bytes == sum(chunk.size for chunk in self.published)
+        early = sum(not served for served in self.served.values())
+        assert receipt.left_early == self.early_before + early
+        assert receipt.left_early <= receipt.subscribers
         super().finish(receipt)
 
 
@@ -206,6 +213,7 @@ class Model:
 
     def note_end(self, name: TopicName) -> None:
         """Remember who ends, and how, if a topic's last publisher is gone."""
+        self.note_progress()
         if list(self.writing_on(name)):
             return
         for sink in self.reading(name):
@@ -278,13 +286,17 @@ class Model:
         )
 
     def note_progress(self) -> None:
-        """Remember which readers are done with which publishers."""
+        """Remember which readers are done with which publishers, and whether they have it all.
+
+        One that stays has it with its last byte, any other once it has confirmed.
+        """
         for source in self.sources:
             for sink, mark in source.awaits.items():
-                if sink.gone or (
-                    sink not in source.leavers and not sink.finished and len(sink.client) >= mark
-                ):
-                    source.done.add(sink)
+                ends = sink.over or sink.ending is not None
+                written = len(sink.client) >= mark
+                if sink.gone or (written and not ends):
+                    served = sink.member.confirmed if ends else written
+                    source.served.setdefault(sink, served)
 
 
 class RouterMachine(RuleBasedStateMachine):
@@ -474,7 +486,9 @@ class RouterMachine(RuleBasedStateMachine):
     def confirm(self, choice: int) -> None:
         """A client answers the end of its session."""
         sinks = self._sinks(lambda sink: sink.over and not sink.pending)
-        self._vanish(sinks[choice % len(sinks)].member)
+        sink = sinks[choice % len(sinks)]
+        sink.member.confirmed = sink.finished is not None
+        self._vanish(sink.member)
 
     # -- what holds after each step ---------------------------------------------------------------
 
@@ -535,9 +549,7 @@ class RouterMachine(RuleBasedStateMachine):
             if source.member.mode is Mode.PIPE:
                 assert not source.receipts
             elif source.over and not source.gone and not self.model.step:
-                assert any(
-                    not sink.gone and (sink.finished or sink.pending) for sink in source.awaits
-                )
+                assert any(not sink.gone and (sink.over or sink.pending) for sink in source.awaits)
 
     @invariant()
     def ends(self) -> None:

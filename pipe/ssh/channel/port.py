@@ -48,9 +48,13 @@ class Owner(Protocol):
 class Port:
     """The sending half of a channel as a `pipe.members.Sink`, and the valve of its receiving half.
 
-    It is clogged from when ``buffer`` bytes are pending (or so many chunks, see `CHUNK_COST`)
+    It is clogged from when ``buffer`` bytes are queued (or so many chunks, see `CHUNK_COST`)
     until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
     one chunk.
+
+    Bytes are *queued* until they are handed to the connection, and *pending* until that has given
+    them to its transport: it waits for the end of the turn or of a key exchange.  From when the
+    channel or connection is over nothing that comes is written any more, until the member leaves.
 
     Args:
         owner: the session.
@@ -78,7 +82,9 @@ class Port:
         self._waiting = 0  # chunks that have waited since the channel's buffer was empty
         self._clogged = connection.blocked
         self._flushing = False
-        self._pending = 0
+        self._queued = 0
+        self._lost = 0  # bytes that came when nothing could be written any more
+        self._written = 0
         self._loop = asyncio.get_running_loop()
         self._feed: Callable[[Chunk], None] = _drop
         self._reading = True
@@ -97,6 +103,7 @@ class Port:
 
     def close(self) -> None:
         """The channel is gone: let go of everything."""
+        self._lost, self._queued = self.pending, 0
         self._connection.ports.pop(self, None)
         self._feed = _drop
         self._member = None
@@ -110,33 +117,57 @@ class Port:
 
     @property
     def pending(self) -> int:
-        """Bytes taken and not yet written to the connection.
+        """Bytes taken and not yet written to the connection, or that never will be."""
+        if self._member is None:
+            return self.queued + self._lost
+        if not self._connection.holds_back:
+            self._note_written(self._member)
+        return self._member.accepted_bytes - self._written
+
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection.
 
         asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
-        then stays pending, so that it never counts as delivered.
+        then stays queued, so that it never counts as delivered.
         """
         if not self._channel.is_closing() and not self._connection.lost:
-            self._pending = self._channel.get_write_buffer_size()
-        return self._pending
+            self._queued = self._channel.get_write_buffer_size()
+        return self._queued
 
     def write(self, chunk: Chunk) -> None:
         """Take a chunk; where the channel is closing it stays pending for ever."""
         if self._channel.is_closing() or self._connection.lost:
-            self._pending += chunk.size
+            self._lost += chunk.size
             return
         self._channel.write(chunk.data)
-        if pending := self.pending:
+        if queued := self.queued:
             self._waiting += 1
-            if not self._full and max(pending, self._waiting * CHUNK_COST) >= self._buffer:
+            if not self._full and max(queued, self._waiting * CHUNK_COST) >= self._buffer:
                 self._full = True
                 self._update()
+        if not self._connection.holds_back:
+            self.settle()
 
     def flush(self) -> None:
         """Tell the router once nothing is pending."""
-        if self.pending:
-            self._flushing = True
-        elif self._member:
-            self._router.flushed(self._member)
+        self._flushing = True
+        if not self._connection.holds_back:
+            self.settle()
+
+    def settle(self) -> None:
+        """The connection has written all that it was handed."""
+        member = self._member
+        if member is None:
+            return
+        self._note_written(member)
+        if self._flushing and self._written == member.accepted_bytes:
+            self._flushing = False
+            self._router.flushed(member)
+
+    def _note_written(self, member: Member) -> None:
+        # asyncssh's buffer has text for stderr as well, so there may seem to be more of it again.
+        self._written = max(self._written, member.accepted_bytes - self.queued - self._lost)
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """Hand the end to the session."""
@@ -154,17 +185,18 @@ class Port:
 
     def connection_changed(self) -> None:
         """The connection is blocked now, or no more."""
+        if not self._connection.holds_back:
+            self.settle()
         self._update()
+        if not self._connection.blocked and not self.queued:
+            self._owner.emptied()
 
     def emptied(self) -> None:
         """The channel's buffer has become empty."""
         self._full = False
-        self._pending = 0
         self._waiting = 0
-        if self._flushing:
-            self._flushing = False
-            if self._member:
-                self._router.flushed(self._member)
+        if not self._connection.holds_back:
+            self.settle()
         self._owner.emptied()
         self._update()
 

@@ -6,6 +6,9 @@ comes out of its `Port`, a `pipe.members.Sink`.  It ends for one `Outcome`, once
     OPENING ── request ──> ANSWERING   a command that only answers
         └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
     any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+
+The end of a stream that a reader is sent counts once its client has answered it, by closing the
+channel.  A client that goes without that has left, or was cut off, and has not confirmed.
 """
 
 from __future__ import annotations
@@ -13,12 +16,10 @@ from __future__ import annotations
 import asyncio
 import enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 import structlog
-from asyncssh.constants import MSG_CHANNEL_REQUEST
-from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.commands import Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pipe.names import Pattern
     from pipe.requests import Answerable, Request
     from pipe.service import Service
+    from pipe.ssh.channel.channel import Channel
     from pipe.ssh.channel.port import Port
     from pipe.ssh.connection import Connection
 
@@ -93,7 +95,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     port: Port
     _intake: Intake
-    _channel: asyncssh.SSHServerChannel[bytes]
+    _channel: Channel
 
     def __init__(self, service: Service, connection: Connection, caller: Caller) -> None:
         self.member: Member | None = None
@@ -115,6 +117,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
         self._exit_status = 0
+        self._ends_stream = False  # the outcome is a stream's, for the client to confirm
         self._orphaned = False
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -122,7 +125,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open."""
-        self._channel = chan
+        self._channel = cast("Channel", chan)
         self.port = self._connection.make_port(self, chan)
         self._intake = Intake(self, self.port, self._service.router, self._service.turns)
         self.port.connect(self._intake.feed)
@@ -338,7 +341,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             f"sent {count(receipt.sent_bytes, 'byte')} "
             f"to {count(receipt.subscribers, 'subscriber')}{early}"
         )
-        self.end(Outcome.DONE)
+        outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
+        self.end(outcome, outcome.text)
 
     def fail(self, error: PipeError) -> None:
         """End with an error's own outcome and sentence."""
@@ -358,6 +362,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         text = outcome.text
         if outcome is Outcome.DROPPED and self.member:
             text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
+        self._ends_stream = self._outcome is None
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -395,29 +400,31 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._close()
 
     def cut(self, outcome: Outcome, text: str = "") -> None:
-        """End now: what is pending is lost, and the client gets its status at once."""
+        """End now: what is queued is lost, and the client gets its status at once.
+
+        One that has been sent everything, its status too, may still confirm it, for a moment.
+        """
         if self._state is State.CLOSED:
             return
-        if not self._begin_end(outcome, None) and not self._channel.is_closing():
-            self._outcome, self._exit_status = outcome, outcome.status
-        pending = self.port.pending
-        if not self._channel.is_closing():
-            if (line := text or outcome.text) and not pending:
-                self._write_stderr(line)
-            self._channel.send_packet(
-                MSG_CHANNEL_REQUEST,
-                String("exit-status"),
-                Boolean(False),
-                UInt32(self._exit_status),
-            )
-            self._channel.abort()
-        self._leave()
+        if not self._channel.end_sent:
+            self._cut(outcome, text)
         if self._orphaned:
             self._close()
         elif self._close_timer is None:
             self._close_timer = self._loop.call_later(
                 CLOSE_TIMEOUT_SECONDS, self._connection.cut_off, Ending.STUCK
             )
+
+    def _cut(self, outcome: Outcome, text: str) -> None:
+        if not self._begin_end(outcome, None) and not self._channel.is_closing():
+            self._outcome, self._exit_status = outcome, outcome.status
+            self._ends_stream = False
+        queued = self.port.queued
+        if not self._channel.is_closing():
+            if (line := text or outcome.text) and not queued:
+                self._write_stderr(line)
+            self._channel.cut(self._exit_status)
+        self._leave()
 
     def _begin_end(self, outcome: Outcome, exit_status: int | None) -> bool:
         if self._state in {State.ENDING, State.CLOSED}:
@@ -435,12 +442,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def emptied(self) -> None:
         """Nothing is pending any more: if this is the end, say so to the client."""
-        if self._state is not State.ENDING or self.port.pending:
+        if self._state is not State.ENDING or self.port.queued:
             return
         if self._channel.get_write_buffer_size() or self._channel.is_closing():
             return
-        self._channel.write_eof()
-        self._channel.exit(self._exit_status)
+        if self._connection.exchanges_keys:
+            return  # it would be put aside, and is sent only once the client can have it
+        self._channel.send_end(self._exit_status)
 
     def _leave(self) -> None:
         self.waited_for(others=False)
@@ -471,7 +479,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _close(self, exc: Exception | None = None) -> None:
         if self._orphaned:
             self._service.orphans -= 1
-        outcome = self._outcome or self._connection.why_ended(exc).outcome
+        outcome, confirmed = self._outcome, self._channel.confirmed
+        if outcome is None or (self._ends_stream and not confirmed):
+            outcome = self._connection.why_ended(exc).outcome
+        if self.member:
+            self.member.confirmed = confirmed
         self._state = State.CLOSED
         if self._close_timer:
             self._close_timer.cancel()

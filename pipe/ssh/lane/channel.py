@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import asyncssh
-
+from pipe.ssh.channel.channel import Channel
 from pipe.ssh.lane.close_event import CloseEvent
 
 if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
 
 
-class LaneChannel(asyncssh.SSHServerChannel[bytes]):
+class LaneChannel(Channel):
     """A session's channel on a connection of the lane."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - asyncssh's own

@@ -209,7 +209,7 @@ class LaneConnection(SendingConnection):
             more: whether there is more to read, so that it must queue in any case.
         """
         full = self._has_share or not self.turns.spent
-        used, unhandled = self.turns.used, bool(self._input or self._opened)
+        used, given = self.turns.used, bool(self._input or self._opened)
         started = time.monotonic()
         self._outbox.begin_turn()
         try:
@@ -227,7 +227,7 @@ class LaneConnection(SendingConnection):
             self._outbox.end_turn()
         took = time.monotonic() - started
         self.turns.use(took, used)
-        if full and unhandled:
+        if full and given:
             self._has_share = False
             self.share_seconds = max(took, self.share_seconds * MEMORY)
         if self._transport is None or self._transport.is_closing():
@@ -235,7 +235,8 @@ class LaneConnection(SendingConnection):
             return
         if more:
             self._queue()
-        hold = more or (len(self._input) > self._start and self._waits())
+        unhandled = len(self._input) > self._start or len(self._inpbuf) > 0
+        hold = more or (unhandled and self._waits())
         if hold != self._reading_paused:
             self._reading_paused = hold
             if hold:
@@ -254,7 +255,7 @@ class LaneConnection(SendingConnection):
         if pkttype in _STREAM_MESSAGES:
             self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
-        if is_async and self._transport is not None and self._input:
+        if is_async and self._transport is not None and (self._input or self._reading_paused):
             self._queue()
 
     def _waits(self) -> bool:

@@ -77,7 +77,6 @@ class LanePort(Port):
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)
         self._queue: deque[Chunk] | None = None  # made when it is needed: most readers keep up
-        self._queued = 0
         self._reading = False  # until the session has been told what to do with what comes
         self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
@@ -87,7 +86,7 @@ class LanePort(Port):
     def close(self) -> None:
         """The channel is gone: let go of everything."""
         super().close()
-        self._queue = None  # what was in it stays pending, so that it never counts as delivered
+        self._queue = None
         if self._number is not None:
             self._connection.lane_ports.pop(self._number, None)
 
@@ -136,9 +135,16 @@ class LanePort(Port):
     # -- sending ----------------------------------------------------------------------------------
 
     @property
-    def pending(self) -> int:
-        """Bytes taken and not yet written to the connection."""
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection."""
         return self._queued
+
+    def settle(self) -> None:
+        """The connection has written all that it was handed; it says so in each of its turns."""
+        if self._flushing:
+            super().settle()
+        elif self._member:
+            self._written = self._member.accepted_bytes - self._queued - self._lost
 
     def write(self, chunk: Chunk) -> None:
         """Seal a chunk and send it, or queue it until the window and the connection allow."""
@@ -164,6 +170,7 @@ class LanePort(Port):
 
     def _enqueue(self, chunk: Chunk) -> None:
         if self._channel._send_state != "open":
+            self._lost += chunk.size
             return
         if self._queue is None:
             self._queue = deque()
@@ -233,4 +240,4 @@ class LanePort(Port):
         """The connection is blocked now, or no more."""
         if self._queue and not self._connection.blocked:
             self.pump()
-        self._update()
+        super().connection_changed()
