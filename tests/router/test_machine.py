@@ -101,7 +101,6 @@ class Source(FakeSource):
         self._model = model
         self.name = name
         self.awaits: dict[Sink, int] = {}  # after the end: bytes that each reader must have written
-        self.leavers: set[Sink] = set()  # those that must leave, as this was the last publisher
         self.served: dict[Sink, bool] = {}  # those that are done, and whether they have everything
         self.early_before = 0  # readers that had left before the end
         self.over = False
@@ -143,14 +142,13 @@ class Source(FakeSource):
         model = self._model
         self.over = True
         own = model.sink_of(self)
-        for sink in model.reading(self.name):
-            if sink is own:
-                continue
+        readers = [sink for sink in model.reading(self.name) if sink is not own]
+        for sink in readers:
             sink.served = True
             sink.inherited = sink.inherited or self.member.exit_status
-            self.awaits[sink] = sink.member.accepted_bytes if self.published else 0
         model.note_end(self.name)
-        self.leavers = {sink for sink in self.awaits if sink.ending}
+        for sink in readers:
+            self.awaits[sink] = sink.member.accepted_bytes if self.published else 0
         topic = self.member.topic
         assert topic
         self.early_before = self.member.left_early + topic.departures
@@ -160,15 +158,13 @@ class Source(FakeSource):
         """Without an end of file, its readers' stream is broken."""
         member = self.member
         silent = member.mode is Mode.PIPE and not self.published
-        if self.writes and member.started and not silent:
+        if self.writes and member.started:
             own = self._model.sink_of(self)
             for sink in self._model.reading(self.name):
                 if sink is not own:
-                    sink.broken = True
+                    sink.served = True
+                    sink.broken |= not silent
                     sink.inherited = sink.inherited or member.exit_status
-        elif self.writes and member.started:
-            for sink in self._model.reading(self.name):
-                sink.inherited = sink.inherited or member.exit_status
         self.over |= self.writes
         self._model.note_end(self.name)
         super().vanish()

@@ -65,8 +65,8 @@ class Reading:
         self.wire.client.send(open_session(0, self.window))
         await self.wire.settle()
         self.wire.client.send(execute(0, command))
-        await self.wire.settle()
-        assert self.session.member
+        while not (self.session.member and self.session.member.joined):
+            await self.wire.settle()  # the turns may have no time for it yet
 
     def publisher(self, *, wants: int = 1) -> FakeSource:
         """Somebody who writes on its topic."""
