@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     Step: TypeAlias = Callable[[], bool]
 
 
-def at_once(step: Step) -> None:
+def take_all(step: Step) -> None:
     """Take all steps now."""
     while step():
         pass
@@ -79,7 +79,7 @@ class Router:
         self,
         closed: Callable[[TopicName], None] = lambda _: None,
         clock: Callable[[], float] = lambda: 0.0,
-        later: Callable[[Step], None] = at_once,
+        later: Callable[[Step], None] = take_all,
     ) -> None:
         self._closed = closed
         self._clock = clock
@@ -192,9 +192,8 @@ class Router:
             self._remove(reader, topic)
 
     def _remove(self, reader: Member, topic: Topic) -> None:
-        topic.detach(reader)
         del reader.topics[topic]
-        self._waits_no_more(reader, topic)
+        topic.detach(reader)
         self._changed[topic] = None
 
     def _take_off(self, member: Member) -> None:
@@ -343,7 +342,7 @@ class Router:
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
         topic.breaks += broken and not silent_pipe
         if member.started:
-            topic.stop(member)
+            topic.finish(member)
             if member.exit_status:
                 topic.legacy.status = member.exit_status
                 topic.legacy = Legacy()
@@ -427,7 +426,6 @@ class Router:
                 topic.clog(reader)
             else:
                 topic.unclog(reader)
-                self._waits_no_more(reader, topic)
         if reader.awaited_by:
             self._check_marks(reader)
         self._settle()
@@ -475,11 +473,11 @@ class Router:
         """Stop those that must publish no more, and have the others looked at in their turn."""
         if self.held or topic.clogged:
             for publisher in list(topic.running):
-                self._stop_if_due(publisher, topic)
+                topic.stop_if_due(publisher, held=self.held)
         elif not topic.readers and topic.blocking:
             topic.recount = True
             for publisher in list(topic.blocking):
-                self._stop_if_due(publisher, topic)
+                topic.stop_if_due(publisher, held=self.held)
         hurry = topic.judge_hurry()
         if hurry != topic.hurry:
             topic.hurry = hurry
@@ -497,10 +495,7 @@ class Router:
         elif topic.untold:
             reader = next(iter(topic.untold))
             del topic.untold[reader]
-            if topic.is_waited_for(reader):
-                self._waits_now(reader, topic)
-            else:
-                self._waits_no_more(reader, topic)
+            topic.tell(reader)
         else:
             topic.attended = False
             return
@@ -518,52 +513,13 @@ class Router:
         if member.started and member.end_held:
             self.end(member)
         if member.group is not None and member.paused:
-            self._stop(member, topic)
+            topic.stop(member)
             self._changed[topic] = None
 
     def _let_go_on(self, member: Member, topic: Topic) -> None:
-        if self._must_pause(member, topic) or member.source is None:
-            self._stop(member, topic)  # its last reader has just left
-        else:
-            topic.move(member, topic.running)
-            member.paused = False
-            member.source.resume()
+        if not topic.stop_if_due(member, held=self.held):  # its last reader may have just left
+            topic.let_go_on(member)
         self._changed[topic] = None
-
-    def _must_pause(self, member: Member, topic: Topic) -> bool:
-        own = member in topic.clogged and not member.replay
-        if self.held or len(topic.clogged) > own or not member.started:
-            return True
-        return topic.missing(member) > 0
-
-    def _stop_if_due(self, member: Member, topic: Topic) -> None:
-        if self._must_pause(member, topic):
-            self._stop(member, topic)
-
-    @staticmethod
-    def _stop(member: Member, topic: Topic) -> None:
-        waits = not member.started or topic.missing(member) > 0
-        group = topic.waiting if waits else topic.stopped
-        if member.group is not group:
-            topic.move(member, group)
-        if member.source and not member.paused:
-            member.paused = True
-            member.source.pause()
-
-    @staticmethod
-    def _waits_now(reader: Member, topic: Topic) -> None:
-        waited = bool(reader.waited_in)
-        reader.waited_in[topic] = None
-        if not waited and reader.sink:
-            reader.sink.waited_for(True)
-
-    @staticmethod
-    def _waits_no_more(reader: Member, topic: Topic) -> None:
-        if topic not in reader.waited_in:
-            return
-        del reader.waited_in[topic]
-        if not reader.waited_in and reader.joined and reader.sink:
-            reader.sink.waited_for(False)
 
     # -- looking in -----------------------------------------------------------------------------
 

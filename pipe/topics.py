@@ -150,6 +150,7 @@ class Topic:
         """They need to no more."""
         self.clogged.pop(reader, None)
         self.untold.pop(reader, None)
+        self._waits_no_more(reader)
 
     def has_served(self, reader: Member) -> bool:
         """Whether a publisher, other than the reader itself, has started or run while it was here.
@@ -184,7 +185,7 @@ class Topic:
         self.started += 1
         self.starts += 1
 
-    def stop(self, publisher: Member) -> None:
+    def finish(self, publisher: Member) -> None:
         """A publisher that had started is gone, and has counted."""
         publisher.reached += self.arrivals
         publisher.left_early += self.departures
@@ -200,6 +201,37 @@ class Topic:
             group[publisher] = None
             if group is self.running and publisher.wants:
                 self.blocking[publisher] = None
+
+    def must_stop(self, publisher: Member, *, held: bool) -> bool:
+        """Whether a publisher may publish nothing; ``held``: nobody may."""
+        own = publisher in self.clogged and not publisher.replay
+        if held or len(self.clogged) > own or not publisher.started:
+            return True
+        return self.missing(publisher) > 0
+
+    def stop_if_due(self, publisher: Member, *, held: bool) -> bool:
+        """Stop a publisher if it must stop; whether it must."""
+        due = self.must_stop(publisher, held=held)
+        if due:
+            self.stop(publisher)
+        return due
+
+    def stop(self, publisher: Member) -> None:
+        """Have a publisher publish nothing, and put it with those that have its reason."""
+        waits = not publisher.started or self.missing(publisher) > 0
+        group = self.waiting if waits else self.stopped
+        if publisher.group is not group:
+            self.move(publisher, group)
+        if publisher.source and not publisher.paused:
+            publisher.paused = True
+            publisher.source.pause()
+
+    def let_go_on(self, publisher: Member) -> None:
+        """Have a publisher go on; it may publish at once."""
+        self.move(publisher, self.running)
+        publisher.paused = False
+        if publisher.source:
+            publisher.source.resume()
 
     def next_unsettled(self) -> Member | None:
         """A publisher for which the number of readers may have changed something."""
@@ -240,9 +272,21 @@ class Topic:
             held = publisher
         return Hurry(waits=held is not None, spared=held)
 
-    def is_waited_for(self, reader: Member) -> bool:
-        """Whether others wait for a clogged reader."""
-        return self.hurry.waits and reader is not self.hurry.spared
+    def tell(self, reader: Member) -> None:
+        """Tell a clogged reader whether others wait for it, if that is news."""
+        if not self.hurry.waits or reader is self.hurry.spared:
+            self._waits_no_more(reader)
+        else:
+            waited = bool(reader.waited_in)
+            reader.waited_in[self] = None
+            if not waited and reader.sink:
+                reader.sink.waited_for(True)
+
+    def _waits_no_more(self, reader: Member) -> None:
+        if self in reader.waited_in:
+            del reader.waited_in[self]
+            if not reader.waited_in and reader.joined and reader.sink:
+                reader.sink.waited_for(False)
 
     # -- turns ------------------------------------------------------------------------------------
 
