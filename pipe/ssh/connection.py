@@ -39,6 +39,7 @@ from pipe.errors import Ending
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
 from pipe.ssh.channel.port import Port
+from pipe.ssh.channel.windows import WindowedChannel
 from pipe.ssh.door.gate import Visit
 from pipe.ssh.level_logger import LevelLogger
 
@@ -132,7 +133,7 @@ class Connection(asyncssh.SSHServerConnection):
         "visit",
     )
 
-    channel_class: ClassVar[type[asyncssh.SSHServerChannel[bytes]]] = asyncssh.SSHServerChannel
+    channel_class: ClassVar[type[WindowedChannel]] = WindowedChannel
 
     def __init__(
         self,
@@ -209,7 +210,8 @@ class Connection(asyncssh.SSHServerConnection):
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
-        return Port(session, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("WindowedChannel", channel)  # by `create_server_channel`
+        return Port(session, made, self, self._service.router, self._service.settings.buffer)
 
     def session_closed(self) -> None:
         """One of the sessions is gone."""

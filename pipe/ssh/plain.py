@@ -13,10 +13,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
+from pipe.ssh.channel.windows import WindowedChannel
 from pipe.ssh.connection import Connection
 from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
+    import asyncssh
+
     from pipe.service import Service
     from pipe.ssh.turns import Turns
 
 
-class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+class PlainChannel(WindowedChannel):
     """A session's channel that is asyncssh's, but keeps no variables."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:

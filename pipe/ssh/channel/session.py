@@ -159,7 +159,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def session_started(self) -> None:
         """The request was accepted."""
         self._service.sessions[self] = None
-        # asyncssh starts reading right after this call, so a pause must come after it.
+        # In a turn of its own: asyncssh is not done with the request before this returns.
         self._loop.call_soon(self._start)
 
     def _start(self) -> None:
@@ -217,7 +217,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return await collector.wait_collected()
 
     def _discard_input(self) -> None:
-        """Let the client send what it likes: a paused channel would not tell when it closes."""
+        """Let the client send what it likes; nobody wants it."""
         self._intake.discard()
         self.port.resume_reading()
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -146,7 +146,8 @@ class LaneConnection(SendingConnection):
         """Give a new session its data path: the lane's where this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(session, channel)
-        return LanePort(session, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("LaneChannel", channel)  # by `create_server_channel`
+        return LanePort(session, made, self, self._service.router, self._service.settings.buffer)
 
     # -- receiving --------------------------------------------------------------------------------
 
