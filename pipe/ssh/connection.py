@@ -392,8 +392,8 @@ class Connection(asyncssh.SSHServerConnection):
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange."""
-        super().send_newkeys(k, h)
         self._stop_rekey_timer()
+        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
         self._update_blocked()
 
     def _stop_rekey_timer(self) -> None:

@@ -375,7 +375,7 @@ class LaneConnection(SendingConnection):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange; what was signed in it is needed no more."""
         self._client_kexinit = self._server_kexinit = b""
-        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
+        super().send_newkeys(k, h)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""
