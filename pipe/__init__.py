@@ -26,6 +26,7 @@ Read it in this order and you follow a byte through it:
     ssh.lane          the fast data path
     commands          ls, whoami, keys and the others: one small file each
     metrics           what the server counts, read when somebody asks
+    scrapes           the HTTP server that they are read from
     app               puts the parts together; start, signals, drain, stop
 """
 

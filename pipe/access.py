@@ -26,6 +26,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from pipe.errors import AccessDenied, UsageError
 from pipe.grants import GrantBook, Operation
@@ -47,13 +48,18 @@ next_login = itertools.count(1).__next__
 """Numbers logins, and removals of accounts and keys, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
+SPARED_BARS = 64
+"""So many removals are remembered before anybody looks for those that concern nobody any more."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Caller:
     """Somebody who has logged in: the user's name, and the key that proved it.
 
     ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
-    key.  ``lent``: a certificate or a file of the operator's let it in, so that it may give the
-    account no keys.
+    key.  A login that is still being judged is a caller without a fingerprint, so that removals
+    meanwhile are remembered for it.  ``lent``: a certificate or a file of the operator's let it in,
+    so that it may give the account no keys.
     """
 
     user: str
@@ -61,6 +67,13 @@ class Caller:
     admin: bool = False
     login: int = field(default_factory=next_login, compare=False)
     lent: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _alive[id(self)] = self
+
+
+_alive: WeakValueDictionary[int, Caller] = WeakValueDictionary()
+"""All callers that something still refers to: nobody else can come with an older login."""
 
 
 class Rule(enum.Enum):
@@ -157,6 +170,7 @@ class Access:
         self._shares: dict[TopicName, Counter[str]] = {}
         self._grants = GrantBook()
         self._barred: dict[tuple[str, str], tuple[int, str]] = {}
+        self._most_barred = SPARED_BARS
         self._dismissed: dict[int, str] = {}
 
     # -- judging ----------------------------------------------------------------------------------
@@ -415,6 +429,25 @@ class Access:
         Where it was something else that was taken from the user, ``text`` says so.
         """
         self._barred[user, fingerprint] = next_login(), text
+        if len(self._barred) > self._most_barred:
+            self._forget_bars()
+
+    def _forget_bars(self) -> None:
+        """Forget the removals that concern no login any more.
+
+        It looks at all callers, so it waits until there are twice as many as it has left.
+        """
+        oldest: dict[tuple[str, str], int] = {}
+        for caller in list(_alive.values()):
+            for key in {(caller.user, caller.fingerprint), (caller.user, "")}:
+                oldest[key] = min(caller.login, oldest.get(key, caller.login))
+        judged = {caller.user for caller in list(_alive.values()) if not caller.fingerprint}
+        self._barred = {
+            (user, fingerprint): (number, text)
+            for (user, fingerprint), (number, text) in self._barred.items()
+            if user in judged or oldest.get((user, fingerprint), number) < number
+        }
+        self._most_barred = max(SPARED_BARS, 2 * len(self._barred))
 
     def dismiss(self, caller: Caller, text: str) -> None:
         """One login is over: it may do no more, and ``text`` says why; others go on."""

@@ -88,10 +88,10 @@ class App:
             loop = asyncio.get_running_loop()
             metrics_port = 0
             if settings.metrics_port:
-                metrics = service.metrics.serve(
-                    settings.metrics_host, settings.metrics_port, loop, service.snapshot
+                metrics = await service.metrics.serve(
+                    settings.metrics_host, settings.metrics_port, service.snapshot
                 )
-                cleanup.push_async_callback(asyncio.to_thread, metrics.close)
+                cleanup.callback(metrics.close)
                 metrics_port = metrics.port
             lag = loop.create_task(service.metrics.watch_lag())
             cleanup.callback(lag.cancel)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pipe.access import Access, Caller, Loss, Pass
+from pipe.access import SPARED_BARS, Access, Caller, Loss, Pass
 from pipe.errors import AccessDenied, Outcome
 from pipe.grants import Grant, Operation
 from pipe.members import Member, Mode
@@ -398,6 +398,8 @@ class AccessMachine(RuleBasedStateMachine):
         else:
             self.access.bar(user, before[-1].fingerprint if how == "key" else "")
             self.rights.ended.update(one.login for one in before)
+            for number in range(2 * SPARED_BARS):  # what concerns nobody is forgotten then
+                self.access.bar(user, f"SHA256:{number}")
         with self.router.at_once():
             for visitor in self.everybody:
                 if self.access.why_barred(visitor.caller):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
-from pipe.access import Caller, next_login
+from pipe.access import Caller
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.quotas import Resource
 from pipe.ssh.channel.session import Session
@@ -190,13 +190,13 @@ class Peer(asyncssh.SSHServer):
             address = self._connection.peer_address
             while True:
                 # Before it is judged: a removal after that judgement is one of this login.
-                number = next_login()
+                attempt = Caller(username, "")
                 identity = await self._logins.admit(username, key_data, address)
                 caller = Caller(
                     identity.user,
                     identity.fingerprint,
                     identity.admin,
-                    number,
+                    attempt.login,
                     lent=identity.ends_with_another,
                 )
                 await self._service.guard.catch_up()

@@ -39,7 +39,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 from pipe.errors import Ending
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
-from pipe.ssh.channel.channel import Channel
+from pipe.ssh.channel.confirmation import ConfirmedChannel
 from pipe.ssh.channel.port import Port
 from pipe.ssh.door.gate import Visit
 from pipe.ssh.level_logger import LevelLogger
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pipe.service import Service
     from pipe.ssh.auth import Peer
     from pipe.ssh.channel.session import Session
+    from pipe.ssh.channel.windows import WindowedChannel
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:
@@ -140,7 +141,7 @@ class Connection(asyncssh.SSHServerConnection):
         "visit",
     )
 
-    channel_class: ClassVar[type[Channel]] = Channel
+    channel_class: ClassVar[type[ConfirmedChannel]] = ConfirmedChannel
 
     def __init__(
         self,
@@ -223,7 +224,8 @@ class Connection(asyncssh.SSHServerConnection):
 
     def make_port(self, session: Session, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
-        return Port(session, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("WindowedChannel", channel)  # by `create_server_channel`
+        return Port(session, made, self, self._service.router, self._service.settings.buffer)
 
     def session_closed(self) -> None:
         """One of the sessions is gone."""
@@ -435,8 +437,8 @@ class Connection(asyncssh.SSHServerConnection):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange."""
         self.keys += 1
-        super().send_newkeys(k, h)
         self._stop_rekey_timer()
+        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
         self._update_blocked()
 
     def _stop_rekey_timer(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
-from pipe.ssh.channel.channel import Channel
+from pipe.ssh.channel.confirmation import ConfirmedChannel
 from pipe.ssh.connection import Connection
 from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
 
@@ -34,7 +34,7 @@ CLOSE_SECONDS = 0.0001
 """What the end of a session takes that ends with its connection."""
 
 
-class PlainChannel(Channel):
+class PlainChannel(ConfirmedChannel):
     """A session's channel that is asyncssh's, but keeps no variables."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:

@@ -64,11 +64,6 @@ MAX_PACKET_BYTES = 32_768
 """The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
 chooses for itself."""
 
-PLAIN_WINDOW_BYTES = 1 << 18
-"""The most that asyncssh's own path lets a paused publisher send ahead: it keeps each packet
-in a list whose head it removes one by one, so that a megabyte of one-byte packets would cost
-seconds."""
-
 BACKLOG = 512
 """Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
 
@@ -247,9 +242,6 @@ def make_options(
 ) -> asyncssh.SSHServerConnectionOptions:
     """Spell out every option that asyncssh has for a server."""
     settings = service.settings
-    window = settings.window
-    if settings.lane is Lane.ASYNCSSH:
-        window = min(window, PLAIN_WINDOW_BYTES)
     return asyncssh.SSHServerConnectionOptions(
         server_factory=peer_factory,
         server_host_keys=[host_key],
@@ -284,6 +276,6 @@ def make_options(
         keepalive_interval=settings.keepalive_interval,
         keepalive_count_max=settings.keepalive_count,
         rekey_bytes=settings.rekey_bytes,
-        window=window,
+        window=settings.window,
         max_pktsize=MAX_PACKET_BYTES,
     )

@@ -1,8 +1,8 @@
 """What a client sends, on its way to the router: a `pipe.members.Source`.
 
 While the router has the source paused nothing is published.  What the client's window still lets
-in waits here or in the channel, so the window is its bound.  An end of file waits behind the
-bytes before it.
+in waits here, small pieces packed together, so the window is its bound.  An end of file waits
+behind the bytes before it.
 """
 
 from __future__ import annotations

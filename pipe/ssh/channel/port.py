@@ -5,24 +5,20 @@ This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` h
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
+
+import asyncssh
 
 from pipe.chunks import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import asyncssh
-
     from pipe.errors import Outcome
     from pipe.members import Member
     from pipe.router import Router
+    from pipe.ssh.channel.windows import WindowedChannel
     from pipe.ssh.connection import Connection
-
-MAX_BURST = 32
-"""Chunks that one channel may deliver at once, so that a flood of tiny packets starves nobody; more
-wait for a turn that has the time for them."""
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
@@ -67,7 +63,7 @@ class Port:
     def __init__(
         self,
         owner: Owner,
-        channel: asyncssh.SSHServerChannel[bytes],
+        channel: WindowedChannel,
         connection: Connection,
         router: Router,
         buffer: int,
@@ -85,11 +81,12 @@ class Port:
         self._queued = 0
         self._lost = 0  # bytes that came when nothing could be written any more
         self._written = 0
-        self._loop = asyncio.get_running_loop()
         self._feed: Callable[[Chunk], None] = _drop
-        self._reading = True
-        self._burst = 0
+        self._reading = False  # until the session has been told what to do with what comes
+        self._window = channel.get_recv_window()
+        self._room = self._window  # what the client may send before the window opens again
         connection.ports[self] = None
+        channel.resume_reading()  # asyncssh would keep what comes before the request is accepted
         # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
         channel.set_write_buffer_limits(high=0, low=0)
 
@@ -213,32 +210,32 @@ class Port:
         """Publishing what came last took the time that so many records take."""
 
     def deliver(self, data: bytes) -> None:
-        """Take what asyncssh has received on the channel."""
-        self._burst += 1
-        if self._burst == 1:
-            self._loop.call_soon(self._end_burst)
-        elif self._burst == MAX_BURST:
-            self._channel.pause_reading()
+        """Take what asyncssh has received on the channel.
+
+        Raises:
+            ProtocolError: it is more than the window had room for.
+        """
+        self._room -= len(data)
+        if self._room < 0:
+            raise asyncssh.ProtocolError("Window exceeded")
         self._feed(Chunk(data))
-
-    def _end_burst(self) -> None:
-        burst, self._burst = self._burst, 0
-        if burst >= MAX_BURST and self._reading:
-            self._connection.turns.do(self._read_on)
-
-    def _read_on(self) -> None:
         if self._reading:
-            self._channel.resume_reading()
+            self._open_window()
 
     def pause_reading(self) -> None:
         """Take nothing more from the client than its window allows already."""
         self._reading = False
-        self._channel.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on; may deliver at once."""
+        """Everything received so far has been taken: open the window again."""
         self._reading = True
-        self._channel.resume_reading()
+        self._open_window()
+
+    def _open_window(self) -> None:
+        """Open the window to its full size once half of it is used up."""
+        if self._room * 2 < self._window and not self._channel.is_closing():
+            self._channel.open_window(self._window - self._room)
+            self._room = self._window
 
 
 def _drop(_chunk: Chunk) -> None:

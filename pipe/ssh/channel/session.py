@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pipe.names import Pattern
     from pipe.requests import Answerable, Request
     from pipe.service import Service
-    from pipe.ssh.channel.channel import Channel
+    from pipe.ssh.channel.confirmation import ConfirmedChannel
     from pipe.ssh.channel.port import Port
     from pipe.ssh.connection import Connection
 
@@ -95,7 +95,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     port: Port
     _intake: Intake
-    _channel: Channel
+    _channel: ConfirmedChannel
 
     def __init__(self, service: Service, connection: Connection, caller: Caller) -> None:
         self.member: Member | None = None
@@ -125,7 +125,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open."""
-        self._channel = cast("Channel", chan)
+        self._channel = cast("ConfirmedChannel", chan)
         self.port = self._connection.make_port(self, chan)
         self._intake = Intake(self, self.port, self._service.router, self._service.turns)
         self.port.connect(self._intake.feed)
@@ -162,13 +162,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def session_started(self) -> None:
         """The request was accepted."""
         self._service.sessions[self] = None
-        # asyncssh starts reading right after this call, so a pause must come after it.
-        self._loop.call_soon(self._await_turn)
-
-    def _await_turn(self) -> None:
-        if self._state is State.OPENING:
-            self.port.pause_reading()
-            self._service.turns.do(self._start)
+        # In a turn of its own: asyncssh is not done with the request before this returns.
+        self._loop.call_soon(self._service.turns.do, self._start)
 
     def _start(self) -> None:
         if self._state is not State.OPENING:
@@ -224,7 +219,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return await collector.wait_collected()
 
     def _discard_input(self) -> None:
-        """Let the client send what it likes: a paused channel would not tell when it closes."""
+        """Let the client send what it likes; nobody wants it."""
         self._intake.discard()
         self.port.resume_reading()
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipe.ssh.channel.channel import Channel
+from pipe.ssh.channel.confirmation import ConfirmedChannel
 from pipe.ssh.lane.close_event import CloseEvent
 
 if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
 
 
-class LaneChannel(Channel):
+class LaneChannel(ConfirmedChannel):
     """A session's channel on a connection of the lane."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - asyncssh's own
         super().__init__(*arguments, **options)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
+
+    @property
+    def peer_window(self) -> int:
+        """How many bytes the client would take now; the lane's ports send some by themselves."""
+        return self._send_window
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         """Accept a variable and forget it: asyncssh would keep every one that a client sends."""

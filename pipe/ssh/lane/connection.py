@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -154,7 +154,8 @@ class LaneConnection(SendingConnection):
         """Give a new session its data path: the lane's where this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(session, channel)
-        return LanePort(session, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("LaneChannel", channel)  # by `create_server_channel`
+        return LanePort(session, made, self, self._service.router, self._service.settings.buffer)
 
     # -- receiving --------------------------------------------------------------------------------
 
@@ -401,7 +402,7 @@ class LaneConnection(SendingConnection):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange; what was signed in it is needed no more."""
         self._client_kexinit = self._server_kexinit = b""
-        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
+        super().send_newkeys(k, h)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""

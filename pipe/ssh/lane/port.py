@@ -12,15 +12,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
-from asyncssh.packet import UInt32
+from asyncssh.constants import MSG_CHANNEL_DATA
 
 from pipe.chunks import Chunk
 from pipe.ssh.channel.port import CHUNK_COST, Port
+from pipe.ssh.channel.windows import MAX_WINDOW
 
 if TYPE_CHECKING:
     from pipe.router import Router
     from pipe.ssh.channel.session import Session
+    from pipe.ssh.lane.channel import LaneChannel
     from pipe.ssh.lane.connection import LaneConnection
 
 DATA_OFFSET = 10
@@ -35,9 +36,6 @@ MIN_PADDING_BYTES = 4
 
 MAX_DATA_BYTES = 32_768
 """Data in one packet, whatever more a peer would take: RFC 4253, section 6.1, asks for as much."""
-
-MAX_WINDOW = 2**32 - 1
-"""RFC 4254, section 5.2: a window must not grow beyond it."""
 
 RECORD_COST = 256
 """What a record that is dealt out counts as, in the measure of `outbox.TURN_LOAD`: a chunk may have
@@ -65,19 +63,19 @@ class LanePort(Port):
     does, and while its connection is blocked.
     """
 
+    _channel: LaneChannel
     _connection: LaneConnection
 
     def __init__(
         self,
         owner: Session,
-        channel: asyncssh.SSHServerChannel[bytes],
+        channel: LaneChannel,
         connection: LaneConnection,
         router: Router,
         buffer: int,
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)
         self._queue: deque[Chunk] | None = None  # made when it is needed: most readers keep up
-        self._reading = False  # until the session has been told what to do with what comes
         self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
         if self._number is not None:
@@ -115,22 +113,12 @@ class LanePort(Port):
         """Count records for the turn's load, beside the packets that came of them."""
         self._connection.charge(records * RECORD_COST)
 
-    def pause_reading(self) -> None:
-        """Open the window no further."""
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        """Everything received so far has been taken: open the window again."""
-        self._reading = True
-        if self._channel._recv_window * 2 < self._channel._init_recv_window:
-            self._open_window()
-
     def _open_window(self) -> None:
         channel = self._channel
-        if channel._recv_state == "open":
+        if channel._recv_window * 2 < channel._init_recv_window and channel._recv_state == "open":
             grown = channel._init_recv_window - channel._recv_window
             channel._recv_window = channel._init_recv_window
-            channel.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(grown))
+            channel.open_window(grown)
 
     # -- sending ----------------------------------------------------------------------------------
 

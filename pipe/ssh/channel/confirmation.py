@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import asyncssh
 from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, String, UInt32
+
+from pipe.ssh.channel.windows import WindowedChannel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pipe.ssh.connection import Connection
 
 
-class Channel(asyncssh.SSHServerChannel[bytes]):
+class ConfirmedChannel(WindowedChannel):
     """A session's channel.
 
     Attributes:
