@@ -147,7 +147,6 @@ def test_time_of_a_token() -> None:
     """When it is over its logins are, and the end is known beforehand, beside those of grants."""
     now = 0.0
     access = Access(lambda: now)
-    assert access.next_end is None
     caller, later = scoped("x", until=5.0), scoped("x", until=7.0)
     access.logged_in(caller)
     access.logged_in(later)

@@ -14,6 +14,7 @@ def bearer(token: str, until: float | None = None) -> Caller:
 def test_logins_of_a_token() -> None:
     """Those of one token are found together, until they have gone."""
     bearers = Bearers()
+    assert bearers.next_end is None
     first, second, other = bearer("one"), bearer("one"), bearer("two")
     for caller in (first, second, other):
         bearers.add(caller)
@@ -30,7 +31,6 @@ def test_logins_of_a_token() -> None:
 def test_ends_come_in_their_order() -> None:
     """Whose time is over is told of once, and not at all after having gone."""
     bearers = Bearers()
-    assert bearers.next_end is None
     late, early, gone, lasting = bearer("a", 9.0), bearer("b", 3.0), bearer("c", 4.0), bearer("d")
     for caller in (late, early, gone, lasting):
         bearers.add(caller)

@@ -20,7 +20,7 @@ from tests.e2e.processes import DEADLINE
 from tests.sessions import People, Session, fingerprint, key, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from pipe.service import Service
@@ -222,7 +222,7 @@ async def test_link_lets_in_so_many_times(service: Service) -> None:
 async def assert_refused(service: Service, text: str, *kinds: TokenKind) -> None:
     """Whatever it is shown as, it is unknown."""
     tokens = service.tokens
-    questions = {
+    questions: dict[TokenKind, Callable[[], Awaitable[object]]] = {
         API: lambda: tokens.admit(text, ADDRESS),
         SESSION: lambda: tokens.admit_session(text, ADDRESS),
         LINK: lambda: tokens.admit_link(text, ADDRESS),
