@@ -4,7 +4,8 @@ Fronts that know no keys ask here.  A caller is let in by `Tokens.admit`, `Token
 `Tokens.admit_link`, which each front ends with `Tokens.leave`, once, whatever comes between.  While
 it is here, the removal of its token, of the key that made it or of its user, the end of its time,
 and the end of the certificate or the line of a file that stands behind it, end its sessions within
-a second, as `pipe.service.Service.expel` does with all logins.
+a second, as `pipe.service.Service.expel` does with all logins: so a front has them among the
+service's sessions, and asks `pipe.access.Access.require` when it begins one.
 
 A secret is made here, is shown once, and is known by its SHA-256 from then on.  What nobody made
 and what somebody has misspelt gets the same answer.
@@ -286,13 +287,13 @@ class Tokens:
         if user is not None and user != token.user:
             raise TokenRefused(_UNKNOWN[kind], Refusal.UNKNOWN)
         identity = await self._vouch(token, address)
+        # Looked at last of all, so that no removal falls between that and what follows.
         now = time.time()
-        # The last thing that is waited for, so that no removal falls between it and what follows.
         if kind is TokenKind.LINK:
             found, used = await self._store.use(digest(text), kind, address, now)
             token = _check(kind, found, used=used)
-        else:
-            token = _check(kind, await self._store.find(digest(text)))
+        elif token.backing:
+            token = await self._look(kind, text)
         caller = Caller(
             token.user,
             token.made_by,

@@ -322,7 +322,7 @@ def test_flag_forms(command: str, request_: Request) -> None:
             "unknown command 'tokens ad': there are tokens, tokens add, tokens rm; "
             "'ssh HOST tokens -h' says more",
         ),
-        ("tokens rm", "tokens rm needs a ID; 'ssh HOST tokens rm -h' says more"),
+        ("tokens rm", "tokens rm needs an ID; 'ssh HOST tokens rm -h' says more"),
         (
             "tokens add --read x,",
             "flag --read has the value 'x,': the list has an empty entry: write it like "
