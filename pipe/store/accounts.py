@@ -310,7 +310,8 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Key, ...]:
-            rows.require_user(connection, name)
+            # The user before the keys, as all do who lock both.
+            rows.require_user(connection, name, lock=True)
             removed = rows.keys_of(connection, name)
             fingerprints = [key.fingerprint for key in removed if key.proved]
             rows.lock_keys(connection, fingerprints)

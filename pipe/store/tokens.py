@@ -137,13 +137,27 @@ class TokenStore:
 
         Returns:
             The code, and whether there is a session now.
+
+        Raises:
+            AccessDenied: The key that made the code is its user's no more.
         """
 
         def work(connection: Connection) -> tuple[Token | None, bool]:
             found = _find(connection, code)
             if found is None:
                 return None, False
+            made = replace(
+                session,
+                user=found.user,
+                name=found.name,
+                scope=found.scope,
+                admin=found.admin,
+                made_by=found.made_by,
+                backing=found.backing,
+                until=found.session_until or now,
+            )
             _lock_user(connection, found.user)
+            _require_maker(connection, made)
             used = connection.execute(
                 update(table)
                 .where(
@@ -156,16 +170,6 @@ class TokenStore:
             )
             if not used.rowcount:
                 return found, False
-            made = replace(
-                session,
-                user=found.user,
-                name=found.name,
-                scope=found.scope,
-                admin=found.admin,
-                made_by=found.made_by,
-                backing=found.backing,
-                until=found.session_until or now,
-            )
             _make(connection, made, now)
             return found, True
 

@@ -303,6 +303,27 @@ async def test_nobody_makes_one_with_a_key_that_is_gone(store: Store) -> None:
 
 
 @pytest.mark.parametrize("what", ["user", "key"])
+async def test_exchanged_while_its_maker_is_removed(store: Store, url: str, what: str) -> None:
+    """Whichever comes first, there is no session of whoever is gone."""
+    async with await Store.open(url) as other:
+        for number in range(20):
+            await store.tokens.add(make("c", CODE, uses=1))
+            session = make("s", SESSION)
+            redeem = asyncio.create_task(store.tokens.redeem(digest("c"), session, "", time.time()))
+            await asyncio.sleep(number / 10_000)
+            if what == "user":
+                await other.remove_user("alice")
+                await asyncio.wait({redeem})
+                await store.add_user("alice", keys=[new_key("a" * 43)])
+            else:
+                await other.remove_key("alice", A)
+                await asyncio.wait({redeem})
+                await store.add_key("alice", new_key("a" * 43))
+            assert isinstance(redeem.exception(), AccessDenied | None)
+            assert await store.tokens.find(digest("s")) is None
+
+
+@pytest.mark.parametrize("what", ["user", "key"])
 async def test_made_while_its_maker_is_removed(store: Store, url: str, what: str) -> None:
     """Whichever comes first, nothing is left for whoever takes the name, or has the key, next."""
     async with await Store.open(url) as other:
