@@ -2,6 +2,8 @@
 
 The rules, in the order in which they decide:
 
+0. Who came with a token may do nothing that the token does not reach (`pipe.scopes`); what it
+   does reach is judged by all that follows.
 1. The owner may do everything in the own space.
 2. ``public/`` is open to every user.  The member that creates a public topic may restrict it to a
    list (``-a``); the list holds until the topic is empty again, and nobody who joins can set or
@@ -28,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from pipe.bearers import Bearers
 from pipe.errors import AccessDenied, UsageError
 from pipe.grants import GrantBook, Operation
 from pipe.names import EVERYONE, PUBLIC
@@ -37,12 +40,25 @@ if TYPE_CHECKING:
 
     from pipe.grants import Grant
     from pipe.names import Pattern, TopicName
+    from pipe.scopes import Scope
 
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
 """What is said to whoever logged in before that."""
 
 DEMOTED_TEXT = "access denied: you are no admin any more: log in again"
 """What is said to an admin who logged in before the flag was taken away."""
+
+WITHDRAWN_TEXT = "access denied: the token that let you in was removed"
+"""What is said to whoever came with it."""
+
+OVER_TEXT = "access denied: the time of the token that let you in is over"
+"""What is said to whoever came with it before that."""
+
+FILED = "file"
+"""The backing of a key in a file of the operator's; no fingerprint looks so."""
+
+NO_BACKING = "none"
+"""The backing of a login that may make no token."""
 
 next_login = itertools.count(1).__next__
 """Numbers logins, and removals of accounts and keys, in their order."""
@@ -58,8 +74,17 @@ class Caller:
 
     ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
     key.  A login that is still being judged is a caller without a fingerprint, so that removals
-    meanwhile are remembered for it.  ``lent``: a certificate or a file of the operator's let it in,
-    so that it may give the account no keys.
+    meanwhile are remembered for it.  ``lent``: something that ends let it in, a certificate, a file
+    of the operator's or a token, so that it may give the account no keys.
+
+    ``until`` is when what let it in runs out, in seconds since 1970, and ``backing`` what stands
+    behind its key: empty for a key of the database's, `FILED` for one in a file, a CA's fingerprint
+    for a certificate, `NO_BACKING` for what is held to an address or command that nothing made by
+    it would be held to.
+
+    ``token`` is the ID of the token that let it in, ``token_name`` its user's name for that, and
+    ``scope`` how far that reaches; without one it may do all that its user may.  The key of such a
+    caller is the one that made the token.
     """
 
     user: str
@@ -67,6 +92,11 @@ class Caller:
     admin: bool = False
     login: int = field(default_factory=next_login, compare=False)
     lent: bool = field(default=False, compare=False)
+    scope: Scope | None = None
+    until: float | None = field(default=None, compare=False)
+    backing: str = field(default="", compare=False)
+    token: str = ""
+    token_name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _alive[id(self)] = self
@@ -87,6 +117,7 @@ class Rule(enum.Enum):
     EVERYONE_GRANT = "it was granted to everyone with an account"
     OWNER_LIST = "a session of its owner shares it with you"
     ADMIN = "you are an admin"
+    SCOPE = "your token does not reach it"
     NOT_LISTED = "the member that created it did not put you on its list"
     PRIVATE = "its owner does not share it with you"
 
@@ -110,6 +141,7 @@ class Decision:
 
 
 _OWN = Decision(allowed=True, rule=Rule.OWNER)
+_OUT_OF_REACH = Decision(allowed=False, rule=Rule.SCOPE)
 
 
 class Pass:
@@ -172,6 +204,7 @@ class Access:
         self._barred: dict[tuple[str, str], tuple[int, str]] = {}
         self._most_barred = SPARED_BARS
         self._dismissed: dict[int, str] = {}
+        self._bearers = Bearers()
 
     # -- judging ----------------------------------------------------------------------------------
 
@@ -182,6 +215,8 @@ class Access:
 
         The decision's end is the earliest of theirs.
         """
+        if caller.scope is not None and not caller.scope.allows(operation, topic):
+            return _OUT_OF_REACH
         if topic.owner == caller.user:
             return _OWN
         decisions = [self._judge(caller, topic, one) for one in operation]
@@ -265,6 +300,7 @@ class Access:
         shared = frozenset[str]()
         if grantees is not None:
             if name.owner == caller.user:
+                _check_reach(caller, name)
                 shared = frozenset(grantees)
             elif name.owner == PUBLIC:
                 self._restrict(name, frozenset((*grantees, caller.user)), exists=exists)
@@ -297,6 +333,8 @@ class Access:
 
     def _denial(self, caller: Caller, name: TopicName, operation: Operation) -> str:
         """Say no, in words that depend on the caller's own rights only."""
+        if caller.scope is not None and not caller.scope.allows(operation, name):
+            return f"access denied: your token does not reach {name} to {operation}"
         for one in operation:
             other = Operation.BOTH & ~one
             if (
@@ -373,16 +411,26 @@ class Access:
         if changed:
             self._notify(changed, Loss.REVOKED)
 
-    def expire(self) -> None:
-        """Take away what has ended by now."""
-        changed = self._grants.expire(self._clock())
+    def expire(self) -> bool:
+        """Take away what has ended by now.
+
+        Returns:
+            Whether logins are over: `dismiss` was called for them.
+        """
+        now = self._clock()
+        changed = self._grants.expire(now)
         if changed:
             self._notify(changed, Loss.EXPIRED)
+        ended = self._bearers.take_ended(now)
+        for caller in ended:
+            self.dismiss(caller, OVER_TEXT)
+        return bool(ended)
 
     @property
     def next_end(self) -> float | None:
         """When `expire` is due, in seconds since 1970; it may find nothing to do then."""
-        return self._grants.next_end
+        ends = (self._grants.next_end, self._bearers.next_end)
+        return min((end for end in ends if end is not None), default=None)
 
     def grants_on(self, topic: TopicName) -> Mapping[str, Grant]:
         """The lasting grants of one topic, by grantee."""
@@ -453,9 +501,19 @@ class Access:
         """One login is over: it may do no more, and ``text`` says why; others go on."""
         self._dismissed[caller.login] = text
 
+    def logged_in(self, caller: Caller) -> None:
+        """A token has let somebody in, until `logged_out`."""
+        self._bearers.add(caller)
+
     def logged_out(self, caller: Caller) -> None:
         """A login is gone, and nothing need be remembered of it."""
+        self._bearers.remove(caller)
         self._dismissed.pop(caller.login, None)
+
+    def end_token(self, token: str) -> None:
+        """A token was removed: whoever came with it may do no more."""
+        for caller in self._bearers.of(token):
+            self.dismiss(caller, WITHDRAWN_TEXT)
 
     def why_barred(self, caller: Caller) -> str:
         """What a caller is told who may do no more; empty for all others."""
@@ -479,6 +537,15 @@ class Access:
 
 def _listed(caller: Caller, grantees: Container[str]) -> bool:
     return any(one in grantees for one in (caller.user, caller.fingerprint, EVERYONE))
+
+
+def _check_reach(caller: Caller, name: TopicName) -> None:
+    """Check that a caller gives others no more of an own topic than it has."""
+    if caller.scope is not None and not caller.scope.allows(Operation.BOTH, name):
+        raise AccessDenied(
+            f"access denied: your token does not reach {name} to read and write, which is what "
+            "those on a list may do; leave out --access"
+        )
 
 
 def _lasts(decision: Decision) -> float:

@@ -4,11 +4,13 @@
     ├── UsageError            a command, flag or name that cannot be understood      64
     │   └── BadName           a user name, topic or pattern outside the grammar      64
     ├── AccessDenied          the caller has no right to the topic                   77
+    │   └── TokenRefused      a token, link or code that lets nobody in              77
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
+    ├── WebOff                a web page is asked for where there is none            69
     └── StartError            a port, folder or file that the server cannot use      69
 
 Every session ends for exactly one `Outcome`: the exit status that its client sees, the
@@ -128,6 +130,23 @@ class AccessDenied(PipeError):
     outcome = Outcome.DENIED
 
 
+class Refusal(enum.Enum):
+    """Why a token lets nobody in."""
+
+    UNKNOWN = "unknown"
+    """There is none, as far as its bearer is told."""
+    EXPIRED = "expired"
+    USED_UP = "used-up"
+
+
+class TokenRefused(AccessDenied):
+    """A token, cookie, link or code that lets nobody in; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: Refusal) -> None:
+        super().__init__(f"access denied: {message}")
+        self.reason = reason
+
+
 class QuotaExceeded(PipeError):
     """The caller has as much of something as anybody may; ``resource`` names what."""
 
@@ -161,6 +180,12 @@ class KeyTaken(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database cannot be reached, read or migrated."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class WebOff(PipeError):
+    """Something leads to a web page, and the server has none."""
 
     outcome = Outcome.UNAVAILABLE
 

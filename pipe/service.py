@@ -21,6 +21,7 @@ from pipe.metrics import Metrics, Snapshot
 from pipe.quotas import Quotas, Rates, Resource, Scope
 from pipe.requests import ssh_command
 from pipe.router import Router
+from pipe.tokens import Tokens
 from pipe.turns import Turns
 from pipe.turnstile import Turnstile
 
@@ -71,6 +72,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     guard: Guard = field(init=False)
+    tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class Service:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel)
+        self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings
         self.quotas = Quotas(
             {

@@ -145,6 +145,7 @@ class People:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.said: list[str] = []  # on stderr, by the last command
 
     async def add(self, *names: str, admin: bool = False) -> None:
         """Register them."""
@@ -173,13 +174,16 @@ class People:
         *,
         admin: bool = False,
         key_of: str = "",
+        caller: Caller | None = None,
     ) -> str:
-        """Somebody runs a command that only answers.
+        """Somebody runs a command that only answers, ``caller`` if it is to be a certain one.
 
         Raises:
             PipeError: it cannot be carried out.
         """
-        session = self.session(user, admin=admin, key_of=key_of)
+        caller = caller or self.caller(user, admin=admin, key_of=key_of)
+        session = Session(self.service, caller)
+        self.said = session.said
         request = parse(command)
         assert not isinstance(request, (Publish, Subscribe, Pipe))
         try:

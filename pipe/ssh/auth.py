@@ -198,6 +198,8 @@ class Peer(asyncssh.SSHServer):
                     identity.admin,
                     attempt.login,
                     lent=identity.ends_with_another,
+                    until=identity.expires,
+                    backing=identity.backing,
                 )
                 await self._service.guard.catch_up()
                 if not self._service.access.why_barred(caller):

@@ -149,6 +149,7 @@ class SSHServer:
             check_internals()
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
         self._tenures = Tenures(logins, self._service.access, self._service.expel)
+        self._service.tokens.voucher = self._tenures
         options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
