@@ -23,17 +23,17 @@ import uvloop
 
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
-from pipe.names import escape
+from pipe.language.names import escape
+from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
-from pipe.watchdog import watch_memory
 
 if TYPE_CHECKING:
-    from pipe.members import Member
     from pipe.service import LiveSession
     from pipe.settings import Settings
+    from pipe.stream.members import Member
 
 log = structlog.get_logger()
 

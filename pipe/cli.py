@@ -19,7 +19,7 @@ import click
 
 from pipe import __version__
 from pipe.errors import KeyTaken, Outcome, PipeError, StoreError, UsageError
-from pipe.names import escape
+from pipe.language.names import escape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -78,7 +78,7 @@ class SettingsCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under headings: there are too many for one list."""
-        from pipe.limits import Limits
+        from pipe.limits.bounds import Limits
         from pipe.settings import Settings
 
         headings = dict.fromkeys(Limits.model_fields, "Limits")

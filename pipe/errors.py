@@ -121,7 +121,7 @@ class UsageError(PipeError):
 
 
 class BadName(UsageError):
-    """A user name, topic or pattern outside the grammar of `pipe.names`."""
+    """A user name, topic or pattern outside the grammar of `pipe.language.names`."""
 
 
 class AccessDenied(PipeError):

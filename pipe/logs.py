@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from pipe.names import escape
+from pipe.language.names import escape
 from pipe.settings import LogFormat
 
 if TYPE_CHECKING:

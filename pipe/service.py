@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.access import Access
 from pipe.errors import Outcome, QuotaExceeded
-from pipe.guard import Guard
+from pipe.language.requests import ssh_command
+from pipe.limits.quotas import Quotas, Rates, Resource, Scope
+from pipe.limits.turns import Turns
+from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
-from pipe.quotas import Quotas, Rates, Resource, Scope
-from pipe.requests import ssh_command
-from pipe.router import Router
-from pipe.tokens import Tokens
-from pipe.turns import Turns
-from pipe.turnstile import Turnstile
+from pipe.rights.access import Access
+from pipe.store.admission import Tokens
+from pipe.store.guard import Guard
+from pipe.stream.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pipe.access import Caller, Loss, Pass
-    from pipe.members import Member
-    from pipe.names import TopicName
-    from pipe.quotas import Holder
+    from pipe.language.names import TopicName
+    from pipe.limits.quotas import Holder
+    from pipe.rights.access import Caller, Loss, Pass
     from pipe.settings import Settings
     from pipe.store import Store
+    from pipe.stream.members import Member
 
 
 class LiveSession(Protocol):

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from pipe.errors import SettingsError
-from pipe.limits import Limits, check_networks
-from pipe.names import escape, quoted
-from pipe.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
+from pipe.language.names import escape, quoted
+from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
+from pipe.limits.bounds import Limits, check_networks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

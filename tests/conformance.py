@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.chunks import Chunk
 from pipe.errors import Outcome
-from pipe.members import Member, Mode, Receipt
-from pipe.router import Router
+from pipe.stream.chunks import Chunk
+from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.router import Router
 from tests.e2e.processes import DEADLINE
 from tests.fakes import publisher, subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.names import TopicName
+    from pipe.language.names import TopicName
 
 MAX_CHUNK_BYTES = 32 * 1024
 """What fits into one SSH data packet of a common client."""
@@ -193,7 +193,7 @@ class Feed:
 
 
 class SinkConformance:
-    """What `pipe.members.Sink` promises."""
+    """What `pipe.stream.members.Sink` promises."""
 
     async def test_starts_free(self, end: SinkEnd) -> None:
         """A sink that nobody has written to is not clogged, and says nothing."""
@@ -376,7 +376,7 @@ class SinkConformance:
 
 
 class SourceConformance:
-    """What `pipe.members.Source` promises."""
+    """What `pipe.stream.members.Source` promises."""
 
     async def test_starts_paused(self, end: SourceEnd) -> None:
         """Nothing is published before there is somebody to read it, and nothing of it is lost."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from pipe.chunks import Chunk
-from pipe.members import Member, Mode
-from pipe.names import Pattern, TopicName
+from pipe.language.names import Pattern, TopicName
+from pipe.stream.chunks import Chunk
+from pipe.stream.members import Member, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
-    from pipe.members import Receipt
-    from pipe.requests import Dispatch, OnSlow
-    from pipe.router import Router
-    from pipe.topics import TopicStatistics
+    from pipe.language.requests import Dispatch, OnSlow
+    from pipe.stream.members import Receipt
+    from pipe.stream.router import Router
+    from pipe.stream.topics import TopicStatistics
 
 BOUND = 100
 """Bytes that a fake sink buffers unless told otherwise."""

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from pipe.access import Caller
 from pipe.commands import Asker, answer
 from pipe.errors import Outcome
-from pipe.grants import Operation
-from pipe.members import Member, Mode
-from pipe.names import TopicName, parse_pattern
-from pipe.requests import Pipe, Publish, Subscribe, parse
+from pipe.language.names import TopicName, parse_pattern
+from pipe.language.requests import Pipe, Publish, Subscribe, parse
+from pipe.limits.turns import Turns
+from pipe.rights.access import Caller
+from pipe.rights.grants import Operation
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import NewKey, Store
-from pipe.turns import Turns
+from pipe.stream.members import Member, Mode
 
 from .e2e.processes import DEADLINE
 from .fakes import FakeSink, FakeSource
@@ -24,8 +24,8 @@ from .fakes import FakeSink, FakeSource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pipe.access import Loss, Pass
-    from pipe.turns import Step
+    from pipe.limits.turns import Step
+    from pipe.rights.access import Loss, Pass
 
 OPERATIONS = {
     Mode.PUBLISH: Operation.WRITE,

@@ -15,11 +15,11 @@ import asyncssh
 import pytest
 
 from pipe import __version__
-from pipe.access import Caller
 from pipe.cli import HELP_WIDTH, STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
+from pipe.rights.access import Caller
 from pipe.settings import Settings, option_name
 from pipe.store import Store, TokenKind
-from pipe.tokens import make_secret, make_token
+from pipe.store.admission import make_secret, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipe.errors import SettingsError, UsageError
-from pipe.quantities import GIB, KIB, MIB, format_size, parse_size
+from pipe.language.quantities import GIB, KIB, MIB, format_size, parse_size
 from pipe.settings import (
     Lane,
     LogFormat,

@@ -21,7 +21,7 @@ from pipe.commands.ls import list_topics
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
-from pipe.requests import (
+from pipe.language.requests import (
     AddKey,
     Explain,
     GrantAccess,
@@ -35,10 +35,10 @@ from pipe.requests import (
     WhoAmI,
     help_text,
 )
-from pipe.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
+from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
 
 if TYPE_CHECKING:
-    from pipe.requests import Answerable
+    from pipe.language.requests import Answerable
     from pipe.service import Service
 
 __all__ = ["Asker", "answer", "input_limit", "invitations"]

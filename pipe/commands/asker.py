@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipe.access import Caller
-    from pipe.quotas import Holder
+    from pipe.limits.quotas import Holder
+    from pipe.rights.access import Caller
     from pipe.service import LiveSession
 
 

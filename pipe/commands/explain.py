@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import count, date, labelled, size, span, table
-from pipe.grants import Operation
-from pipe.names import escape, parse_topic
+from pipe.language.names import escape, parse_topic
+from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
-    from pipe.access import Caller, Decision
-    from pipe.members import Member
-    from pipe.names import TopicName
+    from pipe.language.names import TopicName
+    from pipe.rights.access import Caller, Decision
     from pipe.service import LiveSession, Service
+    from pipe.stream.members import Member
 
 
 def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:

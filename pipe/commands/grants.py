@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import date, json_lines, listed, table
-from pipe.durations import format_duration
 from pipe.errors import AccessDenied, UsageError
-from pipe.grants import Grant, Operation
-from pipe.names import EVERYONE, PUBLIC, parse_topic, quoted
+from pipe.language.durations import format_duration
+from pipe.language.names import EVERYONE, PUBLIC, parse_topic, quoted
+from pipe.rights.grants import Grant, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipe.access import Caller
-    from pipe.names import TopicName
-    from pipe.requests import GrantAccess, RevokeAccess
+    from pipe.language.names import TopicName
+    from pipe.language.requests import GrantAccess, RevokeAccess
+    from pipe.rights.access import Caller
     from pipe.service import Service
 
 

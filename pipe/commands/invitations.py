@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import short_name
-from pipe.grants import Operation
-from pipe.requests import Publish
+from pipe.language.requests import Publish
+from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipe.access import Access, Caller
-    from pipe.names import TopicName
-    from pipe.requests import Pipe
+    from pipe.language.names import TopicName
+    from pipe.language.requests import Pipe
+    from pipe.rights.access import Access, Caller
     from pipe.service import Service
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pipe.commands.layout import date, json_lines, table
 from pipe.errors import AccessDenied, StoreError, UsageError
-from pipe.names import escape, quoted
+from pipe.language.names import escape, quoted
 from pipe.store import is_last, read_public_key
 from pipe.store.accounts import MIN_PREFIX
 from pipe.store.keys import MAX_TEXT
 
 if TYPE_CHECKING:
-    from pipe.access import Caller
     from pipe.commands.asker import Asker
+    from pipe.rights.access import Caller
     from pipe.service import Service
     from pipe.store import Key
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pipe.access import Caller
-    from pipe.names import TopicName
+    from pipe.language.names import TopicName
+    from pipe.rights.access import Caller
 
 
 WIDTH = 80

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import count, date
 from pipe.commands.login import web_url
 from pipe.errors import AccessDenied, UsageError
-from pipe.names import PUBLIC, parse_topic
-from pipe.scopes import Reach, Scope
+from pipe.language.names import PUBLIC, parse_topic
+from pipe.rights.scopes import Reach, Scope
 from pipe.store import TokenKind
-from pipe.tokens import make_secret, make_token
+from pipe.store.admission import make_secret, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipe.commands.asker import Asker
+    from pipe.language.token_requests import MakeLink
     from pipe.service import Service
-    from pipe.token_requests import MakeLink
 
 _HALVES = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
 """Two light or dark squares, one above the other.  What is light is drawn: terminals are dark."""

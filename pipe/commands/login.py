@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import date
 from pipe.errors import WebOff
 from pipe.store import TokenKind
-from pipe.tokens import make_secret, make_token
+from pipe.store.admission import make_secret, make_token
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
+    from pipe.language.token_requests import LogIn
     from pipe.service import Service
-    from pipe.token_requests import LogIn
 
 
 async def log_in(service: Service, asker: Asker, request: LogIn) -> str:

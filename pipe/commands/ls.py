@@ -6,18 +6,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pipe.access import Rule
 from pipe.commands.layout import count, json_lines, short_name, size, span, table
-from pipe.names import TopicName, parse_pattern, quoted
+from pipe.language.names import TopicName, parse_pattern, quoted
+from pipe.rights.access import Rule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from pipe.access import Caller
-    from pipe.members import Member
-    from pipe.names import Pattern
+    from pipe.language.names import Pattern
+    from pipe.rights.access import Caller
     from pipe.service import Service
-    from pipe.topics import TopicStatistics
+    from pipe.stream.members import Member
+    from pipe.stream.topics import TopicStatistics
 
 Item = TypeVar("Item")
 

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from pipe.commands.layout import date, json_lines, listed, table
 from pipe.errors import UsageError
-from pipe.names import escape
-from pipe.scopes import Reach, Scope
+from pipe.language.names import escape
+from pipe.rights.scopes import Reach, Scope
 from pipe.store import TokenKind
-from pipe.tokens import make_secret, make_token
+from pipe.store.admission import make_secret, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipe.access import Caller
     from pipe.commands.asker import Asker
+    from pipe.language.token_requests import AddToken
+    from pipe.rights.access import Caller
     from pipe.service import Service
     from pipe.store import Token
-    from pipe.token_requests import AddToken
 
 _NOUNS = {TokenKind.API: "token", TokenKind.SESSION: "login", TokenKind.LINK: "link"}
 

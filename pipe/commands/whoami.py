@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from pipe.commands.layout import date, labelled
 from pipe.commands.tokens import describe_scope
-from pipe.durations import format_duration
-from pipe.names import escape
-from pipe.quantities import format_size
-from pipe.quotas import Holder, Resource, Scope
+from pipe.language.durations import format_duration
+from pipe.language.names import escape
+from pipe.language.quantities import format_size
+from pipe.limits.quotas import Holder, Resource, Scope
 
 if TYPE_CHECKING:
-    from pipe.access import Caller
     from pipe.commands.asker import Asker
+    from pipe.rights.access import Caller
     from pipe.service import Service
 
 

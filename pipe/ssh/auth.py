@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
-from pipe.access import Caller
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
-from pipe.quotas import Resource
-from pipe.ssh.channel.session import Session
-from pipe.ssh.door.penalties import Offence
+from pipe.limits.penalties import Offence
+from pipe.limits.quotas import Resource
+from pipe.rights.access import Caller
+from pipe.ssh.channel import Session
 from pipe.ssh.login.restricted import RestrictedSession
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.store.keys import ALLOWED_TYPES

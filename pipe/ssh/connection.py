@@ -37,12 +37,12 @@ from asyncssh.constants import (
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from pipe.errors import Ending
+from pipe.limits.gate import Visit
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
-from pipe.ssh.channel.confirmation import ConfirmedChannel
-from pipe.ssh.channel.port import Port
-from pipe.ssh.door.gate import Visit
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.level_logger import LevelLogger
+from pipe.ssh.port import Port
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
     from pipe.service import Service
     from pipe.ssh.auth import Peer
-    from pipe.ssh.channel.session import Session
-    from pipe.ssh.channel.windows import WindowedChannel
+    from pipe.ssh.channel import Session
+    from pipe.ssh.windows import WindowedChannel
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:

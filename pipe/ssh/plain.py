@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
-from pipe.ssh.channel.confirmation import ConfirmedChannel
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.connection import Connection
-from pipe.ssh.turns import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
+from pipe.ssh.slices import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio

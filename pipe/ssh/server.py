@@ -21,15 +21,15 @@ import asyncssh
 import structlog
 
 from pipe.errors import Ending, StartError
-from pipe.limits import parse_networks
-from pipe.names import escape
+from pipe.language.names import escape
+from pipe.limits.bounds import parse_networks
+from pipe.limits.descriptors import most_connections
+from pipe.limits.doorman import Doorman
+from pipe.limits.gate import Gate, Refusal
+from pipe.limits.penalties import Offence, Penalties
+from pipe.limits.sources import ClaimLimit, TrustedSources
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
-from pipe.ssh.door.descriptors import most_connections
-from pipe.ssh.door.doorman import Doorman
-from pipe.ssh.door.gate import Gate, Refusal
-from pipe.ssh.door.limits import ClaimLimit, TrustedSources
-from pipe.ssh.door.penalties import Offence, Penalties
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
 from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS

@@ -13,7 +13,7 @@
     rows        the single steps of what `accounts` does
     accounts    `Store`: what can be asked and changed
 
-Names, keys and errors come from here; who may do what is `pipe.access`' business.
+Names, keys and errors come from here; who may do what is `pipe.rights.access`' business.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import KeyTaken, StoreError
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
 from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database

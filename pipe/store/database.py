@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from pipe.errors import StoreUnavailable
-from pipe.names import escape
+from pipe.language.names import escape
 from pipe.store import schema
 
 if TYPE_CHECKING:

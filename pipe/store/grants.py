@@ -17,8 +17,8 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import StoreError
-from pipe.grants import Grant, Operation
-from pipe.names import EVERYONE, TopicName, is_fingerprint, quoted
+from pipe.language.names import EVERYONE, TopicName, is_fingerprint, quoted
+from pipe.rights.grants import Grant, Operation
 from pipe.store import changes
 from pipe.store.tables import grants as table
 from pipe.store.tables import users as users_table

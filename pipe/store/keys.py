@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from pipe.errors import UsageError
-from pipe.names import quoted
+from pipe.language.names import quoted
 from pipe.store.records import NewKey
 
 MAX_TEXT = 16 * 1024

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipe.scopes import Scope
+    from pipe.rights.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class NewToken:
     made_by: str
     """The fingerprint of the key that its maker logged in with."""
     backing: str
-    """What stands behind that key, as `pipe.access.Caller` has it."""
+    """What stands behind that key, as `pipe.rights.access.Caller` has it."""
     created: float
     until: float
     session_until: float | None = None

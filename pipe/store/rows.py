@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import KeyTaken, StoreError
-from pipe.names import quoted
+from pipe.language.names import quoted
 from pipe.store.records import Key, Login, NewKey, User
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from pipe.errors import StoreUnavailable
-from pipe.names import quoted
+from pipe.language.names import quoted
 from pipe.store import tables
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sqlalchemy.exc import IntegrityError
 
 from pipe.errors import AccessDenied, StoreError
-from pipe.names import quoted
-from pipe.scopes import Reach, Right, Scope
+from pipe.language.names import quoted
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.store import changes
 from pipe.store.cache import StampedCache
 from pipe.store.records import Token, TokenKind

@@ -9,8 +9,8 @@ import pytest
 
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
-from pipe.members import Mode
-from pipe.names import parse_topic
+from pipe.language.names import parse_topic
+from pipe.stream.members import Mode
 from tests.sessions import fingerprint
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.commands import invitations
-from pipe.members import Mode
-from pipe.names import parse_topic
-from pipe.requests import Pipe, Publish, parse
+from pipe.language.names import parse_topic
+from pipe.language.requests import Pipe, Publish, parse
+from pipe.stream.members import Mode
 
 if TYPE_CHECKING:
     from tests.sessions import People

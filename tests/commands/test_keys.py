@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
-from pipe.access import REMOVED_TEXT
 from pipe.commands import keys as keys_module
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, StoreUnavailable, UsageError
-from pipe.members import Mode
+from pipe.rights.access import REMOVED_TEXT
+from pipe.stream.members import Mode
 from tests.sessions import fingerprint, key
 
 if TYPE_CHECKING:

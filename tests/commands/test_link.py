@@ -8,8 +8,8 @@ import pytest
 import segno
 
 from pipe.errors import AccessDenied, PipeError, TokenRefused, UsageError
-from pipe.grants import Operation
-from pipe.names import TopicName
+from pipe.language.names import TopicName
+from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from tests.sessions import People

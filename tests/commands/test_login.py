@@ -9,9 +9,9 @@ import pytest
 from pipe.commands import answer
 from pipe.commands.asker import Asker
 from pipe.errors import AccessDenied, Outcome, TokenRefused, WebOff
+from pipe.language.token_requests import LogIn, MakeLink
 from pipe.service import Service
 from pipe.settings import Settings
-from pipe.token_requests import LogIn, MakeLink
 from tests.sessions import Session
 
 if TYPE_CHECKING:

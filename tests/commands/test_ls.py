@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.access import Access
 from pipe.commands import ls as ls_module
-from pipe.members import Mode
+from pipe.rights.access import Access
 from pipe.service import LiveSession
+from pipe.stream.members import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipe.access import Caller
-    from pipe.names import TopicName
+    from pipe.language.names import TopicName
+    from pipe.rights.access import Caller
     from tests.sessions import People
 
 

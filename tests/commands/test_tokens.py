@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.access import WITHDRAWN_TEXT, Caller
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
-from pipe.members import Mode
-from pipe.scopes import Reach, Scope
+from pipe.rights.access import WITHDRAWN_TEXT, Caller
+from pipe.rights.scopes import Reach, Scope
+from pipe.stream.members import Mode
 from tests.sessions import Session, fingerprint
 
 if TYPE_CHECKING:

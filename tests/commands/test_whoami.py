@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe import __version__
-from pipe.access import Caller
 from pipe.commands import Asker, answer
 from pipe.commands.layout import WIDTH
-from pipe.quantities import MIB
-from pipe.quotas import Holder, Resource, Scope
-from pipe.requests import WhoAmI, parse
+from pipe.language.quantities import MIB
+from pipe.language.requests import WhoAmI, parse
+from pipe.limits.quotas import Holder, Resource, Scope
+from pipe.rights.access import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import Store

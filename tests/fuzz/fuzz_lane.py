@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncssh
 from asyncssh.packet import PacketDecodeError
 
-from pipe.chunks import Chunk
 from pipe.errors import UsageError
-from pipe.requests import parse
+from pipe.language.requests import parse
 from pipe.settings import Lane
 from pipe.ssh.lane import Outbox
+from pipe.stream.chunks import Chunk
 from tests.fuzz.bare import BareWire, Model
 from tests.ssh.messages import data, padded
 from tests.ssh.wire import Recorder, Wire, make_service

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipe.errors import UsageError
-from pipe.requests import parse
+from pipe.language.requests import parse
 from tests.fuzz.fuzz_lane import (
     LaneTarget,
     Mutator,

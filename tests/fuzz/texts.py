@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
-from pipe.durations import MAX_DURATION, format_duration, parse_duration
 from pipe.errors import AccessDenied, BadName, UsageError
-from pipe.limits import parse_networks
-from pipe.names import (
+from pipe.language.durations import MAX_DURATION, format_duration, parse_duration
+from pipe.language.names import (
     Pattern,
     TopicName,
     escape,
@@ -24,9 +23,10 @@ from pipe.names import (
     parse_topic,
     parse_user,
 )
-from pipe.quantities import format_size, parse_size
-from pipe.requests import parse
-from pipe.scopes import MAX_PATTERN_BYTES, Reach
+from pipe.language.quantities import format_size, parse_size
+from pipe.language.requests import parse
+from pipe.limits.bounds import parse_networks
+from pipe.rights.scopes import MAX_PATTERN_BYTES, Reach
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.key_files import parse_line
 from pipe.ssh.login.signatures import fingerprint_of, is_certificate, name_of

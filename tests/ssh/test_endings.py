@@ -16,7 +16,7 @@ from asyncssh.constants import MSG_CHANNEL_CLOSE
 from asyncssh.packet import UInt32
 
 from pipe.errors import Ending, StoreUnavailable
-from pipe.quotas import Holder, Resource, Scope
+from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
 from pipe.ssh.connection import MAX_AUTH_REQUESTS
 from pipe.ssh.login.logins import Logins

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import pytest
 
-from pipe.access import SPARED_BARS
+from pipe.rights.access import SPARED_BARS
 from pipe.ssh.login.logins import Logins
 from pipe.store import read_public_key
 

@@ -19,12 +19,12 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import Byte
 
-from pipe.router import Router
+from pipe.limits.turns import Turns
 from pipe.settings import Lane, Settings
 from pipe.ssh.lane import LaneConnection, Outbox
 from pipe.ssh.plain import PlainConnection
 from pipe.ssh.server import make_options
-from pipe.turns import Turns
+from pipe.stream.router import Router
 from tests.ssh.led_client import Client
 from tests.ssh.memory_transport import READ_BYTES, MemoryTransport
 from tests.ssh.messages import MSG_UNKNOWN, execute, open_session, padded
@@ -32,13 +32,13 @@ from tests.ssh.messages import MSG_UNKNOWN, execute, open_session, padded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pipe.chunks import Chunk
     from pipe.errors import Outcome
     from pipe.service import Service
     from pipe.ssh.auth import Peer
-    from pipe.ssh.channel.port import Port
-    from pipe.ssh.channel.session import Session
+    from pipe.ssh.channel import Session
     from pipe.ssh.connection import Connection
+    from pipe.ssh.port import Port
+    from pipe.stream.chunks import Chunk
 
 LANES = tuple(Lane)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.errors import BadName, KeyTaken, StoreError
-from pipe.grants import Grant, Operation
-from pipe.names import TopicName
+from pipe.language.names import TopicName
+from pipe.rights.grants import Grant, Operation
 from pipe.store import GrantStore, Store
 from pipe.store.database import FOREIGN_CHANGE_SECONDS
 from pipe.store.uses import Uses

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.errors import StoreError
-from pipe.grants import Grant, Operation
-from pipe.names import EVERYONE, TopicName
+from pipe.language.names import EVERYONE, TopicName
+from pipe.rights.grants import Grant, Operation
 from pipe.store import GrantStore, Store, changes
 from pipe.store import grants as grants_module
 from pipe.store.changes import Change, Kind

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.errors import AccessDenied, StoreError
-from pipe.scopes import Reach, Right, Scope
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.store import GrantStore, NewToken, Store, Token, TokenKind
 from pipe.store import tokens as tokens_module
 from pipe.store.changes import Kind

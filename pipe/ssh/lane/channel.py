@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipe.ssh.channel.confirmation import ConfirmedChannel
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.lane.close_event import CloseEvent
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ one of asyncssh's handlers is waiting for something, the lane waits too; the fir
 meanwhile pauses the transport.
 
 What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
-`TURN_SECONDS`, and what all of them do by `pipe.turns`, so no peer starves another.
+`TURN_SECONDS`, and what all of them do by `pipe.limits.turns`, so no peer starves another.
 
 What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
 `pipe.ssh.lane.steering`.
@@ -39,7 +39,7 @@ from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, Lane
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
-from pipe.ssh.turns import (
+from pipe.ssh.slices import (
     FIRST_SLICE_BYTES,
     SHARE_SECONDS,
     SIP_BYTES,
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
-    from pipe.ssh.channel.port import Port
-    from pipe.ssh.channel.session import Session
+    from pipe.ssh.channel import Session
     from pipe.ssh.lane.outbox import Outbox
+    from pipe.ssh.port import Port
 
 TURN_PACKETS = 128
 """Packets that one connection may have handled per turn of the loop: a flood of one-byte

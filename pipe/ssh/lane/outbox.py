@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
-    from pipe.turns import Turns
+    from pipe.limits.turns import Turns
 
 ARENA_BYTES = 1 << 19
 """Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""

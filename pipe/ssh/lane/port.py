@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import asyncssh
 from asyncssh.constants import MSG_CHANNEL_DATA
 
-from pipe.chunks import Chunk
-from pipe.ssh.channel.port import CHUNK_COST, Port
-from pipe.ssh.channel.windows import MAX_WINDOW
+from pipe.ssh.port import CHUNK_COST, Port
+from pipe.ssh.windows import MAX_WINDOW
+from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
-    from pipe.router import Router
-    from pipe.ssh.channel.session import Session
+    from pipe.ssh.channel import Session
     from pipe.ssh.lane.channel import LaneChannel
     from pipe.ssh.lane.connection import LaneConnection
+    from pipe.stream.router import Router
 
 DATA_OFFSET = 10
 """Where the data begins in an opened CHANNEL_DATA packet: after the padding length (1 byte),

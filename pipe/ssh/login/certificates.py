@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from asyncssh.packet import PacketDecodeError, SSHPacket, String
 
 from pipe.errors import AccessDenied, UsageError
-from pipe.names import quoted
+from pipe.language.names import quoted
 from pipe.ssh.login.restricted import Restrictions
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS, certified_type, fingerprint_of, name_of
 from pipe.store import read_public_key

@@ -21,7 +21,7 @@ import structlog
 from asyncssh.pattern import HostPatternList
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
 from pipe.ssh.login.files import WatchedFile, check_modes
 from pipe.ssh.login.restricted import Restrictions
 from pipe.store import read_public_key

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.access import FILED, NO_BACKING, REMOVED_TEXT
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
-from pipe.names import escape, parse_user, quoted
+from pipe.language.names import escape, parse_user, quoted
+from pipe.rights.access import FILED, NO_BACKING, REMOVED_TEXT
 from pipe.settings import Signup
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.files import WatchedFile
@@ -41,8 +41,8 @@ from pipe.store import read_public_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipe.limits.sources import ClaimLimit
     from pipe.service import Service
-    from pipe.ssh.door.limits import ClaimLimit
     from pipe.ssh.login.certificates import Certificate
     from pipe.ssh.login.restricted import Restrictions
     from pipe.store import Token
@@ -88,7 +88,7 @@ class Identity:
 
     @property
     def backing(self) -> str:
-        """What stands behind the key, as `pipe.access.Caller` has it."""
+        """What stands behind the key, as `pipe.rights.access.Caller` has it."""
         if self.filed:
             return FILED
         held = self.restrictions

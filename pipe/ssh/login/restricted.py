@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipe.ssh.channel.session import Session
+from pipe.ssh.channel import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipe.access import Caller
+    from pipe.rights.access import Caller
     from pipe.service import Service
     from pipe.ssh.connection import Connection
 

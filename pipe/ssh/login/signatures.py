@@ -14,7 +14,7 @@ import hashlib
 from asyncssh.public_key import decode_ssh_public_key
 
 from pipe.errors import UsageError
-from pipe.names import quoted
+from pipe.language.names import quoted
 from pipe.store.keys import ALLOWED_TYPES, UNREADABLE, check_key_type
 
 SIGNATURE_ALGORITHMS = (

@@ -12,7 +12,7 @@ Rules that it keeps:
 - Ends are compared with the clock on the wall at each look, as it may be set; no timer runs for
   years.  Nothing looks while nobody is there for whom it matters.
 
-Keys of the database are `pipe.guard`'s business.
+Keys of the database are `pipe.store.guard`'s business.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from pipe.access import REMOVED_TEXT
 from pipe.errors import AccessDenied
+from pipe.rights.access import REMOVED_TEXT
 from pipe.ssh.login.key_files import choose
 from pipe.ssh.login.logins import UNTRUSTED_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.access import Access, Caller
+    from pipe.rights.access import Access, Caller
     from pipe.ssh.login.key_files import Entry
     from pipe.ssh.login.logins import Identity, Logins
     from pipe.store import Token

@@ -25,7 +25,7 @@ from tests.ssh.wire import Recorder, Wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pipe.chunks import Chunk
+    from pipe.stream.chunks import Chunk
     from tests.ssh.led_client import Disconnect, Received
 
 WINDOW = 65_536

@@ -13,9 +13,9 @@ import structlog
 from asyncssh.constants import MSG_DISCONNECT, MSG_GLOBAL_REQUEST
 from asyncssh.packet import Boolean, Byte, String, UInt32
 
-from pipe.chunks import Chunk
 from pipe.settings import Lane
 from pipe.ssh.server import CIPHERS
+from pipe.stream.chunks import Chunk
 from tests.ssh.led_client import Client, Disconnect
 from tests.ssh.messages import adjust, close, data, eof, padded
 from tests.ssh.wire import LANES, Wire

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe.chunks import Chunk
 from pipe.ssh.server import CIPHERS
+from pipe.stream.chunks import Chunk
 from tests.e2e.payloads import GIB, MIB, write_blob
 from tests.e2e.processes import DEADLINE, statuses
 from tests.e2e.server import Server, Status

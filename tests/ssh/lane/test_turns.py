@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pipe.chunks import Chunk
+from pipe.limits.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
 from pipe.settings import Lane
 from pipe.ssh.lane.outbox import READ_BYTES, TURN_LOAD
 from pipe.ssh.lane.port import RECORD_COST
-from pipe.ssh.turns import SIP_BYTES, SLICE_BYTES, TURN_SECONDS
-from pipe.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
+from pipe.ssh.slices import SIP_BYTES, SLICE_BYTES, TURN_SECONDS
+from pipe.stream.chunks import Chunk
 from tests.ssh.messages import data, debug
 from tests.ssh.wire import LANES, Wire, flood
 

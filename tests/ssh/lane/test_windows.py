@@ -19,14 +19,14 @@ from asyncssh.constants import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipe.chunks import Chunk
 from pipe.errors import Ending
-from pipe.quantities import MIB
+from pipe.language.quantities import MIB
+from pipe.limits.turns import BUDGET_SECONDS
+from pipe.session.intake import STEP_CHUNKS, Intake
 from pipe.settings import Lane
-from pipe.ssh.channel.intake import STEP_CHUNKS, Intake
 from pipe.ssh.lane.connection import HAND_OVER_COST, TURN_PACKETS
 from pipe.ssh.server import CIPHERS
-from pipe.turns import BUDGET_SECONDS
+from pipe.stream.chunks import Chunk
 from tests.ssh.messages import adjust, data, debug, request
 from tests.ssh.wire import LANES, QUIET_TURNS, Wire, flood
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import PipeError
-    from pipe.members import Member, Receipt
-    from pipe.ssh.channel.port import Port
+    from pipe.ssh.port import Port
+    from pipe.stream.members import Member, Receipt
 
 WINDOW = 65_536
 BUFFER = 65_536

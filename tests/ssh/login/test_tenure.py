@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import pytest
 
-from pipe.access import REMOVED_TEXT
 from pipe.errors import Outcome
+from pipe.rights.access import REMOVED_TEXT
 from pipe.ssh.login import tenure
 from pipe.ssh.login.key_files import KeyFiles
 from pipe.ssh.login.logins import UNTRUSTED_TEXT

@@ -1,0 +1,116 @@
+"""Numbers in settings: how durations, sizes and counts are written, and their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator
+
+from pipe.errors import UsageError
+from pipe.language.durations import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+MINUTE, HOUR = 60.0, 3600.0
+
+_SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``64KiB``, ``1.5GiB`` or a plain ``1000000``.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        UsageError: The text is no whole number of bytes.
+    """
+    unit = next((unit for unit in _SIZE_UNITS if text.endswith(unit)), "")
+    number = text.removesuffix(unit).strip() if unit else text
+    if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) <= 20:
+        size = Decimal(number) * _SIZE_UNITS.get(unit, 1)
+        if size == int(size):
+            return int(size)
+    raise UsageError("this is not a size: write it like 64KiB, 1MiB, 1GiB or 1000000")
+
+
+def format_size(size: float) -> str:
+    """Write a size in the shortest form that `parse_size` reads back."""
+    whole = round(size)
+    for unit in ("GiB", "MiB", "KiB"):
+        count, rest = divmod(whole, _SIZE_UNITS[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return str(whole)
+
+
+def _parse_count(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 20:
+        return int(text)
+    raise UsageError("this is not a whole number")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What a number may be: how it is written, and its bounds, both allowed.
+
+    Text goes through ``parse``; a number, as TOML and tests give it, is in the base unit already.
+    """
+
+    kind: str
+    parse: Callable[[str], float]
+    show: Callable[[float], str]
+    low: float
+    high: float
+    note: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The rule as an error message and the help state it."""
+        return f"{self.show(self.low)} to {self.show(self.high)}{self.note}"
+
+    def __call__(self, value: object) -> float:
+        """Check a value.
+
+        Raises:
+            ValueError: It cannot be read, or is out of bounds.
+        """
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(self.allowed)
+        try:
+            number = self.parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(self.allowed) from error
+        if not self.low <= number <= self.high:
+            raise ValueError(self.allowed)
+        return number
+
+
+def duration(low: float, high: float) -> BeforeValidator:
+    """A setting's type: seconds within these bounds, written like ``90s``."""
+    return BeforeValidator(
+        Quantity("DURATION", parse_duration, format_duration, low, high, ", such as 90s or 1h30m")
+    )
+
+
+def size(low: int, high: int) -> BeforeValidator:
+    """A setting's type: bytes within these bounds, written like ``2MiB``."""
+    return BeforeValidator(
+        Quantity("SIZE", parse_size, format_size, low, high, ", such as 512KiB or 2MiB")
+    )
+
+
+def count(low: int, high: int, note: str = "") -> BeforeValidator:
+    """A setting's type: a whole number within these bounds."""
+    return BeforeValidator(Quantity("N", _parse_count, "{:.0f}".format, low, high, note))
+
+
+ShortDuration = Annotated[float, duration(0.1, 10 * MINUTE)]
+"""Seconds that somebody or something on the other end may take to answer."""

@@ -1,0 +1,495 @@
+"""What a user asks for: the string of an SSH exec request, read into a frozen request.
+
+`COMMANDS` says which there are; `pipe.language.flags` knows how they are read and shown.  A new
+command is a class and an entry.  Names of topics stay as the user wrote them; `pipe.language.names`
+resolves them once the caller is known.
+"""
+
+from __future__ import annotations
+
+import enum
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pipe.errors import UsageError
+from pipe.language.durations import SECONDS_PER_DAY, parse_duration
+from pipe.language.flags import (
+    HELP,
+    Argument,
+    Command,
+    Flag,
+    boolean,
+    did_you_mean,
+    help_of,
+    help_row,
+    one_of,
+    read_words,
+    whole_number,
+)
+from pipe.language.names import parse_grantee, quoted
+from pipe.language.token_requests import (
+    TOKEN_COMMANDS,
+    AddToken,
+    ListTokens,
+    LogIn,
+    MakeLink,
+    RemoveToken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+MAX_COMMAND_LENGTH = 4096
+"""Bytes: a name, every flag and an access list of fifty keys fit; it bounds the work of parsing."""
+
+MAX_MIN_SUBSCRIBERS = 10_000
+"""Subscribers that a publisher may wait for: above what one server holds on one topic."""
+
+MAX_STATUS = 255
+"""What a Unix process can exit with: its parent sees eight bits."""
+
+DEFAULT_TIMEOUT = 30.0 * SECONDS_PER_DAY
+"""Seconds a publisher waits for its subscribers: as long as pico's does."""
+
+SSH_PORT = 22
+"""The port that ``ssh`` uses unasked (RFC 4253, section 4.1)."""
+
+
+class Dispatch(enum.Enum):
+    """Which subscribers get a chunk."""
+
+    MULTICAST = "multicast"
+    ROUND_ROBIN = "round_robin"
+
+
+class Framing(enum.Enum):
+    """What is handed on whole: a chunk as it came, a line, or a record that ends with NUL."""
+
+    NONE = "none"
+    LINE = "line"
+    NUL = "nul"
+
+
+class OnSlow(enum.Enum):
+    """What happens when a reader falls behind: all wait, it loses chunks, or it is cut off."""
+
+    BLOCK = "block"
+    DROP = "drop"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """``pub``: write to a topic, to a random one if none is named.
+
+    ``timeout`` is in seconds, ``exit_status`` is what the subscribers exit with.
+    """
+
+    topic: str | None = None
+    block: bool = True
+    timeout: float = DEFAULT_TIMEOUT
+    min_subscribers: int = 1
+    empty: bool = False
+    public: bool = False
+    access: tuple[str, ...] | None = None
+    dispatch: Dispatch = Dispatch.MULTICAST
+    framing: Framing = Framing.NONE
+    clean: bool = False
+    exit_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """``sub``: read from a topic, or from all that match a pattern."""
+
+    topic: str
+    public: bool = False
+    access: tuple[str, ...] | None = None
+    clean: bool = False
+    keep_alive: bool = False
+    on_slow: OnSlow = OnSlow.BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """``pipe``: read from and write to a topic, a random one if none is named."""
+
+    topic: str | None = None
+    replay: bool = False
+    public: bool = False
+    access: tuple[str, ...] | None = None
+    clean: bool = False
+    dispatch: Dispatch = Dispatch.MULTICAST
+    framing: Framing = Framing.NONE
+    on_slow: OnSlow = OnSlow.BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """``ls``: the topics that the caller may see, or those of them that match a pattern."""
+
+    pattern: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """``whoami``: who the server takes the caller for."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListKeys:
+    """``keys``: the caller's keys."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddKey:
+    """``keys add``: one more key for the caller, read from stdin."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveKey:
+    """``keys rm``: a key less; ``force`` allows it to be the last one."""
+
+    fingerprint: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrantAccess:
+    """``grant``: lasting access for others; with neither ``read`` nor ``write`` it is for both.
+
+    ``duration`` is in seconds; without one the grant stays until it is revoked.
+    """
+
+    topic: str
+    grantees: tuple[str, ...]
+    read: bool = False
+    write: bool = False
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeAccess:
+    """``revoke``: take grants back."""
+
+    topic: str
+    grantees: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListGrants:
+    """``grants``: the lasting access that the caller has given, and has."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """``explain``: what a name means, what the caller may do there and why, and who is there."""
+
+    topic: str
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """``help``: the commands, or one command's flags."""
+
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """``version``: the version that the server runs."""
+
+
+Answerable: TypeAlias = (
+    List
+    | WhoAmI
+    | ListKeys
+    | AddKey
+    | RemoveKey
+    | GrantAccess
+    | RevokeAccess
+    | ListGrants
+    | ListTokens
+    | AddToken
+    | RemoveToken
+    | LogIn
+    | MakeLink
+    | Explain
+    | Help
+    | Version
+)
+"""What only answers."""
+
+Request: TypeAlias = Publish | Subscribe | Pipe | Answerable
+
+
+def _access_list(text: str) -> tuple[str, ...]:
+    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
+    if not all(entries):
+        raise UsageError("the list has an empty entry: write it like bob,carol")
+    return tuple(map(parse_grantee, entries))
+
+
+def _lifetime(text: str) -> float:
+    seconds = parse_duration(text)
+    if not seconds:
+        raise UsageError("a grant has to last; revoke takes one back")
+    return seconds
+
+
+def _command_name(text: str) -> str:
+    return _find_command([text]).name
+
+
+_JSON = Flag("json", "--json", boolean, "print JSON")
+_ACCESS_TEXT = "users, keys (SHA256:...) or @users who may join while this session lives"
+_SHARED = (
+    Flag("public", "-p --public", boolean, "use the space that all users share"),
+    Flag("access", "-a --access", _access_list, _ACCESS_TEXT, "LIST"),
+    Flag("clean", "-c --clean", boolean, "print no status text"),
+)
+_DISPATCH_TEXT = "multicast sends a chunk to every subscriber, round_robin to one in turn"
+_FRAMING_TEXT = "what is sent whole: a line, a record that ends in NUL (nul), or none"
+_WRITING = (
+    Flag("dispatch", "-d --dispatch", one_of(Dispatch), _DISPATCH_TEXT, "HOW"),
+    Flag("framing", "--frame", one_of(Framing), _FRAMING_TEXT, "WHAT"),
+)
+_ON_SLOW_TEXT = "if this reader falls behind: block the publishers, drop chunks, or disconnect"
+_READING = (Flag("on_slow", "-s --on-slow", one_of(OnSlow), _ON_SLOW_TEXT, "HOW"),)
+
+_TOPIC = Argument("topic", "TOPIC", required=True)
+_WHO = Argument("grantees", "WHO", required=True, convert=parse_grantee, many=True)
+
+_COUNT = whole_number(1, MAX_MIN_SUBSCRIBERS)
+_STATUS = whole_number(0, MAX_STATUS)
+
+COMMANDS = (
+    Command(
+        "pub",
+        Publish,
+        "send stdin to every subscriber of a topic",
+        "Waits for a subscriber before it reads a byte. Without a topic it makes a random one.",
+        (Argument("topic", "TOPIC"),),
+        (
+            Flag("block", "-b --block", boolean, "wait for subscribers; -b=false sends at once"),
+            Flag("timeout", "-t --timeout", parse_duration, "how long to wait for them", "DUR"),
+            Flag("min_subscribers", "-m --min-subs", _COUNT, "how many to wait for", "N"),
+            Flag("empty", "-e --empty", boolean, "send no bytes: only end who waits to read"),
+            Flag("exit_status", "-x --exit", _STATUS, "what every subscriber exits with", "N"),
+            *_SHARED,
+            *_WRITING,
+        ),
+    ),
+    Command(
+        "sub",
+        Subscribe,
+        "write to stdout what a topic's publishers send",
+        "Ends when the last publisher has ended. In a pattern, * stands for anything between two"
+        " slashes and ** at the end for all that follows.",
+        (Argument("topic", "TOPIC", required=True),),
+        (
+            Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
+            *_READING,
+            *_SHARED,
+        ),
+    ),
+    Command(
+        "pipe",
+        Pipe,
+        "read and write a topic at once",
+        "Never waits. Without a topic it makes a random one.",
+        (Argument("topic", "TOPIC"),),
+        (
+            Flag("replay", "-r --replay", boolean, "also get back what this pipe writes"),
+            *_READING,
+            *_SHARED,
+            *_WRITING,
+        ),
+    ),
+    Command(
+        "ls",
+        List,
+        "list the topics that you may see",
+        "Shows their members, their rates, who waits and who holds the others up.",
+        (Argument("pattern", "PATTERN"),),
+        (_JSON,),
+    ),
+    Command("whoami", WhoAmI, "show your user, key, address and limits", flags=(_JSON,)),
+    Command(
+        "keys",
+        ListKeys,
+        "list your keys",
+        "Each of them logs you in. A key belongs to one user only.",
+        flags=(_JSON,),
+    ),
+    Command(
+        "keys add",
+        AddKey,
+        "add the public key that comes on stdin",
+        "Takes one key in OpenSSH's format: ssh HOST keys add < ~/.ssh/id_ed25519.pub",
+    ),
+    Command(
+        "keys rm",
+        RemoveKey,
+        "remove a key, and end the sessions that it logged in",
+        "The start of its fingerprint is enough if no other key of yours starts so.",
+        (Argument("fingerprint", "FINGERPRINT", required=True),),
+        (Flag("force", "--force", boolean, "even if no other key is known to log you in"),),
+    ),
+    Command(
+        "grant",
+        GrantAccess,
+        "let others read and write a topic of yours",
+        "WHO is a user, a key (SHA256:...) or @users for everyone with an account. A new grant to"
+        " the same one takes the place of the old one.",
+        (_TOPIC, _WHO),
+        (
+            Flag("read", "--read", boolean, "only to read, unless --write is there too"),
+            Flag("write", "--write", boolean, "only to write, unless --read is there too"),
+            Flag("duration", "--for", _lifetime, "for so long; without it until revoked", "DUR"),
+        ),
+    ),
+    Command(
+        "revoke",
+        RevokeAccess,
+        "take grants back, and end sessions that need them",
+        "A list that a session of yours shares with (-a) holds until that session ends.",
+        (_TOPIC, _WHO),
+    ),
+    Command(
+        "grants",
+        ListGrants,
+        "list the grants that you have given, and those you have",
+        flags=(_JSON,),
+    ),
+    *TOKEN_COMMANDS,
+    Command(
+        "explain",
+        Explain,
+        "show what you may do with a topic, and why",
+        "Shows the name in full, who is there and, if the topic is yours, who holds it up.",
+        (_TOPIC,),
+        (_JSON,),
+    ),
+    Command("version", Version, "show the server's version"),
+    Command(
+        "help",
+        Help,
+        "show this list, or one command's flags",
+        arguments=(Argument("command", "COMMAND", convert=_command_name),),
+    ),
+)
+"""Every command, in the order of help."""
+
+NAMES = {command.request: command.name for command in COMMANDS}
+"""What users call the command that makes a request."""
+
+
+def parse(command: str) -> Request:
+    """Read the command of an exec request.
+
+    Args:
+        command: The string as it came; an empty one asks for help.
+
+    Raises:
+        UsageError: With one line that names what is wrong and what is allowed.
+    """
+    words = _split(command)
+    if not words or words[0] in HELP.spellings.split():
+        return Help()
+    spec = _find_command(words)
+    values = read_words(spec, words[len(spec.name.split()) :])
+    if values is None:
+        return Help(spec.name)
+    build: Callable[..., Request] = spec.request
+    return build(**values)
+
+
+def sends_stream(request: Request) -> bool:
+    """Whether its stdin is a stream, of which each byte counts."""
+    return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
+
+
+def ssh_command(host: str, port: int, user: str = "") -> str:
+    """Write how a client reaches a server: ``ssh -p 2222 alice@example.org``.
+
+    Without a user it is for whoever reads it: their `ssh` knows their name.
+    """
+    target = f"{user}@{host}" if user else host
+    return f"ssh {target}" if port == SSH_PORT else f"ssh -p {port} {target}"
+
+
+def help_text(command: str | None, ssh: str) -> str:
+    """Write the list of commands, or the help of one.
+
+    Args:
+        command: which one; None: all.
+        ssh: how the reader reaches the server, from `ssh_command`.
+
+    Returns:
+        Lines that end with LF, wrapped to `HELP_WIDTH`.
+
+    Raises:
+        UsageError: There is no such command.
+    """
+    if command is None:
+        lines = _overview(ssh)
+    else:
+        parts = (spec for spec in COMMANDS if spec.name.startswith(f"{command} "))
+        lines = help_of(_find_command(command.split()), ssh, parts)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _split(command: str) -> list[str]:
+    length = len(command.encode("utf-8", "surrogatepass"))
+    if length > MAX_COMMAND_LENGTH:
+        raise UsageError(
+            f"the command has {length} bytes: at most {MAX_COMMAND_LENGTH} are allowed"
+        )
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        reason = str(error).lower()
+        raise UsageError(f"the command cannot be split into words: {reason}") from None
+
+
+def _find_command(words: Sequence[str]) -> Command:
+    """Find the command that words begin with, which may have a name of two words."""
+    name, *further = words[:2]
+    parts = [spec.name for spec in COMMANDS if spec.name.startswith(f"{name} ")]
+    if parts and further and not further[0].startswith("-"):
+        name = f"{name} {further[0]}"
+    for spec in COMMANDS:
+        if spec.name == name:
+            return spec
+    if parts:  # no guess, as one of them removes
+        raise UsageError(
+            f"unknown command {quoted(name)}: there are {', '.join((words[0], *parts))}; "
+            f"'ssh HOST {words[0]} -h' says more"
+        )
+    hint = did_you_mean(name, (spec.name for spec in COMMANDS))
+    raise UsageError(f"unknown command {quoted(name)}{hint} 'ssh HOST help' lists the commands")
+
+
+def _overview(ssh: str) -> Iterator[str]:
+    yield f"usage: {ssh} COMMAND [FLAGS] [TOPIC]"
+    yield ""
+    yield "commands:"
+    for spec in COMMANDS:
+        yield from help_row(spec.usage, spec.summary)
+    yield ""
+    yield "examples:"
+    yield f"  echo hello | {ssh} pub greetings"
+    yield f"  {ssh} sub greetings"
+    yield f"  tar c folder | {ssh} pub -t 10m backup"
+    yield ""
+    yield f"'{ssh} help COMMAND' shows a command's flags."

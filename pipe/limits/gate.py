@@ -1,0 +1,193 @@
+"""Who may connect at all, decided when a connection is accepted and before any work for it.
+
+Rules:
+
+- Connections that have not logged in are counted, in all and per source.  A source is an IPv4
+  address or an IPv6 /64; a trusted one is exempt from what is counted per source, and from
+  penalties.
+- Where all places before the login are taken, whoever comes from a source that has few takes the
+  place of the oldest connection from the source that has most.  So a flood from some addresses
+  locks none of the others out, as it would with sshd's MaxStartups, which drops at random.
+- Every `Visit` that entered leaves once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from pipe.errors import QuotaExceeded
+from pipe.limits.quotas import Holder, Resource, Scope
+from pipe.limits.sources import source_of
+from pipe.stream.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.limits.penalties import Offence, Penalties
+    from pipe.limits.quotas import Quotas
+    from pipe.limits.sources import TrustedSources
+
+
+class Refusal(enum.Enum):
+    """Why a connection is closed as it comes; the value is the label of the metric."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    UNAUTHENTICATED_ADDRESS = "unauthenticated-address"
+    PENALTY = "penalty"
+    CONNECTIONS = "connections"
+    DESCRIPTORS = "descriptors"
+
+
+def _nothing() -> None:
+    """What is there to cut before there is a connection."""
+
+
+class Visit:
+    """One connection as the gate sees it, and what is known of it at its end.
+
+    Args:
+        source: where it comes from, as `source_of` writes it.
+        trusted: whether that is exempt from what is counted per address.
+        gate: where it entered; None for one that no gate counts.
+    """
+
+    __slots__ = (
+        "_gate",
+        "cut",
+        "holders",
+        "sessions",
+        "source",
+        "traffic",
+        "trusted",
+    )
+
+    def __init__(self, source: str, *, trusted: bool = True, gate: Gate | None = None) -> None:
+        self.source = source
+        self.trusted = trusted
+        self.holders: tuple[Holder, ...] = () if trusted else (Holder(Scope.ADDRESS, source),)
+        self.cut: Callable[[], None] = _nothing
+        self.sessions = 0
+        self.traffic = Traffic()
+        self._gate = gate
+
+    def admit(self, user: str) -> None:
+        """It has logged in.
+
+        Raises:
+            QuotaExceeded: the user has as many connections as anybody may.
+        """
+        if self._gate:
+            self._gate.admit(self, user)
+
+    def leave(self, offence: Offence | None, now: float) -> None:
+        """It is gone; calling it again does nothing.
+
+        Args:
+            offence: what to charge its source with.
+            now: seconds, by the clock of `Gate.enter`.
+        """
+        gate, self._gate = self._gate, None
+        self.cut = _nothing
+        if gate:
+            gate.leave(self, offence, now)
+
+
+class Gate:
+    """The count of all connections.
+
+    Args:
+        most: connections at once that have not logged in.
+        most_per_source: the same from one source.
+        most_open: connections at once, logged in or not.
+        trusted: sources that are exempt from what is counted per source.
+        penalties: who is refused for what came before.
+        quotas: how many connections a user and an address may have.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int,
+        most_per_source: int,
+        most_open: int,
+        trusted: TrustedSources,
+        penalties: Penalties,
+        quotas: Quotas,
+    ) -> None:
+        self._most = most
+        self._most_per_source = most_per_source
+        self._most_open = most_open
+        self._trusted = trusted
+        self._penalties = penalties
+        self._quotas = quotas
+        self._waiting: dict[str, dict[Visit, None]] = {}  # before the login, by source
+        self.waiting = 0
+        self.open = 0
+
+    def enter(self, address: str, now: float) -> Visit | Refusal:
+        """Let a connection in, or say why not.
+
+        Args:
+            address: the client's IP address; an empty one, of a client that is gone, is trusted.
+            now: seconds on any steady clock.
+        """
+        source = source_of(address) if address else ""
+        trusted = not address or address in self._trusted
+        if self.open >= self._most_open:
+            return Refusal.DESCRIPTORS
+        if not trusted:
+            if self._penalties.refuses(source, now):
+                return Refusal.PENALTY
+            if len(self._waiting.get(source, ())) >= self._most_per_source:
+                return Refusal.UNAUTHENTICATED_ADDRESS
+        visit = Visit(source, trusted=trusted, gate=self)
+        crowd = self._crowd_for(visit) if self.waiting >= self._most else None
+        if self.waiting >= self._most and crowd is None:
+            return Refusal.UNAUTHENTICATED
+        try:
+            self._quotas.take(Resource.CONNECTIONS, *visit.holders)
+        except QuotaExceeded:
+            return Refusal.CONNECTIONS
+        if crowd:
+            oldest = next(iter(crowd))
+            self._stop_waiting(oldest)
+            oldest.cut()
+        self._waiting.setdefault(source, {})[visit] = None
+        self.waiting += 1
+        self.open += 1
+        return visit
+
+    def admit(self, visit: Visit, user: str) -> None:
+        """A connection has logged in.
+
+        Raises:
+            QuotaExceeded: the user has as many connections as anybody may.
+        """
+        self._stop_waiting(visit)
+        holder = Holder(Scope.USER, user)
+        self._quotas.take(Resource.CONNECTIONS, holder)
+        visit.holders = (*visit.holders, holder)
+
+    def leave(self, visit: Visit, offence: Offence | None, now: float) -> None:
+        """A connection is gone, and what its source is charged with."""
+        self._stop_waiting(visit)
+        self.open -= 1
+        self._quotas.give_back(Resource.CONNECTIONS, *visit.holders)
+        if offence and not visit.trusted:
+            self._penalties.add(visit.source, offence, now)
+
+    def _crowd_for(self, visit: Visit) -> dict[Visit, None] | None:
+        """The most numerous source's connections, if taking one of them makes it fairer."""
+        crowds = (crowd for crowd in self._waiting.values() if not next(iter(crowd)).trusted)
+        most = max(crowds, key=len, default=None)
+        own = 0 if visit.trusted else len(self._waiting.get(visit.source, ())) + 1
+        return most if most and len(most) > own else None
+
+    def _stop_waiting(self, visit: Visit) -> None:
+        crowd = self._waiting.get(visit.source, {})
+        if visit in crowd:
+            del crowd[visit]
+            self.waiting -= 1
+            if not crowd:
+                del self._waiting[visit.source]

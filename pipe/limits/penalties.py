@@ -1,0 +1,89 @@
+"""Addresses that misbehave before they log in are refused for a while.
+
+As sshd's PerSourcePenalties (sshd_config(5)): each offence adds its time to the address's penalty,
+which runs off by the clock.  A sum below the minimum is never enforced, so one mistake costs
+nothing; once it has been reached, the address is refused until the whole sum has run off.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from pipe.limits.sources import MAX_SOURCES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Offence(enum.Enum):
+    """What a connection that never logged in is charged with."""
+
+    REFUSED = enum.auto()
+    """It tried, and no key fitted."""
+    NO_LOGIN = enum.auto()
+    """It went without trying."""
+    TIMEOUT = enum.auto()
+    """It used up the time to log in."""
+
+
+class _Penalty:
+    __slots__ = ("enforced", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.enforced = False
+
+
+class Penalties:
+    """The penalties of all sources, at most `MAX_SOURCES` of them: the oldest go first.
+
+    Args:
+        seconds: what each offence costs.
+        least: the sum from which a source is refused.
+        most: what the sum cannot pass.
+        capacity: how many sources are remembered.
+    """
+
+    def __init__(
+        self,
+        seconds: Mapping[Offence, float],
+        least: float,
+        most: float,
+        capacity: int = MAX_SOURCES,
+    ) -> None:
+        self._seconds = seconds
+        self._least = least
+        self._most = most
+        self._capacity = capacity
+        self._table: OrderedDict[str, _Penalty] = OrderedDict()
+
+    def add(self, source: str, offence: Offence, now: float) -> None:
+        """Charge a source at ``now``, seconds on any steady clock."""
+        seconds = self._seconds.get(offence, 0.0)
+        if not seconds:
+            return
+        penalty = self._current(source, now)
+        if penalty is None:
+            penalty = self._table[source] = _Penalty(now)
+        penalty.until = min(penalty.until + seconds, now + self._most)
+        penalty.enforced |= penalty.until - now >= self._least
+        self._table.move_to_end(source)
+        if len(self._table) > self._capacity:
+            self._table.popitem(last=False)
+
+    def refuses(self, source: str, now: float) -> bool:
+        """Whether a source is to be refused at ``now``."""
+        penalty = self._current(source, now)
+        return penalty is not None and penalty.enforced
+
+    def _current(self, source: str, now: float) -> _Penalty | None:
+        penalty = self._table.get(source)
+        if penalty and penalty.until <= now:
+            del self._table[source]
+            return None
+        return penalty
+
+    def __len__(self) -> int:
+        return len(self._table)

@@ -1,0 +1,76 @@
+"""Limits that are counted per address.  Every table here has a bound of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipe.limits.bounds import Network
+
+SECONDS_PER_DAY = 86_400.0
+
+MAX_SOURCES = 65_536
+"""Addresses that a table remembers, as many as sshd's PerSourcePenalties; the oldest goes first."""
+
+IPV6_PREFIX = 64
+"""One IPv6 subscriber has a /64 at least, so that is what counts as one address."""
+
+
+def source_of(address: str) -> str:
+    """The network that counts as one source: an IPv4 address, or the /64 of an IPv6 address."""
+    host = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(host, ipaddress.IPv6Address):
+        if host.ipv4_mapped:
+            return str(host.ipv4_mapped)
+        return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
+    return str(host)
+
+
+class TrustedSources:
+    """The addresses that are exempt from limits per address.
+
+    Args:
+        networks: all of them.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        host = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
+            host = host.ipv4_mapped
+        return any(host in network for network in self._networks)
+
+
+class ClaimLimit:
+    """How many names one source may claim in a day.  Loopback is exempt: it is the operator.
+
+    Args:
+        per_day: claims allowed within any 24 hours.
+    """
+
+    def __init__(self, per_day: int) -> None:
+        self._per_day = per_day
+        self._claims: OrderedDict[str, list[float]] = OrderedDict()
+
+    def allows(self, address: str, now: float) -> bool:
+        """Whether one more claim is allowed at ``now`` (seconds on any steady clock)."""
+        if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            return True
+        return len(self._recent(source_of(address), now)) < self._per_day
+
+    def record(self, address: str, now: float) -> None:
+        """Count a claim."""
+        source = source_of(address)
+        self._claims[source] = [*self._recent(source, now), now]
+        self._claims.move_to_end(source)
+        if len(self._claims) > MAX_SOURCES:
+            self._claims.popitem(last=False)
+
+    def _recent(self, source: str, now: float) -> list[float]:
+        return [then for then in self._claims.get(source, ()) if now - then < SECONDS_PER_DAY]

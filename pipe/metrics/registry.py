@@ -1,0 +1,271 @@
+"""What an operator sees: Prometheus metrics on a port of their own.
+
+The hot path counts in plain integers (`pipe.stream.members.Member`); they are read when somebody
+scrapes.  Rare events (a login, a session's end) go into prometheus_client's own counters and
+histograms.  Labels are small fixed sets; no user, topic, key or command ever becomes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pipe import __version__
+from pipe.errors import Ending, Outcome, StartError
+from pipe.metrics.scrapes import ScrapeServer
+from pipe.stream.members import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from pipe.stream.statistics import Statistics
+
+COMMAND_MODE = "command"
+"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.members.Mode`."""
+
+LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed", "probe")
+"""accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login;
+probe: gone before anything of SSH but its version, as health checks go."""
+
+REFUSALS = (
+    "sessions",
+    "claims",
+    "draining",
+    "connections",
+    "topics",
+    "patterns",
+    "unauthenticated",
+    "unauthenticated-address",
+    "penalty",
+    "descriptors",
+)
+"""What the server turned away, by the limit that did it."""
+
+LAG_INTERVAL_SECONDS = 0.25
+"""How often the lag of the event loop is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All gauges and plain counters at one moment."""
+
+    router: Statistics
+    connections: int
+    lanes: dict[str, int]
+    unauthenticated: int
+    tasks: int
+    memory_alarm: bool
+    paused_seconds: float
+
+
+class Metrics:
+    """The counters and histograms of rare events, and the registry that everything hangs on."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.sessions_ended = Counter(
+            "pipe_sessions_ended",
+            "Sessions that have ended, by what they did and why they ended.",
+            ["mode", "outcome"],
+            registry=self.registry,
+        )
+        self.session_duration = Histogram(
+            "pipe_session_duration_seconds",
+            "How long sessions lasted.",
+            ["mode"],
+            buckets=(0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400),
+            registry=self.registry,
+        )
+        self.logins = Counter(
+            "pipe_logins",
+            "Connections by how their login ended.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "pipe_refused",
+            "Connections and requests turned away by a limit, by which.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.disconnects = Counter(
+            "pipe_disconnects",
+            "Connections that have ended, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.handshake = Histogram(
+            "pipe_handshake_seconds",
+            "From the TCP connection to the end of the login.",
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+            registry=self.registry,
+        )
+        self.loop_lag = Histogram(
+            "pipe_loop_lag_seconds",
+            "How much later than planned the event loop ran a timer.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
+        for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
+            self.session_duration.labels(mode)
+            for outcome in Outcome:
+                self.sessions_ended.labels(mode, outcome.label)
+        for result in LOGIN_RESULTS:
+            self.logins.labels(result)
+        for reason in REFUSALS:
+            self.refused.labels(reason)
+        for ending in Ending:
+            self.disconnects.labels(ending.label)
+
+    async def serve(self, host: str, port: int, take: Callable[[], Snapshot]) -> ScrapeServer:
+        """Answer scrapes, with snapshots that ``take`` makes.
+
+        Raises:
+            StartError: the address cannot be used.
+        """
+        self.registry.register(_SnapshotCollector(take))
+        server = ScrapeServer(self.registry)
+        try:
+            await server.start(host, port)
+        except OSError as error:
+            if isinstance(error, socket.gaierror):  # its numbers are not the system's
+                reason = "there is no such host"
+            else:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StartError(
+                f"cannot serve metrics on {host}:{port}: {reason}; "
+                "choose another --metrics-port, or 0 for none"
+            ) from error
+        return server
+
+    async def watch_lag(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            planned = loop.time() + LAG_INTERVAL_SECONDS
+            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            self.loop_lag.observe(max(0.0, loop.time() - planned))
+
+
+class _SnapshotCollector(Collector):
+    def __init__(self, take: Callable[[], Snapshot]) -> None:
+        self._take = take
+
+    def collect(self) -> Iterator[Metric]:
+        """Take one snapshot, so that all figures are of one moment."""
+        return _families(self._take())
+
+
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
+    router = snapshot.router
+    yield GaugeMetricFamily("pipe_connections", "Open SSH connections.", snapshot.connections)
+    yield GaugeMetricFamily(
+        "pipe_unauthenticated_connections",
+        "Open connections that have not logged in.",
+        snapshot.unauthenticated,
+    )
+    yield GaugeMetricFamily(
+        "pipe_memory_alarm",
+        "Whether memory is short, so that publishers are paused while readers catch up.",
+        int(snapshot.memory_alarm),
+    )
+    yield GaugeMetricFamily(
+        "pipe_tasks", "Tasks of the event loop that have not ended.", snapshot.tasks
+    )
+    yield _by(
+        GaugeMetricFamily, "pipe_sessions", "Sessions on a topic.", "mode", _modes(router.sessions)
+    )
+    yield GaugeMetricFamily("pipe_topics", "Topics that somebody is on.", router.topics)
+    yield GaugeMetricFamily(
+        "pipe_waiting_publishers", "Publishers that wait for readers.", router.waiting_publishers
+    )
+    yield GaugeMetricFamily(
+        "pipe_clogged_subscribers",
+        "Readers that publishers wait for, because their buffers are full.",
+        router.clogged_subscribers,
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_received_bytes",
+        "Bytes taken from publishers.",
+        "mode",
+        _modes(router.received_bytes),
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_delivered_bytes",
+        "Bytes written to the connections of subscribers.",
+        "mode",
+        _modes(router.delivered_bytes),
+    )
+    yield CounterMetricFamily(
+        "pipe_received_chunks", "Chunks taken from publishers.", router.received_chunks
+    )
+    yield CounterMetricFamily(
+        "pipe_delivered_chunks", "Chunks handed to subscribers.", router.delivered_chunks
+    )
+    yield CounterMetricFamily(
+        "pipe_dropped_bytes",
+        "Bytes left out for readers with --on-slow drop.",
+        router.dropped_bytes,
+    )
+    yield CounterMetricFamily(
+        "pipe_publisher_paused_seconds",
+        "Time that publishers were held back by clogged readers.",
+        snapshot.paused_seconds,
+    )
+    yield GaugeMetricFamily(
+        "pipe_send_buffer_bytes",
+        "Bytes taken for subscribers and not yet written to their connections.",
+        router.send_buffer_bytes,
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "pipe_lane_connections",
+        "Open connections that are logged in, by data path.",
+        "lane",
+        snapshot.lanes,
+    )
+    info = GaugeMetricFamily(
+        "pipe_build_info", "Versions; always 1.", labels=["version", "python", "asyncssh"]
+    )
+    info.add_metric([__version__, platform.python_version(), version("asyncssh")], 1)
+    yield info
+
+
+def _modes(values: dict[Mode, int]) -> dict[str, int]:
+    return {mode.value: value for mode, value in values.items()}
+
+
+def _by(
+    family: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    text: str,
+    label: str,
+    values: dict[str, int],
+) -> CounterMetricFamily | GaugeMetricFamily:
+    metric = family(name, text, labels=[label])
+    for key, value in values.items():
+        metric.add_metric([key], value)
+    return metric

@@ -1,0 +1,549 @@
+"""Who may read and write which topic: the only judge, and the memory of all that it judges by.
+
+The rules, in the order in which they decide:
+
+0. Who came with a token may do nothing that the token does not reach (`pipe.rights.scopes`); what
+it does reach is judged by all that follows. 1. The owner may do everything in the own space. 2.
+``public/`` is open to every user.  The member that creates a public topic may restrict it to a list
+(``-a``); the list holds until the topic is empty again, and nobody who joins can set or widen it.
+3. In another user's space one needs a grant.  A lasting one is for reading, writing or both, may
+have an end, and is kept by `pipe.store`; a list that a live session of the owner brought (``-a``)
+grants both for as long as that session lives. 4. An admin may do everything everywhere.
+
+Everything else is denied, and denied in the same words whether the topic exists or not.  A grantee
+is a user's name, a key's fingerprint or `pipe.language.names.EVERYONE`.
+
+What is allowed stays so only while the rule holds.  Who is on a topic has a `Pass`; at each change
+of a topic's rules all its passes are judged again, and those that fail are handed out, together,
+to whoever ends their sessions.  Nothing is remembered of a judgement.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from pipe.errors import AccessDenied, UsageError
+from pipe.language.names import EVERYONE, PUBLIC
+from pipe.rights.bearers import Bearers
+from pipe.rights.grants import GrantBook, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
+
+    from pipe.language.names import Pattern, TopicName
+    from pipe.rights.grants import Grant
+    from pipe.rights.scopes import Scope
+
+REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
+"""What is said to whoever logged in before that."""
+
+DEMOTED_TEXT = "access denied: you are no admin any more: log in again"
+"""What is said to an admin who logged in before the flag was taken away."""
+
+WITHDRAWN_TEXT = "access denied: the token that let you in was removed"
+"""What is said to whoever came with it."""
+
+OVER_TEXT = "access denied: the time of the token that let you in is over"
+"""What is said to whoever came with it before that."""
+
+FILED = "file"
+"""The backing of a key in a file of the operator's; no fingerprint looks so."""
+
+NO_BACKING = "none"
+"""The backing of a login that may make no token."""
+
+next_login = itertools.count(1).__next__
+"""Numbers logins, and removals of accounts and keys, in their order."""
+
+
+SPARED_BARS = 64
+"""So many removals are remembered before anybody looks for those that concern nobody any more."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Caller:
+    """Somebody who has logged in: the user's name, and the key that proved it.
+
+    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
+    key.  A login that is still being judged is a caller without a fingerprint, so that removals
+    meanwhile are remembered for it.  ``lent``: something that ends let it in, a certificate, a file
+    of the operator's or a token, so that it may give the account no keys.
+
+    ``until`` is when what let it in runs out, in seconds since 1970, and ``backing`` what stands
+    behind its key: empty for a key of the database's, `FILED` for one in a file, a CA's fingerprint
+    for a certificate, `NO_BACKING` for what is held to an address or command that nothing made by
+    it would be held to.
+
+    ``token`` is the ID of the token that let it in, ``token_name`` its user's name for that, and
+    ``scope`` how far that reaches; without one it may do all that its user may.  The key of such a
+    caller is the one that made the token.
+    """
+
+    user: str
+    fingerprint: str
+    admin: bool = False
+    login: int = field(default_factory=next_login, compare=False)
+    lent: bool = field(default=False, compare=False)
+    scope: Scope | None = None
+    until: float | None = field(default=None, compare=False)
+    backing: str = field(default="", compare=False)
+    token: str = ""
+    token_name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _alive[id(self)] = self
+
+
+_alive: WeakValueDictionary[int, Caller] = WeakValueDictionary()
+"""All callers that something still refers to: nobody else can come with an older login."""
+
+
+class Rule(enum.Enum):
+    """What decided; the value says it to the caller."""
+
+    OWNER = "you are its owner"
+    PUBLIC = "public topics are open to every user"
+    CREATOR_LIST = "you are on the list of the member that created it"
+    USER_GRANT = "it was granted to you"
+    KEY_GRANT = "it was granted to your key"
+    EVERYONE_GRANT = "it was granted to everyone with an account"
+    OWNER_LIST = "a session of its owner shares it with you"
+    ADMIN = "you are an admin"
+    SCOPE = "your token does not reach it"
+    NOT_LISTED = "the member that created it did not put you on its list"
+    PRIVATE = "its owner does not share it with you"
+
+
+class Loss(enum.Enum):
+    """Why a right has ended; the value completes "access to … has ended: "."""
+
+    REVOKED = "its owner revoked it"
+    EXPIRED = "the time that it was granted for is over"
+    UNSHARED = "the session that shared it has ended"
+    REMOVED = "the account or key that it was granted to was removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a caller may do one thing, by which rule, and until when (seconds since 1970)."""
+
+    allowed: bool
+    rule: Rule
+    until: float | None = None
+
+
+_OWN = Decision(allowed=True, rule=Rule.OWNER)
+_OUT_OF_REACH = Decision(allowed=False, rule=Rule.SCOPE)
+
+
+class Pass:
+    """One session's place on one topic, until it is released.
+
+    Args:
+        caller: whose it is.
+        topic: where.
+        needs: what it does there; the session narrows it when it does less.
+        grantees: with whom it shares a topic of its own.
+        lost: called when the right to ``needs`` has ended: the session must end.
+    """
+
+    __slots__ = ("caller", "grantees", "lost", "needs", "topic")
+
+    def __init__(
+        self,
+        caller: Caller,
+        topic: TopicName,
+        needs: Operation,
+        grantees: frozenset[str],
+        lost: Callable[[Loss], None],
+    ) -> None:
+        self.caller = caller
+        self.topic = topic
+        self.needs = needs
+        self.grantees = grantees
+        self.lost = lost
+
+
+def _end_sessions(_topics: Collection[TopicName], lost: Iterable[Pass], loss: Loss) -> None:
+    for one in lost:
+        one.lost(loss)
+
+
+class Access:
+    """All rules that are in force.
+
+    Everything happens between two turns of the event loop, so a topic's creation and its list are
+    one step, and so are a change and what it takes away.
+
+    Args:
+        clock: seconds since 1970; a grant that has ended decides nothing, noticed or not.
+        changed: told after each change which topics' rules have changed, and which passes no
+            longer hold for what their sessions do.  The default ends those sessions.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = lambda: 0.0,
+        changed: Callable[[Collection[TopicName], list[Pass], Loss], None] = _end_sessions,
+    ) -> None:
+        self._clock = clock
+        self._changed = changed
+        self._creator_lists: dict[TopicName, frozenset[str]] = {}
+        self._passes: dict[TopicName, dict[Pass, None]] = {}
+        # How many sessions share a topic with somebody; so a judgement looks at none of them.
+        self._shares: dict[TopicName, Counter[str]] = {}
+        self._grants = GrantBook()
+        self._barred: dict[tuple[str, str], tuple[int, str]] = {}
+        self._most_barred = SPARED_BARS
+        self._dismissed: dict[int, str] = {}
+        self._bearers = Bearers()
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def decide(
+        self, caller: Caller, topic: TopicName, operation: Operation = Operation.READ
+    ) -> Decision:
+        """Judge without changing anything; of several operations the first that is denied counts.
+
+        The decision's end is the earliest of theirs.
+        """
+        if caller.scope is not None and not caller.scope.allows(operation, topic):
+            return _OUT_OF_REACH
+        if topic.owner == caller.user:
+            return _OWN
+        decisions = [self._judge(caller, topic, one) for one in operation]
+        for decision in decisions:
+            if not decision.allowed:
+                return decision
+        ends = [decision.until for decision in decisions if decision.until is not None]
+        return Decision(allowed=True, rule=decisions[0].rule, until=min(ends, default=None))
+
+    def sees(self, caller: Caller, topic: TopicName) -> bool:
+        """Whether a caller may know of a topic: whether it may read or write it."""
+        return any(self.decide(caller, topic, one).allowed for one in Operation.BOTH)
+
+    def _judge(self, caller: Caller, topic: TopicName, operation: Operation) -> Decision:
+        if topic.owner == PUBLIC:
+            decision = self._judge_public(caller, topic)
+        else:
+            decision = self._judge_granted(caller, topic, operation)
+        if caller.admin and not decision.allowed:
+            return Decision(allowed=True, rule=Rule.ADMIN)
+        return decision
+
+    def _judge_public(self, caller: Caller, topic: TopicName) -> Decision:
+        grantees = self._creator_lists.get(topic)
+        if grantees is None:
+            return Decision(allowed=True, rule=Rule.PUBLIC)
+        if _listed(caller, grantees):
+            return Decision(allowed=True, rule=Rule.CREATOR_LIST)
+        return Decision(allowed=False, rule=Rule.NOT_LISTED)
+
+    def _judge_granted(self, caller: Caller, topic: TopicName, operation: Operation) -> Decision:
+        grants = self._grants.on(topic)
+        now = self._clock()
+        held = (
+            Decision(allowed=True, rule=rule, until=grant.until)
+            for grantee, rule in (
+                (caller.user, Rule.USER_GRANT),
+                (caller.fingerprint, Rule.KEY_GRANT),
+                (EVERYONE, Rule.EVERYONE_GRANT),
+            )
+            if (grant := grants.get(grantee)) and operation in grant.operation and grant.holds(now)
+        )
+        lasting = max(held, key=_lasts, default=None)
+        if lasting and lasting.until is None:
+            return lasting
+        if _listed(caller, self._shares.get(topic, frozenset())):
+            return Decision(allowed=True, rule=Rule.OWNER_LIST)
+        return lasting or Decision(allowed=False, rule=Rule.PRIVATE)
+
+    # -- coming and going -------------------------------------------------------------------------
+
+    def enter(
+        self,
+        caller: Caller,
+        name: TopicName,
+        operation: Operation,
+        grantees: tuple[str, ...] | None = None,
+        *,
+        exists: bool,
+        lost: Callable[[Loss], None] = lambda _: None,
+    ) -> Pass:
+        """Let a caller onto a topic, with the list that it brings; call it right before joining.
+
+        Args:
+            caller: who comes.
+            name: where to.
+            operation: what it will do there.
+            grantees: the ``-a`` list; None where none was given.
+            exists: whether anybody is on the topic now.
+            lost: called when the right has ended.
+
+        Returns:
+            The pass to `release` when the session ends.
+
+        Raises:
+            AccessDenied: the caller may not use the topic so, or may not bring a list to it.
+        """
+        self.require(caller)
+        if not self.decide(caller, name, operation).allowed:
+            raise AccessDenied(self._denial(caller, name, operation))
+        shared = frozenset[str]()
+        if grantees is not None:
+            if name.owner == caller.user:
+                _check_reach(caller, name)
+                shared = frozenset(grantees)
+            elif name.owner == PUBLIC:
+                self._restrict(name, frozenset((*grantees, caller.user)), exists=exists)
+            else:
+                raise AccessDenied(
+                    f"access denied: only {name.owner} can share {name}; leave out --access"
+                )
+        entered = Pass(caller, name, operation, shared, lost)
+        self._passes.setdefault(name, {})[entered] = None
+        if shared:
+            self._shares.setdefault(name, Counter()).update(shared)
+            self._changed((name,), [], Loss.UNSHARED)
+        return entered
+
+    def enter_pattern(
+        self, caller: Caller, pattern: Pattern, grantees: tuple[str, ...] | None
+    ) -> Callable[[TopicName], bool]:
+        """Let a caller read what matches a pattern: nobody is denied, and nobody sees too much.
+
+        Returns:
+            What says, now and later, whether the caller may read a topic.
+
+        Raises:
+            UsageError: the caller brought a list.
+        """
+        self.require(caller)
+        if grantees is not None:
+            raise UsageError(f"the pattern {pattern} cannot be shared: leave out --access")
+        return lambda topic: self.decide(caller, topic, Operation.READ).allowed
+
+    def _denial(self, caller: Caller, name: TopicName, operation: Operation) -> str:
+        """Say no, in words that depend on the caller's own rights only."""
+        if caller.scope is not None and not caller.scope.allows(operation, name):
+            return f"access denied: your token does not reach {name} to {operation}"
+        for one in operation:
+            other = Operation.BOTH & ~one
+            if (
+                not self.decide(caller, name, one).allowed
+                and self.decide(caller, name, other).allowed
+            ):
+                return f"access denied: {name} is shared with you to {other}, not to {one}"
+        return f"access denied: {name} is not shared with you"
+
+    def _restrict(self, name: TopicName, wanted: frozenset[str], *, exists: bool) -> None:
+        """Set a public topic's list with its creation, or agree to the one that it has."""
+        if not exists:
+            self._creator_lists[name] = wanted
+        elif self._creator_lists.get(name) != wanted:
+            raise AccessDenied(
+                f"access denied: {name} exists already, and only the member that creates a public "
+                "topic can restrict it; leave out --access, or choose another name"
+            )
+
+    def release(self, one: Pass) -> None:
+        """A session is over, and with it what it shared; calling it again does nothing."""
+        passes = self._passes.get(one.topic, {})
+        if one not in passes:
+            return
+        del passes[one]
+        if not passes:
+            del self._passes[one.topic]
+        if one.grantees:
+            self._unshare(one.topic, one.grantees)
+            self._notify((one.topic,), Loss.UNSHARED)
+
+    def _unshare(self, topic: TopicName, grantees: Iterable[str]) -> None:
+        shares = self._shares[topic]
+        shares.subtract(grantees)
+        for grantee in grantees:
+            if not shares[grantee]:
+                del shares[grantee]
+        if not shares:
+            del self._shares[topic]
+
+    def closed(self, topic: TopicName) -> None:
+        """The last member has left: a public topic's list ends with it."""
+        self._creator_lists.pop(topic, None)
+
+    def _notify(self, topics: Collection[TopicName], loss: Loss) -> None:
+        """Judge everybody on these topics again."""
+        lost = [
+            one
+            for topic in topics
+            for one in self._passes.get(topic, ())
+            if one.needs and not self.decide(one.caller, topic, one.needs).allowed
+        ]
+        self._changed(topics, lost, loss)
+
+    # -- lasting grants ---------------------------------------------------------------------------
+
+    def set_grants(self, topic: TopicName, grants: Iterable[Grant], loss: Loss) -> None:
+        """Replace all lasting grants of a topic.
+
+        Args:
+            topic: which.
+            grants: all that it has from now on.
+            loss: what to tell those who have lost one.
+        """
+        if self._grants.replace(topic, grants):
+            self._notify((topic,), loss)
+
+    def load(self, grants: Iterable[Grant]) -> None:
+        """Replace all lasting grants of all topics."""
+        wanted: dict[TopicName, list[Grant]] = {topic: [] for topic in self._grants.topics()}
+        for grant in grants:
+            wanted.setdefault(grant.topic, []).append(grant)
+        changed = [topic for topic, held in wanted.items() if self._grants.replace(topic, held)]
+        if changed:
+            self._notify(changed, Loss.REVOKED)
+
+    def expire(self) -> bool:
+        """Take away what has ended by now.
+
+        Returns:
+            Whether logins are over: `dismiss` was called for them.
+        """
+        now = self._clock()
+        changed = self._grants.expire(now)
+        if changed:
+            self._notify(changed, Loss.EXPIRED)
+        ended = self._bearers.take_ended(now)
+        for caller in ended:
+            self.dismiss(caller, OVER_TEXT)
+        return bool(ended)
+
+    @property
+    def next_end(self) -> float | None:
+        """When `expire` is due, in seconds since 1970; it may find nothing to do then."""
+        ends = (self._grants.next_end, self._bearers.next_end)
+        return min((end for end in ends if end is not None), default=None)
+
+    def grants_on(self, topic: TopicName) -> Mapping[str, Grant]:
+        """The lasting grants of one topic, by grantee."""
+        return self._grants.on(topic)
+
+    def granted_by(self, owner: str) -> list[Grant]:
+        """The lasting grants in one user's space."""
+        return self._grants.by(owner)
+
+    def granted_to(self, caller: Caller) -> list[Grant]:
+        """The lasting grants that a caller has in others' spaces."""
+        return [
+            grant
+            for grantee in (caller.user, caller.fingerprint, EVERYONE)
+            for grant in self._grants.to(grantee)
+            if grant.topic.owner != caller.user
+        ]
+
+    def shared_by_sessions(self, topic: TopicName) -> frozenset[str]:
+        """With whom live sessions of the owner share a topic."""
+        return frozenset(self._shares.get(topic, ()))
+
+    # -- accounts and logins that are no more -----------------------------------------------------
+
+    def forget(self, grantee: str) -> None:
+        """A user or key was removed: whoever has the name or key next inherits nothing."""
+        changed = dict.fromkeys(self._grants.forget(grantee))
+        for passes in self._passes.values():
+            for one in passes:
+                if grantee in one.grantees:
+                    one.grantees -= {grantee}
+                    self._unshare(one.topic, (grantee,))
+                    changed[one.topic] = None
+        for topic, grantees in self._creator_lists.items():
+            if grantee in grantees:
+                self._creator_lists[topic] = grantees - {grantee}
+                changed[topic] = None
+        if changed:
+            self._notify(changed, Loss.REMOVED)
+
+    def bar(self, user: str, fingerprint: str = "", text: str = REMOVED_TEXT) -> None:
+        """A key of a user, or the user, was removed: who has logged in so far may do no more.
+
+        Where it was something else that was taken from the user, ``text`` says so.
+        """
+        self._barred[user, fingerprint] = next_login(), text
+        if len(self._barred) > self._most_barred:
+            self._forget_bars()
+
+    def _forget_bars(self) -> None:
+        """Forget the removals that concern no login any more.
+
+        It looks at all callers, so it waits until there are twice as many as it has left.
+        """
+        oldest: dict[tuple[str, str], int] = {}
+        for caller in list(_alive.values()):
+            for key in {(caller.user, caller.fingerprint), (caller.user, "")}:
+                oldest[key] = min(caller.login, oldest.get(key, caller.login))
+        judged = {caller.user for caller in list(_alive.values()) if not caller.fingerprint}
+        self._barred = {
+            (user, fingerprint): (number, text)
+            for (user, fingerprint), (number, text) in self._barred.items()
+            if user in judged or oldest.get((user, fingerprint), number) < number
+        }
+        self._most_barred = max(SPARED_BARS, 2 * len(self._barred))
+
+    def dismiss(self, caller: Caller, text: str) -> None:
+        """One login is over: it may do no more, and ``text`` says why; others go on."""
+        self._dismissed[caller.login] = text
+
+    def logged_in(self, caller: Caller) -> None:
+        """A token has let somebody in, until `logged_out`."""
+        self._bearers.add(caller)
+
+    def logged_out(self, caller: Caller) -> None:
+        """A login is gone, and nothing need be remembered of it."""
+        self._bearers.remove(caller)
+        self._dismissed.pop(caller.login, None)
+
+    def end_token(self, token: str) -> None:
+        """A token was removed: whoever came with it may do no more."""
+        for caller in self._bearers.of(token):
+            self.dismiss(caller, WITHDRAWN_TEXT)
+
+    def why_barred(self, caller: Caller) -> str:
+        """What a caller is told who may do no more; empty for all others."""
+        if text := self._dismissed.get(caller.login):
+            return text
+        barred, text = max(
+            self._barred.get((caller.user, fingerprint), (0, ""))
+            for fingerprint in (caller.fingerprint, "")
+        )
+        return text if caller.login < barred else ""
+
+    def require(self, caller: Caller) -> None:
+        """Check that a caller may still do anything at all.
+
+        Raises:
+            AccessDenied: its account or key was removed, or its login is over.
+        """
+        if text := self.why_barred(caller):
+            raise AccessDenied(text)
+
+
+def _listed(caller: Caller, grantees: Container[str]) -> bool:
+    return any(one in grantees for one in (caller.user, caller.fingerprint, EVERYONE))
+
+
+def _check_reach(caller: Caller, name: TopicName) -> None:
+    """Check that a caller gives others no more of an own topic than it has."""
+    if caller.scope is not None and not caller.scope.allows(Operation.BOTH, name):
+        raise AccessDenied(
+            f"access denied: your token does not reach {name} to read and write, which is what "
+            "those on a list may do; leave out --access"
+        )
+
+
+def _lasts(decision: Decision) -> float:
+    return float("inf") if decision.until is None else decision.until

@@ -1,0 +1,54 @@
+"""A client's input as a whole, for the commands that read it: a key's file, not a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pipe.errors import UsageError
+from pipe.language.quantities import format_size
+
+if TYPE_CHECKING:
+    from pipe.stream.chunks import Chunk
+    from pipe.stream.members import Member
+
+
+class Collector:
+    """Keeps what an `Intake` hands on until its end: a `pipe.session.intake.Destination`.
+
+    Args:
+        limit: the most bytes that are kept; more are an error.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = bytearray()
+        self._collected: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def publish(self, member: Member, chunk: Chunk) -> None:  # noqa: ARG002
+        """Keep a chunk, unless there are too many."""
+        if self._collected.done():
+            return
+        self._data += chunk.data
+        if len(self._data) > self._limit:
+            self._collected.set_exception(
+                UsageError(f"there is more than {format_size(self._limit)} on stdin")
+            )
+
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:  # noqa: ARG002
+        """Keep records as a chunk; nobody asks for records here."""
+        self.publish(member, records)
+        return 0
+
+    def end(self, member: Member) -> None:  # noqa: ARG002
+        """That was all."""
+        if not self._collected.done():
+            self._collected.set_result(bytes(self._data))
+
+    async def wait_collected(self) -> bytes:
+        """Return all bytes once the client has sent its end of file.
+
+        Raises:
+            UsageError: there are too many.
+        """
+        return await self._collected

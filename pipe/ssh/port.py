@@ -1,0 +1,242 @@
+"""One channel's data path: the router's sink, and the tap on what the client sends.
+
+This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` has the fast one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import asyncssh
+
+from pipe.stream.chunks import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.errors import Outcome
+    from pipe.ssh.connection import Connection
+    from pipe.ssh.windows import WindowedChannel
+    from pipe.stream.members import Member
+    from pipe.stream.router import Router
+
+CHUNK_COST = 512
+"""Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
+clogged by N / 512 chunks as well.  Without it a stalled reader of one-byte chunks held 400 MB."""
+
+
+class Owner(Protocol):
+    """What a port asks of the session that it belongs to."""
+
+    def end_reading(self, outcome: Outcome, exit_status: int) -> None:
+        """The stream is over for this reader; the last byte may still be pending."""
+
+    def cut(self, outcome: Outcome) -> None:
+        """End now, whatever is pending."""
+
+    def waited_for(self, others: bool) -> None:
+        """While clogged: whether other readers wait for this one."""
+
+    def emptied(self) -> None:
+        """Nothing is pending any more."""
+
+
+class Port:
+    """The sending half of a channel, the router's sink, and the valve of its receiving half.
+
+    It is clogged from when ``buffer`` bytes are queued (or so many chunks, see `CHUNK_COST`)
+    until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
+    one chunk.
+
+    Bytes are *queued* until they are handed to the connection, and *pending* until that has given
+    them to its transport: it waits for the end of the turn or of a key exchange.  From when the
+    channel or connection is over nothing that comes is written any more, until the member leaves.
+
+    Args:
+        owner: the session.
+        channel: asyncssh's channel, open.
+        connection: the connection that carries it.
+        router: told of changes, once a member has been given to `bind`.
+        buffer: bytes that it may hold before it is clogged.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        channel: WindowedChannel,
+        connection: Connection,
+        router: Router,
+        buffer: int,
+    ) -> None:
+        self._owner = owner
+        self._channel = channel
+        self._connection = connection
+        self._router = router
+        self._buffer = buffer
+        self._member: Member | None = None
+        self._full = False
+        self._waiting = 0  # chunks that have waited since the channel's buffer was empty
+        self._clogged = connection.blocked
+        self._flushing = False
+        self._queued = 0
+        self._lost = 0  # bytes that came when nothing could be written any more
+        self._written = 0
+        self._feed: Callable[[Chunk], None] = _drop
+        self._reading = False  # until the session has been told what to do with what comes
+        self._window = channel.get_recv_window()
+        self._room = self._window  # what the client may send before the window opens again
+        connection.ports[self] = None
+        channel.resume_reading()  # asyncssh would keep what comes before the request is accepted
+        # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
+        channel.set_write_buffer_limits(high=0, low=0)
+
+    def connect(self, feed: Callable[[Chunk], None]) -> None:
+        """Give what the client sends to ``feed``, chunk by chunk."""
+        self._feed = feed
+
+    def bind(self, member: Member) -> None:
+        """From now on, tell the router what happens to this member's sink."""
+        self._member = member
+
+    def close(self) -> None:
+        """The channel is gone: let go of everything."""
+        self._lost, self._queued = self.pending, 0
+        self._connection.ports.pop(self, None)
+        self._feed = _drop
+        self._member = None
+
+    # -- the sink ---------------------------------------------------------------------------------
+
+    @property
+    def clogged(self) -> bool:
+        """Whether it wants no more for now."""
+        return self._clogged
+
+    @property
+    def pending(self) -> int:
+        """Bytes taken and not yet written to the connection, or that never will be."""
+        if self._member is None:
+            return self.queued + self._lost
+        if not self._connection.holds_back:
+            self._note_written(self._member)
+        return self._member.accepted_bytes - self._written
+
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection.
+
+        asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
+        then stays queued, so that it never counts as delivered.
+        """
+        if not self._channel.is_closing() and not self._connection.lost:
+            self._queued = self._channel.get_write_buffer_size()
+        return self._queued
+
+    def write(self, chunk: Chunk) -> None:
+        """Take a chunk; where the channel is closing it stays pending for ever."""
+        if self._channel.is_closing() or self._connection.lost:
+            self._lost += chunk.size
+            return
+        self._channel.write(chunk.data)
+        if queued := self.queued:
+            self._waiting += 1
+            if not self._full and max(queued, self._waiting * CHUNK_COST) >= self._buffer:
+                self._full = True
+                self._update()
+        if not self._connection.holds_back:
+            self.settle()
+
+    def flush(self) -> None:
+        """Tell the router once nothing is pending."""
+        self._flushing = True
+        if not self._connection.holds_back:
+            self.settle()
+
+    def settle(self) -> None:
+        """The connection has written all that it was handed."""
+        member = self._member
+        if member is None:
+            return
+        self._note_written(member)
+        if self._flushing and self._written == member.accepted_bytes:
+            self._flushing = False
+            self._router.flushed(member)
+
+    def _note_written(self, member: Member) -> None:
+        # asyncssh's buffer has text for stderr as well, so there may seem to be more of it again.
+        self._written = max(self._written, member.accepted_bytes - self.queued - self._lost)
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:
+        """Hand the end to the session."""
+        self._owner.end_reading(outcome, exit_status)
+
+    def cut(self, outcome: Outcome) -> None:
+        """Hand the cut to the session."""
+        self._owner.cut(outcome)
+
+    def waited_for(self, others: bool) -> None:
+        """Hand the news to the session."""
+        self._owner.waited_for(others)
+
+    # -- events from below ------------------------------------------------------------------------
+
+    def connection_changed(self) -> None:
+        """The connection is blocked now, or no more."""
+        if not self._connection.holds_back:
+            self.settle()
+        self._update()
+        if not self._connection.blocked and not self.queued:
+            self._owner.emptied()
+
+    def emptied(self) -> None:
+        """The channel's buffer has become empty."""
+        self._full = False
+        self._waiting = 0
+        if not self._connection.holds_back:
+            self.settle()
+        self._owner.emptied()
+        self._update()
+
+    def _update(self) -> None:
+        clogged = self._full or self._connection.blocked
+        if clogged != self._clogged:
+            self._clogged = clogged
+            if self._member:
+                self._router.update(self._member)
+
+    # -- receiving --------------------------------------------------------------------------------
+
+    def charge(self, records: int) -> None:
+        """Publishing what came last took the time that so many records take."""
+
+    def deliver(self, data: bytes) -> None:
+        """Take what asyncssh has received on the channel.
+
+        Raises:
+            ProtocolError: it is more than the window had room for.
+        """
+        self._room -= len(data)
+        if self._room < 0:
+            raise asyncssh.ProtocolError("Window exceeded")
+        self._feed(Chunk(data))
+        if self._reading:
+            self._open_window()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client than its window allows already."""
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        """Everything received so far has been taken: open the window again."""
+        self._reading = True
+        self._open_window()
+
+    def _open_window(self) -> None:
+        """Open the window to its full size once half of it is used up."""
+        if self._room * 2 < self._window and not self._channel.is_closing():
+            self._channel.open_window(self._window - self._room)
+            self._room = self._window
+
+
+def _drop(_chunk: Chunk) -> None:
+    """Where chunks go until somebody wants them."""

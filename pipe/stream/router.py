@@ -1,0 +1,545 @@
+"""Topics, fan-out and backpressure: the heart of `pipe`, as a synchronous state machine.
+
+No asyncio, no SSH, no clock.  A session joins a topic as a `Member` and gives the router its two
+ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.members`).  What
+reaches the router are calls: `Router.publish` (a chunk came), `Router.end` (end of file),
+`Router.leave` (gone), and from sinks `Router.update` (clogged or not) and `Router.flushed`
+(nothing pending).
+
+The rules that it keeps (their numbers are those of the laws in docs/architecture.md):
+
+1. A chunk goes to every subscriber of the topic as it came, or with ``round_robin`` to one in turn.
+2. Each subscriber sees each publisher's chunks in order and without a hole, from where it joined.
+   Only one that asked for ``drop`` misses whole chunks, and they are counted.
+3. A publisher is paused while a sink of its topic is clogged (its own does not count, unless it
+   asked to hear itself), or while it blocks and too few sinks are there: fewer than it wants until
+   it has started, none afterwards.  A paused source publishes nothing, so nothing is queued here.
+   While the router is held, all publishers are paused; readers go on.
+4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
+   publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
+5. A publisher that ended is done when each of its readers has left or, where the reader stays,
+   has written its last byte to the connection.  A reader that was finished and leaves has
+   everything if it has `Member.confirmed`; else it left early, whatever had been written.  A
+   publisher that has not started yet ends when it has: its end of file waits with it.
+6. A reader that does not stay is finished when the topic's last publisher is gone and one has been
+   there that had started.  A member that leaves ends nobody else's session.
+
+A sink's ``write`` may clog or break it, and so call back into the router in the middle of a
+fan-out.  Such calls only mark what changed; the fan-out works on a snapshot of the readers, and
+what was marked is settled after it.  No source goes on while any fan-out is under way.
+
+What must hold at once is done at once, and touches only those whose state it changes: a join, a
+leave, and the pauses of rule 3, each of which an earlier resume has paid for.  What others are to
+hear of it is done one by one, in as many turns as it takes, so that a crowd keeps nobody waiting:
+who may go on, how many readers are missing, who is waited for, what has ended, receipts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipe.errors import Outcome
+from pipe.language.requests import Dispatch, OnSlow
+from pipe.stream.chunks import Chunk
+from pipe.stream.members import Mode, Receipt
+from pipe.stream.statistics import Tally
+from pipe.stream.topics import Legacy, Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    from pipe.language.names import Pattern, TopicName
+    from pipe.stream.members import Member
+    from pipe.stream.statistics import Statistics
+    from pipe.stream.topics import TopicStatistics
+
+    Step: TypeAlias = Callable[[], bool]
+
+
+def take_all(step: Step) -> None:
+    """Take all steps now."""
+    while step():
+        pass
+
+
+class Router:
+    """All topics of one server.
+
+    Args:
+        closed: called with a topic's name when its last member has left.
+        clock: seconds, by which it notes since when a sink is clogged; it decides nothing.
+        later: takes a step again and again, now or in later turns of whatever loop there is, until
+            the step says that there are no more.
+    """
+
+    def __init__(
+        self,
+        closed: Callable[[TopicName], None] = lambda _: None,
+        clock: Callable[[], float] = lambda: 0.0,
+        later: Callable[[Step], None] = take_all,
+    ) -> None:
+        self._closed = closed
+        self._clock = clock
+        self._later = later
+        self._topics: dict[TopicName, Topic] = {}
+        self._members: dict[Member, None] = {}
+        self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
+        self._tally = Tally()
+        self.held = False
+        self._fanning_out = False
+        self._changed: dict[Topic, None] = {}
+        self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
+        self._due: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
+        self._at_work = False  # on what is due, or about to be
+
+    # -- coming and going -----------------------------------------------------------------------
+
+    def join(self, member: Member, name: TopicName) -> None:
+        """Put a new member on a topic, which begins to exist if it did not."""
+        topic = self._topics.get(name) or self._open(name)
+        self._members[member] = None
+        member.joined = True
+        member.topic = topic
+        topic.members[member] = None
+        if member.sink:
+            self._attach(topic, member)
+        if member.source:
+            topic.publishers[member] = topic.unsettled[member] = None
+            topic.move(member, topic.waiting)
+            self._changed[topic] = None
+        self.update(member)
+        self._settle()
+
+    def join_pattern(
+        self, member: Member, pattern: Pattern, admits: Callable[[TopicName], bool]
+    ) -> None:
+        """Let a subscriber read what matches, now and later, where ``admits`` says yes."""
+        names = [name for name in self._topics if pattern.matches(name) and admits(name)]
+        self._members[member] = None
+        self._patterns[member] = (pattern, admits)
+        member.joined = True
+        member.keep_alive = True
+        for name in names:
+            self._attach(self._topics[name], member)
+        self.update(member)
+        self._settle()
+
+    def leave(self, member: Member) -> None:
+        """Take a member off; calling it again does nothing.
+
+        One that has not ended its stream leaves it broken for its readers.
+        """
+        if not member.joined:
+            return
+        member.joined = False
+        self._tally.keep(member)
+        del self._members[member]
+        self._patterns.pop(member, None)
+        self._after_fan_out(self._take_off, member)
+
+    def review(self, name: TopicName) -> None:
+        """Ask again which readers on patterns may read a topic: its rules have changed."""
+        topic = self._topics.get(name)
+        if topic:
+            self._after_fan_out(self._review, topic)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Make several changes as one: nothing is published until all of them are made."""
+        nested, self._fanning_out = self._fanning_out, True
+        try:
+            yield
+        finally:
+            self._fanning_out = nested
+            self._settle()
+
+    def _review(self, topic: Topic) -> None:
+        if self._topics.get(topic.name) is not topic:
+            return
+        for reader, (pattern, admits) in list(self._patterns.items()):
+            may_read = pattern.matches(topic.name) and admits(topic.name)
+            if may_read == (topic in reader.topics):
+                continue
+            if may_read:
+                self._attach(topic, reader)
+            else:
+                topic.departures += 1
+                self._remove(reader, topic)
+
+    def _open(self, name: TopicName) -> Topic:
+        readers = [
+            reader
+            for reader, (pattern, admits) in self._patterns.items()
+            if pattern.matches(name) and admits(name)
+        ]
+        topic = self._topics[name] = Topic(name)
+        self._attach(topic, *readers)
+        return topic
+
+    def _attach(self, topic: Topic, *readers: Member) -> None:
+        for reader in readers:
+            reader.topics[topic] = None
+            topic.attach(reader)
+        self._changed[topic] = None
+
+    def _detach(self, reader: Member) -> None:
+        """Take a reader off all that it reads: what is published from now on is not for it."""
+        for topic in list(reader.topics):
+            topic.departures += 1
+            self._remove(reader, topic)
+
+    def _remove(self, reader: Member, topic: Topic) -> None:
+        del reader.topics[topic]
+        topic.detach(reader)
+        self._changed[topic] = None
+
+    def _take_off(self, member: Member) -> None:
+        # First what the member is part of, then what others are told: that may call back.
+        topic, member.topic = member.topic, None
+        self._detach(member)
+        for reader in member.awaits:
+            del reader.awaited_by[member]
+        member.awaits.clear()
+        if topic:
+            del topic.members[member]
+            if member in topic.publishers:
+                self._stop_publishing(member, topic, broken=member.started and not member.ended)
+
+        written = member.written_bytes
+        for publisher in list(member.awaited_by):
+            served = member.confirmed if member.finishing else written >= publisher.awaits[member]
+            publisher.left_early += not served
+            self._release(publisher, member)
+        if topic:
+            self._close_if_empty(topic)
+
+    def _close_if_empty(self, topic: Topic) -> None:
+        if topic.members or self._topics.get(topic.name) is not topic:
+            return
+        for reader in list(topic.readers):  # on patterns: they stay, the topic goes
+            self._remove(reader, topic)
+        del self._topics[topic.name]
+        self._changed.pop(topic, None)
+        self._closed(topic.name)
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    def publish(self, member: Member, chunk: Chunk) -> None:
+        """Hand a publisher's chunk to the readers of its topic.  Not to be called while paused."""
+        topic = member.topic
+        if topic is None or member.ended:
+            return
+        member.received_bytes += chunk.size
+        member.received_chunks += 1
+        nested, self._fanning_out = self._fanning_out, True
+        try:
+            if member.dispatch is Dispatch.MULTICAST:
+                skipped = None if member.replay else member
+                if topic.stale:
+                    topic.refresh()
+                for reader in topic.sinks:
+                    if reader is not skipped:
+                        self._hand(reader, chunk)
+            else:
+                chosen = topic.take_turn(member)
+                if chosen:
+                    self._hand(chosen, chunk)
+        finally:
+            self._fanning_out = nested
+            if self._changed or self._postponed or self._due:
+                self._settle()
+
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
+        """Publish whole records: all in one chunk, or dealt out in turn and joined per reader.
+
+        Dealing record i to reader i mod n and joining what each gets is, for every reader, the same
+        stream as one chunk per record, for a fraction of the packets.
+
+        Args:
+            member: whose they are.
+            records: each with its separator.
+            separator: one byte.
+
+        Returns:
+            How many records had to be told apart.
+        """
+        topic = member.topic
+        if topic is None or member.ended or not records.size:
+            return 0
+        readers = topic.turns(member) if member.dispatch is Dispatch.ROUND_ROBIN else []
+        if len(readers) <= 1:
+            self.publish(member, records)
+            return 0
+        pieces = bytes(records.data[:-1]).split(separator)
+        last = readers[(len(pieces) - 1) % len(readers)]
+        topic.turn = topic.sinks.index(last) + 1
+        nested, self._fanning_out = self._fanning_out, True
+        try:
+            for first, reader in enumerate(readers[: len(pieces)]):
+                chunk = Chunk(separator.join(pieces[first :: len(readers)]) + separator)
+                member.received_bytes += chunk.size
+                member.received_chunks += 1
+                self._hand(reader, chunk)
+        finally:
+            self._fanning_out = nested
+            self._settle()
+        return len(pieces)
+
+    def _hand(self, reader: Member, chunk: Chunk) -> None:
+        sink = reader.sink
+        if sink is None or not reader.joined or reader.finishing:
+            return
+        if reader.on_slow is OnSlow.DROP and sink.clogged:
+            reader.dropped_bytes += chunk.size
+            return
+        reader.accepted_bytes += chunk.size
+        reader.accepted_chunks += 1
+        sink.write(chunk)
+        if reader.awaited_by:
+            self._check_marks(reader)
+
+    # -- ends -----------------------------------------------------------------------------------
+
+    def end(self, member: Member) -> None:
+        """A publisher's end of file: all that it published before is its whole stream."""
+        if not member.joined or member.ended or not member.source:
+            return
+        if not member.started:
+            member.end_held = True
+            return
+        member.ended = True
+        self._after_fan_out(self._drain, member)
+
+    def _drain(self, member: Member) -> None:
+        topic = member.topic
+        if topic is None or member not in topic.publishers:
+            return
+        readers = list(topic.readers)
+        finishing = self._stop_publishing(member, topic, broken=False)
+        if member.mode is not Mode.PUBLISH:  # a pipe is a subscriber now, and gets no receipt
+            return
+        if member.received_bytes or finishing:
+            for reader in readers:
+                late = member.received_bytes > 0 and reader.written_bytes < reader.accepted_bytes
+                if late or reader.finishing:
+                    member.awaits[reader] = reader.accepted_bytes
+                    reader.awaited_by[member] = None
+        if not member.awaits:
+            self._due.append((self._give_receipt, member))
+        for reader in list(member.awaits):
+            if reader in member.awaits and not reader.finishing and reader.sink:
+                reader.sink.flush()
+
+    def _stop_publishing(self, member: Member, topic: Topic, *, broken: bool) -> bool:
+        """Take a publisher's stream off its topic; whether readers end with it."""
+        member.ended = True
+        topic.move(member, None)
+        del topic.publishers[member]
+        self._changed[topic] = None
+        silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
+        topic.breaks += broken and not silent_pipe
+        if member.started:
+            topic.finish(member)
+            if member.exit_status:
+                topic.legacy.status = member.exit_status
+                topic.legacy = Legacy()
+        if member in topic.readers and not member.stays:
+            topic.mortals[member] = None
+        if topic.publishers or topic.swept == topic.starts:
+            return False
+        topic.swept = topic.starts
+        finishing = [reader for reader in topic.mortals if topic.has_served(reader)]
+        for reader in finishing:
+            self._begin_to_finish(reader, topic)
+        return bool(finishing)
+
+    def _begin_to_finish(self, reader: Member, topic: Topic) -> None:
+        """A reader has been given all that it gets, and will be told in its turn."""
+        since = reader.since
+        reader.finishing = True
+        reader.clogged = False
+        reader.broken = topic.breaks > since.breaks
+        reader.inherited_status = since.legacy.status if since.legacy else 0
+        self._remove(reader, topic)
+        self._due.append((self._finish_reader, reader))
+
+    @staticmethod
+    def _finish_reader(reader: Member) -> None:
+        if reader.joined and reader.sink:
+            reader.sink.finish(reader.outcome, reader.inherited_status)
+
+    def _cut_slow(self, reader: Member) -> None:
+        if not reader.joined or reader.finishing or reader.sink is None:
+            return
+        reader.finishing = True
+        self._patterns.pop(reader, None)
+        self._detach(reader)
+        reader.sink.cut(Outcome.SLOW)
+
+    def flushed(self, reader: Member) -> None:
+        """A sink has written all that it took to its connection."""
+        self._check_marks(reader)
+
+    def _check_marks(self, reader: Member) -> None:
+        if reader.finishing or not reader.joined:
+            return  # only its leaving will do now
+        written = reader.written_bytes
+        while reader.awaited_by:
+            publisher = next(iter(reader.awaited_by))  # their marks go up
+            if publisher.awaits[reader] > written:
+                break
+            self._release(publisher, reader)
+        self._settle()
+
+    def _release(self, publisher: Member, reader: Member) -> None:
+        del publisher.awaits[reader]
+        del reader.awaited_by[publisher]
+        if not publisher.awaits:
+            self._due.append((self._give_receipt, publisher))
+
+    @staticmethod
+    def _give_receipt(publisher: Member) -> None:
+        if publisher.joined and publisher.source:
+            publisher.source.finish(
+                Receipt(publisher.received_bytes, publisher.reached, publisher.left_early)
+            )
+
+    # -- backpressure ---------------------------------------------------------------------------
+
+    def update(self, reader: Member) -> None:
+        """A sink has become clogged, or is clogged no more."""
+        if not reader.joined or reader.finishing or reader.sink is None:
+            return
+        clogged = reader.sink.clogged
+        if reader.on_slow is OnSlow.DISCONNECT and clogged:
+            self._after_fan_out(self._cut_slow, reader)
+        if reader.on_slow is not OnSlow.BLOCK or clogged == reader.clogged:
+            return
+        reader.clogged = clogged
+        reader.clogged_since = self._clock() if clogged else None
+        for topic in list(reader.topics):
+            self._changed[topic] = None
+            if clogged:
+                topic.clog(reader)
+            else:
+                topic.unclog(reader)
+        if reader.awaited_by:
+            self._check_marks(reader)
+        self._settle()
+
+    def hold(self, *, held: bool) -> None:
+        """Pause all publishers, those that come later too; or undo it."""
+        self.held = held
+        self._changed.update(dict.fromkeys(self._topics.values()))
+        self._settle()
+
+    def _after_fan_out(self, action: Callable[[Any], None], subject: Member | Topic) -> None:
+        self._postponed.append((action, subject))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Bring all that changed to what the rules say, unless a fan-out is under way."""
+        if self._fanning_out:
+            return
+        while self._postponed:
+            action, subject = self._postponed.popleft()
+            action(subject)
+        while self._changed:
+            topic = next(iter(self._changed))
+            del self._changed[topic]
+            self._review_flow(topic)
+        if self._due and not self._at_work:
+            self._at_work = True
+            self._later(self._work)
+
+    def _work(self) -> bool:
+        """Do one thing that is due; whether there is more."""
+        self._at_work = False
+        if self._fanning_out or not self._due:
+            return False  # it will be asked for again
+        self._at_work = True
+        action, subject = self._due.popleft()
+        try:
+            action(subject)
+            self._settle()
+        finally:
+            self._at_work = bool(self._due)
+        return self._at_work
+
+    def _review_flow(self, topic: Topic) -> None:
+        """Stop those that must publish no more, and have the others looked at in their turn."""
+        if self.held or topic.clogged:
+            for publisher in list(topic.running):
+                topic.stop_if_due(publisher, held=self.held)
+        elif not topic.readers and topic.blocking:
+            topic.recount = True
+            for publisher in list(topic.blocking):
+                topic.stop_if_due(publisher, held=self.held)
+        hurry = topic.judge_hurry()
+        if hurry != topic.hurry:
+            topic.hurry = hurry
+            topic.untold = topic.clogged.copy()
+        if not topic.attended:
+            topic.attended = True
+            self._due.append((self._attend, topic))
+
+    def _attend(self, topic: Topic) -> None:
+        """Settle one publisher, let one go on, or tell one reader whether it is waited for."""
+        if publisher := topic.next_unsettled():
+            self._settle_publisher(publisher, topic)
+        elif publisher := topic.next_to_go_on(held=self.held):
+            self._let_go_on(publisher, topic)
+        elif topic.untold:
+            reader = next(iter(topic.untold))
+            del topic.untold[reader]
+            topic.tell(reader)
+        else:
+            topic.attended = False
+            return
+        self._due.append((self._attend, topic))
+
+    def _settle_publisher(self, member: Member, topic: Topic) -> None:
+        if member.group is None or member.source is None:
+            return
+        if not member.started and topic.missing(member) <= 0:
+            topic.start(member)
+        missing = max(0, topic.missing(member))
+        if missing != member.waiting:
+            member.waiting = missing
+            member.source.waits(missing)
+        if member.started and member.end_held:
+            self.end(member)
+        if member.group is not None and member.paused:
+            topic.stop(member)
+            self._changed[topic] = None
+
+    def _let_go_on(self, member: Member, topic: Topic) -> None:
+        if not topic.stop_if_due(member, held=self.held):  # its last reader may have just left
+            topic.let_go_on(member)
+        self._changed[topic] = None
+
+    # -- looking in -----------------------------------------------------------------------------
+
+    def members(self, name: TopicName) -> tuple[Member, ...]:
+        """Everybody on a topic, patterns included; empty where it does not exist."""
+        topic = self._topics.get(name)
+        return topic.everybody if topic else ()
+
+    def __contains__(self, name: TopicName) -> bool:
+        return name in self._topics
+
+    def names(self) -> tuple[TopicName, ...]:
+        """Every topic's name, in the order in which they were opened."""
+        return tuple(self._topics)
+
+    def topic(self, name: TopicName) -> TopicStatistics | None:
+        """One topic, if it exists."""
+        topic = self._topics.get(name)
+        return topic.statistics() if topic else None
+
+    def statistics(self) -> Statistics:
+        """All topics summed up; the cost grows with the number of members."""
+        return self._tally.statistics(len(self._topics), self._members)

@@ -1,0 +1,1 @@
+"""Mirrors pipe/stream/: the rules of the router, one by one and all mixed."""
