@@ -29,7 +29,7 @@ class MemoryAlarm:
     """Whether there is an alarm, with a lower threshold for its end.
 
     Args:
-        threshold: bytes of resident memory at which it begins.
+        threshold: bytes of resident memory at which it begins; 0: it never does.
     """
 
     def __init__(self, threshold: int) -> None:
@@ -39,9 +39,16 @@ class MemoryAlarm:
 
     def update(self, resident: int) -> bool:
         """Take a measurement; whether the alarm has begun or ended by it."""
+        if not self.threshold:
+            return False
         active = resident > (self.recovery if self.active else self.threshold)
         changed, self.active = active != self.active, active
         return changed
+
+
+def default_threshold() -> int:
+    """`ALARM_SHARE` of the memory that this process may use; 0 where the system does not tell."""
+    return int(available_bytes() * ALARM_SHARE)
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:

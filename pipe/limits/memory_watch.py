@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe.language.quantities import MIB
-from pipe.limits.memory import (
-    ALARM_SHARE,
-    MemoryAlarm,
-    available_bytes,
-    give_back_memory,
-    resident_bytes,
-)
+from pipe.limits.memory import give_back_memory, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.service import Service
+    from pipe.limits.memory import MemoryAlarm
+    from pipe.stream.router import Router
 
 log = structlog.get_logger()
 
@@ -46,39 +41,37 @@ TIDY_BYTES = 16 * MIB
 
 
 async def watch_memory(
-    service: Service,
+    router: Router,
+    alarm: MemoryAlarm,
+    buffer: int,
     measure: Callable[[], int] = resident_bytes,
-    available: Callable[[], int] = available_bytes,
 ) -> None:
     """Hold the router while memory is short, until cancelled.
 
     Args:
-        service: whose settings and router these are.
+        router: whose publishers are paused.
+        alarm: says when memory is short.
+        buffer: bytes that one reader may have waiting for it.
         measure: the resident memory in bytes.
-        available: the memory that there is, in bytes; 0 where nobody knows: then there is no alarm
-            unless the settings have a threshold.
     """
-    threshold = service.settings.memory_alarm or int(available() * ALARM_SHARE)
-    alarm = MemoryAlarm(threshold)
     tidy = measure() + TIDY_BYTES
     for look in itertools.count(1):
         await asyncio.sleep(LOOK_SECONDS)
         resident = measure()
-        if threshold and alarm.update(resident):
-            service.memory_alarm = alarm.active
+        if alarm.update(resident):
             log.warning(
                 "memory is short" if alarm.active else "memory is free again",
                 resident_mib=resident // MIB,
-                alarm_mib=threshold // MIB,
+                alarm_mib=alarm.threshold // MIB,
             )
-        hold = alarm.active and _unread_bytes(service) > threshold * WORTH_SHARE
-        if hold != service.router.held:
-            service.router.hold(held=hold)
+        hold = alarm.active and _unread_bytes(router, buffer) > alarm.threshold * WORTH_SHARE
+        if hold != router.held:
+            router.hold(held=hold)
         if alarm.active or (resident > tidy and look % TIDY_LOOKS == 0):
             await asyncio.to_thread(give_back_memory)
 
 
-def _unread_bytes(service: Service) -> int:
+def _unread_bytes(router: Router, buffer: int) -> int:
     """What readers have yet to take, in queues or, where TCP stands, in transports."""
-    now = service.router.statistics()
-    return max(now.send_buffer_bytes, now.clogged_subscribers * service.settings.buffer)
+    now = router.statistics()
+    return max(now.send_buffer_bytes, now.clogged_subscribers * buffer)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 STEP_CHUNKS = 8
 STEP_SECONDS = 0.0005
-"""Of the chunks that wait, so many are published in a step of `pipe.limits.turns`, or as many
-as take so long: all who may go on share the turns, and each reader gets a step's chunks in one write."""
+"""Of the chunks that wait, so many are published in a step of `pipe.limits.turns`, or as many as
+take so long: all who may go on share the turns, and a reader gets a step's chunks in one write."""
 
 SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
 

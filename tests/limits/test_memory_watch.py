@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
-from pipe import watchdog
 from pipe.language.names import TopicName
+from pipe.limits import memory_watch
+from pipe.limits.memory import MemoryAlarm
 from pipe.limits.memory_watch import watch_memory
 from pipe.stream.router import Router
 from tests.fakes import publisher, subscriber
@@ -31,8 +31,7 @@ class Scene:
         self.router = Router()
         self.resident = 10 * MIB
         self.looks = 0
-        settings = SimpleNamespace(memory_alarm=100 * MIB, buffer=MIB)
-        self.service = SimpleNamespace(settings=settings, router=self.router, memory_alarm=False)
+        self.alarm = MemoryAlarm(100 * MIB)
 
     def measure(self) -> int:
         """What the watch takes for the resident memory."""
@@ -53,9 +52,9 @@ class Scene:
 @pytest_asyncio.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """A scene whose watch looks often."""
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(memory_watch, "LOOK_SECONDS", 0.001)
     scene = Scene()
-    task = asyncio.create_task(watch_memory(cast("Any", scene.service), scene.measure))
+    task = asyncio.create_task(watch_memory(scene.router, scene.alarm, MIB, scene.measure))
     yield scene
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -70,17 +69,17 @@ async def test_writers_stand_until_readers_have_caught_up(scene: Scene) -> None:
     scene.resident = 101 * MIB
     await scene.until(lambda: scene.router.held)
     assert writer.calls[-1] == "pause"
-    assert scene.service.memory_alarm
+    assert scene.alarm.active
 
     reader.drain()
     await scene.until(lambda: not scene.router.held)
     assert writer.calls[-1] == "resume"
-    assert scene.service.memory_alarm, "there is no more of it, only nothing to gain"
+    assert scene.alarm.active, "there is no more of it, only nothing to gain"
     writer.send(bytes(10 * MIB))
     await scene.until(lambda: scene.router.held)
     scene.resident = 89 * MIB
     await scene.until(lambda: not scene.router.held)
-    assert not scene.service.memory_alarm
+    assert not scene.alarm.active
 
 
 async def test_reader_that_stands_holds_nobody_up(scene: Scene) -> None:
@@ -89,7 +88,7 @@ async def test_reader_that_stands_holds_nobody_up(scene: Scene) -> None:
     stuck = publisher(scene.router, NEWS)
     stuck.send(bytes(MIB))
     scene.resident = 101 * MIB
-    await scene.until(lambda: scene.service.memory_alarm)
+    await scene.until(lambda: scene.alarm.active)
     writer = publisher(scene.router, TopicName("bob", ("x",)))
     subscriber(scene.router, TopicName("bob", ("x",)))
     for _ in range(5):
@@ -103,22 +102,21 @@ async def test_memory_that_a_crowd_left_is_given_back(
 ) -> None:
     """Also where nobody knows how much there is, and so there is no alarm."""
     tidied: list[int] = []
-    monkeypatch.setattr(watchdog, "give_back_memory", lambda: tidied.append(scene.resident))
+    monkeypatch.setattr(memory_watch, "give_back_memory", lambda: tidied.append(scene.resident))
     scene.resident += 17 * MIB
     await scene.until(lambda: len(tidied) > 1)
     scene.resident -= 2 * MIB
     await scene.look(2)
     tidied.clear()
-    await scene.look(3 * watchdog.TIDY_LOOKS)
+    await scene.look(3 * memory_watch.TIDY_LOOKS)
     assert not tidied, "there is little to give back"
 
 
 async def test_unknown_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody knows how much there is, and nobody has said, no alarm begins."""
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(memory_watch, "LOOK_SECONDS", 0.001)
     measured = iter((0, 1 << 40, 1 << 50))
-    service = SimpleNamespace(settings=SimpleNamespace(memory_alarm=None), memory_alarm=False)
-    service.router = Router()
+    alarm = MemoryAlarm(0)
     with pytest.raises(RuntimeError):  # the measurements have all been looked at
-        await watch_memory(cast("Any", service), lambda: next(measured), lambda: 0)
-    assert not service.memory_alarm
+        await watch_memory(Router(), alarm, MIB, lambda: next(measured))
+    assert not alarm.active

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.registry import Collector
 
-from pipe import scrapes
+from pipe.metrics import scrapes
 from pipe.metrics.scrapes import MAX_CONNECTIONS, MAX_HEAD_BYTES, ScrapeServer
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pytest
 
-from pipe import guard as guard_module
-from pipe import tokens as tokens_module
 from pipe.errors import AccessDenied, Outcome, Refusal, StoreError, TokenRefused
 from pipe.rights.access import (
     DEMOTED_TEXT,
@@ -21,6 +19,8 @@ from pipe.rights.access import (
 )
 from pipe.rights.scopes import Reach, Scope
 from pipe.store import Store, TokenKind
+from pipe.store import admission as tokens_module
+from pipe.store import guard as guard_module
 from pipe.store.admission import digest, make_secret, make_token
 from pipe.stream.members import Mode
 from tests.e2e.processes import DEADLINE

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
-from pipe import guard as guard_module
 from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
 from pipe.language.names import TopicName
@@ -20,6 +19,7 @@ from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, Caller, Loss
 from pipe.rights.grants import Grant, Operation
 from pipe.store import GrantStore, Store
 from pipe.store import database as database_module
+from pipe.store import guard as guard_module
 from pipe.stream.members import Mode
 from tests.e2e.processes import DEADLINE
 from tests.sessions import People, fingerprint, key, started
