@@ -219,7 +219,7 @@ def _may_finish(
 def _spare_collector() -> None:
     """Have the garbage collector look only once at what is there to stay.
 
-    To look through the modules of a server takes 20 to 50 ms and through 5,000 sessions 200 ms, in
+    To look through the modules of a server takes 20 to 50 ms and through 5,000 sessions 80 ms, in
     which all streams stand still.  So what a full collection has found in use is left out of the
     next ones.  That costs only what becomes garbage in a cycle later, and sessions and connections
     leave none; `_look_for_garbage` finds what there is all the same.
