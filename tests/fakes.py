@@ -157,6 +157,7 @@ class FakeSink:
     def confirm(self) -> None:
         """Let the client answer the end of its session."""
         assert self.over
+        self.member.confirmed = self.finished is not None
         self.vanish()
 
     def vanish(self) -> None:
@@ -175,7 +176,7 @@ class FakeSink:
             self._flushing = False
             self._router.flushed(self.member)
         if self.finished and not self.pending and self.confirms:
-            self.vanish()
+            self.confirm()
 
 
 class FakeSource:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow, Pipe, Publish, Subscribe
 
 if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
-    from pipe.stream.topics import Topic
+    from pipe.stream.topics import Legacy, Topic
 
 
 class Source(Protocol):
@@ -50,7 +50,8 @@ class Sink(Protocol):
         """Bytes taken by `write` and not written to the connection.
 
         What is thrown away because the connection broke or was cut has never been written: it stays
-        pending, so that it never counts as delivered.
+        pending, so that it never counts as delivered.  So does what is still taken after that,
+        until the member has left.
         """
 
     def write(self, chunk: Chunk) -> None:
@@ -63,7 +64,10 @@ class Sink(Protocol):
         """Call `Router.flushed` as soon as `pending` is 0, which may be at once."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """After the last byte, end the session; then `Router.leave` once the client confirmed."""
+        """After the last byte, end the session; then `Router.leave` once the client has gone.
+
+        If it has confirmed that it has everything, `Member.confirmed` is set before that.
+        """
 
     def cut(self, outcome: Outcome) -> None:
         """End the session now, whatever is pending; then `Router.leave`."""
@@ -88,12 +92,29 @@ class Receipt:
     """What became of a publisher's stream.
 
     ``subscribers`` counts all readers that it reached, ``left_early`` those of them that were gone
-    before the end of the stream, or before their last byte was written.
+    before the end of the stream, did not confirm it, or, if they stay, were gone before their last
+    byte was written to the connection.
     """
 
     sent_bytes: int
     subscribers: int
     left_early: int
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether nobody has everything, of readers that there were."""
+        return 0 < self.subscribers == self.left_early
+
+
+class Since(NamedTuple):
+    """What a topic had counted when a reader came to it."""
+
+    starts: int
+    breaks: int
+    legacy: Legacy | None
+
+
+NOT_YET = Since(0, 0, None)
 
 
 class Member:
@@ -120,13 +141,14 @@ class Member:
         "broken",
         "clogged",
         "clogged_since",
-        "deaf",
+        "confirmed",
         "dispatch",
         "dropped_bytes",
         "end_held",
         "ended",
         "exit_status",
         "finishing",
+        "group",
         "inherited_status",
         "joined",
         "keep_alive",
@@ -138,7 +160,7 @@ class Member:
         "received_bytes",
         "received_chunks",
         "replay",
-        "served",
+        "since",
         "sink",
         "source",
         "started",
@@ -184,8 +206,9 @@ class Member:
         self.end_held = False  # its end of file came before it started
         self.ended = False
         self.paused = True  # a source starts paused
+        self.group: dict[Member, None] | None = None  # of its topic, while it publishes
         self.waiting = 0
-        self.reached = 0
+        self.reached = 0  # this and the next count from another zero until it has ended
         self.left_early = 0
         self.received_bytes = 0
         self.received_chunks = 0
@@ -194,10 +217,10 @@ class Member:
         # As a reader.
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
-        self.deaf = False  # its client has thrown away what it was sent
-        self.served = False
-        self.broken = False
+        self.since = NOT_YET
         self.finishing = False
+        self.confirmed = False  # its client has everything up to the end, and said so
+        self.broken = False  # this and the next are known once it is finishing
         self.inherited_status = 0
         self.accepted_bytes = 0
         self.accepted_chunks = 0

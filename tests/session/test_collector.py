@@ -19,7 +19,7 @@ async def test_all_of_it() -> None:
     collector = Collector(10)
     waiting = asyncio.ensure_future(collector.wait_collected())
     collector.publish(MEMBER, Chunk(b"123"))
-    collector.deal(MEMBER, [b"45", b"6"], Chunk)
+    collector.deal(MEMBER, Chunk(b"456"), b"\n")
     await asyncio.sleep(0)
     assert not waiting.done()
     collector.publish(MEMBER, Chunk(b"7890"))
