@@ -33,7 +33,7 @@ from pipe.store import Store
 if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 log = structlog.get_logger()
 

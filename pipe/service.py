@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.store import Store
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 
 @dataclass(slots=True)

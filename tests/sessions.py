@@ -11,12 +11,13 @@ from pipe.errors import Outcome
 from pipe.language.names import TopicName, parse_pattern
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
 from pipe.limits.turns import Turns
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import NewKey, Store
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 from .e2e.processes import DEADLINE
 from .fakes import FakeSink, FakeSource

@@ -16,7 +16,7 @@ import pytest
 
 from pipe import __version__
 from pipe.cli import HELP_WIDTH, STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.settings import Settings, option_name
 from pipe.store import Store, TokenKind
 from pipe.store.admission import make_secret, make_token

@@ -12,11 +12,11 @@ from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
-    from pipe.rights.access import Caller, Decision
+    from pipe.rights.access import Decision
+    from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
     from pipe.service import Service
-    from pipe.stream.members import Member
-    from pipe.stream.topics import Begun
+    from pipe.stream.topics import Begun, Member
 
 
 def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:

@@ -13,7 +13,7 @@ from pipe.store.keys import MAX_TEXT
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.store import Key
 

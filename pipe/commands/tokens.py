@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipe.commands.asker import Asker
     from pipe.language.token_requests import AddToken
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.store import Token
 

@@ -14,7 +14,7 @@ from pipe.limits.quotas import Holder, Resource, Scope
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 

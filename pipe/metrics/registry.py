@@ -1,6 +1,6 @@
 """What an operator sees: Prometheus metrics on a port of their own.
 
-The hot path counts in plain integers (`pipe.stream.members.Member`); they are read when somebody
+The hot path counts in plain integers (`pipe.stream.topics.Member`); they are read when somebody
 scrapes.  Rare events (a login, a session's end) go into prometheus_client's own counters and
 histograms.  Labels are small fixed sets; no user, topic, key or command ever becomes one.
 """
@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 from pipe import __version__
 from pipe.errors import Ending, Outcome, StartError
 from pipe.metrics.scrapes import ScrapeServer
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pipe.stream.statistics import Statistics
 
 COMMAND_MODE = "command"
-"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.members.Mode`."""
+"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.ports.Mode`."""
 
 LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed", "probe")
 """accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login;

@@ -21,15 +21,14 @@ to whoever ends their sessions.  Nothing is remembered of a judgement.
 from __future__ import annotations
 
 import enum
-import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from pipe.errors import AccessDenied, UsageError
 from pipe.language.names import EVERYONE, PUBLIC
 from pipe.rights.bearers import Bearers
+from pipe.rights.callers import Caller, callers_alive, next_login
 from pipe.rights.grants import GrantBook, Operation
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from pipe.language.names import Pattern, TopicName
     from pipe.rights.grants import Grant
-    from pipe.rights.scopes import Scope
 
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
 """What is said to whoever logged in before that."""
@@ -51,56 +49,8 @@ WITHDRAWN_TEXT = "access denied: the token that let you in was removed"
 OVER_TEXT = "access denied: the time of the token that let you in is over"
 """What is said to whoever came with it before that."""
 
-FILED = "file"
-"""The backing of a key in a file of the operator's; no fingerprint looks so."""
-
-NO_BACKING = "none"
-"""The backing of a login that may make no token."""
-
-next_login = itertools.count(1).__next__
-"""Numbers logins, and removals of accounts and keys, in their order."""
-
-
 SPARED_BARS = 64
 """So many removals are remembered before anybody looks for those that concern nobody any more."""
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Caller:
-    """Somebody who has logged in: the user's name, and the key that proved it.
-
-    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
-    key.  A login that is still being judged is a caller without a fingerprint, so that removals
-    meanwhile are remembered for it.  ``lent``: something that ends let it in, a certificate, a file
-    of the operator's or a token, so that it may give the account no keys.
-
-    ``until`` is when what let it in runs out, in seconds since 1970, and ``backing`` what stands
-    behind its key: empty for a key of the database's, `FILED` for one in a file, a CA's fingerprint
-    for a certificate, `NO_BACKING` for what is held to an address or command that nothing made by
-    it would be held to.
-
-    ``token`` is the ID of the token that let it in, ``token_name`` its user's name for that, and
-    ``scope`` how far that reaches; without one it may do all that its user may.  The key of such a
-    caller is the one that made the token.
-    """
-
-    user: str
-    fingerprint: str
-    admin: bool = False
-    login: int = field(default_factory=next_login, compare=False)
-    lent: bool = field(default=False, compare=False)
-    scope: Scope | None = None
-    until: float | None = field(default=None, compare=False)
-    backing: str = field(default="", compare=False)
-    token: str = ""
-    token_name: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        _alive[id(self)] = self
-
-
-_alive: WeakValueDictionary[int, Caller] = WeakValueDictionary()
-"""All callers that something still refers to: nobody else can come with an older login."""
 
 
 class Rule(enum.Enum):
@@ -483,10 +433,10 @@ class Access:
         It looks at all callers, so it waits until there are twice as many as it has left.
         """
         oldest: dict[tuple[str, str], int] = {}
-        for caller in list(_alive.values()):
+        for caller in callers_alive():
             for key in {(caller.user, caller.fingerprint), (caller.user, "")}:
                 oldest[key] = min(caller.login, oldest.get(key, caller.login))
-        judged = {caller.user for caller in list(_alive.values()) if not caller.fingerprint}
+        judged = {caller.user for caller in callers_alive() if not caller.fingerprint}
         self._barred = {
             (user, fingerprint): (number, text)
             for (user, fingerprint), (number, text) in self._barred.items()

@@ -9,7 +9,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
 
 _STALE_ENDS = 64
 """Ends of logins that are gone and may still stand in the queue, beside as many as there are

@@ -10,7 +10,7 @@ from pipe.language.quantities import format_size
 
 if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 
 class Collector:

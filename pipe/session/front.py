@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.session.intake import Valve
-from pipe.stream.members import Sink
+from pipe.stream.ports import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
 
 

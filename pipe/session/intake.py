@@ -1,4 +1,4 @@
-"""What a client sends, on its way to the router: a `pipe.stream.members.Source`.
+"""What a client sends, on its way to the router: a `pipe.stream.ports.Source`.
 
 While the router has the source paused nothing is published.  What the client's window still lets
 in waits here, small pieces packed together, so the window is its bound.  An end of file waits
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipe.language.requests import Framing
 from pipe.stream.chunks import Backlog, Chunk, Framer, RecordTooLong
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 from pipe.stream.traffic import Stopwatch
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pipe.errors import PipeError
     from pipe.limits.quotas import Bucket
     from pipe.limits.turns import Turns
-    from pipe.stream.members import Receipt
+    from pipe.stream.ports import Receipt
 
 STEP_CHUNKS = 8
 STEP_SECONDS = 0.0005

@@ -30,9 +30,9 @@ from pipe.metrics import COMMAND_MODE
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
-from pipe.session.place import Place
+from pipe.session.place import Place, make_member
 from pipe.session.stall import StallClock
-from pipe.stream.members import Mode, make_member
+from pipe.stream.ports import Mode
 from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from pipe.language.names import Pattern
     from pipe.language.requests import Answerable, Request
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Caller, Loss
+    from pipe.rights.access import Loss
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Front, Port
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member, Receipt
+    from pipe.stream.ports import Receipt
+    from pipe.stream.topics import Member
 
 log = structlog.get_logger()
 

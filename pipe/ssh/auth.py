@@ -23,7 +23,7 @@ import structlog
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import Resource
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.store.keys import ALLOWED_TYPES

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipe.language.requests import Request
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Owner
     from pipe.ssh.confirmation import ConfirmedChannel

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pipe.errors import Outcome
     from pipe.session.front import Owner
     from pipe.ssh.windows import WindowedChannel
-    from pipe.stream.members import Member
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is

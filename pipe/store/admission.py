@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipe.errors import AccessDenied, Refusal, TokenRefused
-from pipe.rights.access import NO_BACKING, Caller, next_login
+from pipe.rights.callers import NO_BACKING, Caller, next_login
 from pipe.store import NewToken, TokenKind
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from pipe.rights.access import Access, Caller
+    from pipe.rights.access import Access
+    from pipe.rights.callers import Caller
     from pipe.rights.grants import Grant
     from pipe.rights.live import LiveSession
     from pipe.store import Key, NewKey, NewToken, Store, Token

@@ -1,7 +1,7 @@
 """Topics, fan-out and backpressure: the heart of `pipe`, as a synchronous state machine.
 
 No asyncio, no SSH, no clock.  A session joins a topic as a `Member` and gives the router its two
-ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.members`).  What
+ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.ports`).  What
 reaches the router are calls: `Router.publish` (a chunk came), `Router.end` (end of file),
 `Router.leave` (gone), and from sinks `Router.update` (clogged or not) and `Router.flushed`
 (nothing pending).
@@ -46,8 +46,8 @@ from typing import TYPE_CHECKING, Any
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Mode, Receipt
-from pipe.stream.statistics import Tally
+from pipe.stream.ports import Mode, Receipt
+from pipe.stream.statistics import Tally, statistics_of
 from pipe.stream.topics import Begun, Legacy, Topic
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from pipe.language.names import Pattern, TopicName
-    from pipe.stream.members import Member
-    from pipe.stream.statistics import Statistics
-    from pipe.stream.topics import TopicStatistics
+    from pipe.stream.statistics import Statistics, TopicStatistics
+    from pipe.stream.topics import Member
 
     Step: TypeAlias = Callable[[], bool]
 
@@ -557,7 +556,7 @@ class Router:
     def topic(self, name: TopicName) -> TopicStatistics | None:
         """One topic, if it exists."""
         topic = self._topics.get(name)
-        return topic.statistics() if topic else None
+        return statistics_of(topic) if topic else None
 
     def statistics(self) -> Statistics:
         """All topics summed up; the cost grows with the number of members."""

@@ -1,17 +1,57 @@
-"""What all members have moved, those that have left included."""
+"""Figures: of one topic as it is now, and of all members, those that have left included."""
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from pipe.stream.members import Member
+    from pipe.language.names import TopicName
+    from pipe.stream.topics import Begun, Member, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatistics:
+    """One topic at this moment.
+
+    Subscribers on a pattern are counted; byte counts are of the members that are on it now by name,
+    as one on a pattern reads other topics too.  ``clogged_since`` is of the sink that has been
+    clogged for longest, by the router's clock.
+    """
+
+    name: TopicName
+    publishers: int
+    subscribers: int
+    pipes: int
+    waiting: int
+    clogged: int
+    clogged_since: float | None
+    received_bytes: int
+    delivered_bytes: int
+    begun: Begun
+
+
+def statistics_of(topic: Topic) -> TopicStatistics:
+    """What is to be seen of a topic now."""
+    modes = Counter(member.mode for member in topic.everybody)
+    return TopicStatistics(
+        name=topic.name,
+        publishers=modes[Mode.PUBLISH],
+        subscribers=modes[Mode.SUBSCRIBE],
+        pipes=modes[Mode.PIPE],
+        waiting=sum(member.waiting > 0 for member in topic.waiting),
+        clogged=len(topic.clogged),
+        clogged_since=min((reader.clogged_since or 0.0 for reader in topic.clogged), default=None),
+        received_bytes=sum(member.received_bytes for member in topic.members),
+        delivered_bytes=sum(member.written_bytes for member in topic.members),
+        begun=topic.begun,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,20 @@
-"""A topic while somebody is on it: who reads, who publishes, whose turn it is."""
+"""Topics and their members, as the router sees them.
+
+A `Member` is a session: its ports, its wishes, its counters.  A `Topic` knows who reads, who
+publishes and whose turn it is.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipe.stream.members import Mode, Since
+from pipe.errors import Outcome
+from pipe.language.requests import Dispatch, OnSlow
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
-    from pipe.stream.members import Member
+    from pipe.stream.ports import Sink, Source
 
 
 class Begun(NamedTuple):
@@ -47,6 +51,146 @@ class Legacy:
 
     def __init__(self) -> None:
         self.status = 0
+
+
+class Since(NamedTuple):
+    """What a topic had counted when a reader came to it."""
+
+    starts: int
+    breaks: int
+    legacy: Legacy | None
+
+
+NOT_YET = Since(0, 0, None)
+
+
+class Member:
+    """One session as the router sees it: its ports, its wishes and its counters.
+
+    Args:
+        mode: what it does.
+        source: the writing side, for a publisher or pipe.
+        sink: the reading side, for a subscriber or pipe.
+        wants: how many subscribers it waits for before it starts; 0: it never waits.
+        whole: whether nobody may begin to read it in mid-stream.
+        dispatch: how its chunks are dealt out.
+        replay: whether its own chunks come back to it.
+        keep_alive: whether it stays when the last publisher has ended.
+        on_slow: what happens when it falls behind.
+        exit_status: what its subscribers exit with when it ends.
+    """
+
+    __slots__ = (
+        "accepted_bytes",
+        "accepted_chunks",
+        "awaited_by",
+        "awaits",
+        "broken",
+        "clogged",
+        "clogged_since",
+        "confirmed",
+        "dispatch",
+        "dropped_bytes",
+        "end_held",
+        "ended",
+        "exit_status",
+        "finishing",
+        "group",
+        "inherited_status",
+        "joined",
+        "keep_alive",
+        "left_early",
+        "mode",
+        "on_slow",
+        "paused",
+        "reached",
+        "received_bytes",
+        "received_chunks",
+        "replay",
+        "since",
+        "sink",
+        "source",
+        "started",
+        "topic",
+        "topics",
+        "waited_in",
+        "waiting",
+        "wants",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        source: Source | None = None,
+        sink: Sink | None = None,
+        wants: int = 0,
+        whole: bool = False,
+        dispatch: Dispatch = Dispatch.MULTICAST,
+        replay: bool = False,
+        keep_alive: bool = False,
+        on_slow: OnSlow = OnSlow.BLOCK,
+        exit_status: int = 0,
+    ) -> None:
+        self.mode = mode
+        self.source = source
+        self.sink = sink
+        self.wants = wants
+        self.whole = whole
+        self.dispatch = dispatch
+        self.replay = replay
+        self.keep_alive = keep_alive
+        self.on_slow = on_slow
+        self.exit_status = exit_status
+
+        self.joined = False
+        self.topic: Topic | None = None  # that it joined by name
+        self.topics: dict[Topic, None] = {}  # where it reads now: as many as its pattern matches
+
+        # As a publisher.
+        self.started = False
+        self.end_held = False  # its end of file came before it started
+        self.ended = False
+        self.paused = True  # a source starts paused
+        self.group: dict[Member, None] | None = None  # of its topic, while it publishes
+        self.waiting = 0
+        self.reached = 0  # this and the next count from another zero until it has ended
+        self.left_early = 0
+        self.received_bytes = 0
+        self.received_chunks = 0
+        self.awaits: dict[Member, int] = {}  # after its end: reader -> bytes it must have written
+
+        # As a reader.
+        self.clogged = False
+        self.clogged_since: float | None = None  # by the router's clock
+        self.since = NOT_YET
+        self.finishing = False
+        self.confirmed = False  # its client has everything up to the end, and said so
+        self.broken = False  # this and the next are known once it is finishing
+        self.inherited_status = 0
+        self.accepted_bytes = 0
+        self.accepted_chunks = 0
+        self.dropped_bytes = 0
+        self.awaited_by: dict[Member, None] = {}
+        self.waited_in: dict[Topic, None] = {}  # while clogged: where other sinks wait for it
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that its sink has written to the connection."""
+        return self.accepted_bytes - (self.sink.pending if self.sink else 0)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it goes on when the topic's last publisher is gone."""
+        return self.keep_alive or (self.source is not None and not self.ended)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How its reading ends, if it ends now."""
+        if self.broken:
+            return Outcome.BROKEN
+        return Outcome.DROPPED if self.dropped_bytes else Outcome.DONE
 
 
 class Topic:
@@ -353,42 +497,3 @@ class Topic:
             self.refresh()
         sinks = self.sinks[self.turn :] + self.sinks[: self.turn]
         return [one for one in sinks if one.joined and (one is not publisher or publisher.replay)]
-
-    def statistics(self) -> TopicStatistics:
-        """What is to be seen of it now."""
-        modes = Counter(member.mode for member in self.everybody)
-        return TopicStatistics(
-            name=self.name,
-            publishers=modes[Mode.PUBLISH],
-            subscribers=modes[Mode.SUBSCRIBE],
-            pipes=modes[Mode.PIPE],
-            waiting=sum(member.waiting > 0 for member in self.waiting),
-            clogged=len(self.clogged),
-            clogged_since=min(
-                (reader.clogged_since or 0.0 for reader in self.clogged), default=None
-            ),
-            received_bytes=sum(member.received_bytes for member in self.members),
-            delivered_bytes=sum(member.written_bytes for member in self.members),
-            begun=self.begun,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TopicStatistics:
-    """One topic at this moment.
-
-    Subscribers on a pattern are counted; byte counts are of the members that are on it now by name,
-    as one on a pattern reads other topics too.  ``clogged_since`` is of the sink that has been
-    clogged for longest, by the router's clock.
-    """
-
-    name: TopicName
-    publishers: int
-    subscribers: int
-    pipes: int
-    waiting: int
-    clogged: int
-    clogged_since: float | None
-    received_bytes: int
-    delivered_bytes: int
-    begun: Begun

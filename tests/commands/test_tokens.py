@@ -10,9 +10,10 @@ import pytest
 
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
-from pipe.rights.access import WITHDRAWN_TEXT, Caller
+from pipe.rights.access import WITHDRAWN_TEXT
+from pipe.rights.callers import Caller
 from pipe.rights.scopes import Reach, Scope
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.sessions import Session, fingerprint
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 
 from pipe.errors import AccessDenied, Outcome, UsageError
 from pipe.language.names import EVERYONE, TopicName, parse_pattern, parse_topic
-from pipe.rights.access import SPARED_BARS, Access, Caller, Loss, Pass, Rule
+from pipe.rights.access import SPARED_BARS, Access, Loss, Pass, Rule
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 
 if TYPE_CHECKING:

@@ -23,11 +23,13 @@ from hypothesis.stateful import (
 
 from pipe.errors import AccessDenied, Outcome
 from pipe.language.names import EVERYONE, PUBLIC, Pattern, TopicName
-from pipe.rights.access import SPARED_BARS, Access, Caller, Loss, Pass
+from pipe.rights.access import SPARED_BARS, Access, Loss, Pass
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 from pipe.rights.scopes import Reach, Scope
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, FakeSource
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipe.errors import AccessDenied
 from pipe.language.names import EVERYONE, Pattern, TopicName
-from pipe.rights.access import OVER_TEXT, WITHDRAWN_TEXT, Access, Caller, Loss, Rule
+from pipe.rights.access import OVER_TEXT, WITHDRAWN_TEXT, Access, Loss, Rule
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 from pipe.rights.scopes import Reach, Scope
 

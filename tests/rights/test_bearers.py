@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipe.rights.access import Caller
 from pipe.rights.bearers import Bearers
+from pipe.rights.callers import Caller
 
 
 def bearer(token: str, until: float | None = None) -> Caller:

@@ -9,7 +9,8 @@ import pytest
 from pipe.errors import UsageError
 from pipe.session.collector import Collector
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 MEMBER = Member(Mode.PUBLISH)
 

@@ -11,8 +11,9 @@ from pipe.language.requests import Framing
 from pipe.limits.turns import Turns
 from pipe.session.intake import Intake
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, subscriber
 
 if TYPE_CHECKING:

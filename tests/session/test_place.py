@@ -12,13 +12,14 @@ from pipe.language.names import Pattern, TopicName, parse_pattern
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 from pipe.service import Service
 from pipe.session.place import Place
 from pipe.settings import Settings
 from pipe.store import Store
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, FakeSource
 
 if TYPE_CHECKING:

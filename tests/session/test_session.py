@@ -11,7 +11,7 @@ import asyncssh
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
 from pipe.session import Session
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.ssh.serving import connect, serving
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pipe.stream.members import Member
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
 
 
 READERS = 10

@@ -18,12 +18,12 @@ from asyncssh.packet import Byte, String, UInt32
 
 from pipe.errors import Ending, Outcome
 from pipe.language.names import TopicName
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Lane, Settings
 from pipe.ssh.channel import Channel
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Receipt
+from pipe.stream.ports import Receipt
 from tests.fakes import FakeSource, publisher
 from tests.ssh.messages import adjust, close, data, eof, execute, open_session
 from tests.ssh.wire import GCM, Wire

@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import pytest
 
 from pipe.errors import AccessDenied, Outcome, Refusal, StoreError, TokenRefused
-from pipe.rights.access import (
-    DEMOTED_TEXT,
-    NO_BACKING,
-    OVER_TEXT,
-    REMOVED_TEXT,
-    WITHDRAWN_TEXT,
-    Caller,
-)
+from pipe.rights.access import DEMOTED_TEXT, OVER_TEXT, REMOVED_TEXT, WITHDRAWN_TEXT
+from pipe.rights.callers import NO_BACKING, Caller
 from pipe.rights.scopes import Reach, Scope
 from pipe.store import Store, TokenKind
 from pipe.store import admission as tokens_module
 from pipe.store import guard as guard_module
 from pipe.store.admission import digest, make_secret, make_token
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.e2e.processes import DEADLINE
 from tests.sessions import People, Session, fingerprint, key, started
 

@@ -15,12 +15,13 @@ from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
 from pipe.language.names import TopicName
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
-from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, Caller, Loss
+from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, Loss
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 from pipe.store import GrantStore, Store
 from pipe.store import database as database_module
 from pipe.store import guard as guard_module
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.e2e.processes import DEADLINE
 from tests.sessions import People, fingerprint, key, started
 

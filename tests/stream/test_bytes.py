@@ -7,8 +7,9 @@ import pytest
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.ports import Mode, Receipt
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import (
     BOUND,
     FULL,

@@ -9,8 +9,9 @@ import pytest
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch
-from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.ports import Mode, Receipt
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FULL, NAME, FakeSink, FakeSource, publisher, subscriber
 
 if TYPE_CHECKING:

@@ -17,15 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pipe.errors import Outcome
 from pipe.language.names import Pattern, TopicName
 from pipe.language.requests import Dispatch, OnSlow
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, FakeSource, topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Receipt
+    from pipe.stream.ports import Receipt
 
 NAMES = [TopicName("alice", ("a",)), TopicName("alice", ("b",)), TopicName("bob", ("a",))]
 PATTERNS = [Pattern("alice", ("*",)), Pattern("*", ("a",)), Pattern("*", ("**",))]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode, Receipt
-from pipe.stream.topics import Begun
+from pipe.stream.ports import Mode, Receipt
+from pipe.stream.topics import Begun, Member
 from tests.fakes import ALL, NAME, FakeSource, pattern_reader, pipe, publisher, subscriber
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ import structlog
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
 from pipe.language.names import escape, parse_user, quoted
-from pipe.rights.access import FILED, NO_BACKING, REMOVED_TEXT
+from pipe.rights.access import REMOVED_TEXT
+from pipe.rights.callers import FILED, NO_BACKING
 from pipe.settings import Signup
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.files import WatchedFile

@@ -32,7 +32,8 @@ from pipe.ssh.login.logins import UNTRUSTED_TEXT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.rights.access import Access, Caller
+    from pipe.rights.access import Access
+    from pipe.rights.callers import Caller
     from pipe.ssh.login.key_files import Entry
     from pipe.ssh.login.logins import Identity, Logins
     from pipe.store import Token

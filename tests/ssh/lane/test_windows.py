@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from pipe.errors import PipeError
     from pipe.ssh.port import Port
-    from pipe.stream.members import Member, Receipt
+    from pipe.stream.ports import Receipt
+    from pipe.stream.topics import Member
 
 WINDOW = 65_536
 BUFFER = 65_536

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipe.errors import AccessDenied, Outcome
-from pipe.rights.access import FILED, REMOVED_TEXT
+from pipe.rights.access import REMOVED_TEXT
+from pipe.rights.callers import FILED
 from pipe.ssh.login import tenure
 from pipe.ssh.login.logins import UNTRUSTED_TEXT
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.e2e.processes import DEADLINE
 from tests.sessions import Session
 from tests.ssh.login.test_tenure import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     import asyncssh
 
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 
