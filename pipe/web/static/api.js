@@ -66,8 +66,7 @@ export const keys = () => get("/api/keys");
 
 export const grants = () => get("/api/grants");
 export const addGrant = (grant) => send("POST", "/api/grants", grant);
-export const removeGrant = (topic, who) =>
-  send("DELETE", `/api/grants/${topicPath(topic)}?who=${encodeURIComponent(who)}`);
+export const removeGrant = (topic, who) => send("DELETE", "/api/grants", { topic, who: [who] });
 
 export const tokens = () => get("/api/tokens");
 export const addToken = (token) => send("POST", "/api/tokens", token);

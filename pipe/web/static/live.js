@@ -20,11 +20,11 @@ class History {
     }
   }
 
-  /** One rate for each of the last sixty seconds, oldest first. */
+  /** One rate for each of the last sixty seconds, oldest first; null where none is known. */
   series(now) {
     const rates = [];
     let next = 0;
-    let rate = 0;
+    let rate = null;
     for (let second = now - HISTORY_SECONDS + 1; second <= now; second += 1) {
       while (next < this.samples.length && this.samples[next].now <= second) {
         rate = this.samples[next].rate;
@@ -61,10 +61,10 @@ export class Live {
     return () => this.listeners.delete(listener);
   }
 
-  /** @returns {number[]} the rates of the last minute */
+  /** @returns {(number | null)[]} the rates of the last minute */
   series(topic) {
     const history = this.histories.get(topic);
-    return history ? history.series(seconds()) : new Array(HISTORY_SECONDS).fill(0);
+    return history ? history.series(seconds()) : new Array(HISTORY_SECONDS).fill(null);
   }
 
   // A browser has six connections to a host, for all its tabs: those in the background keep none.
@@ -75,7 +75,7 @@ export class Live {
 
   open() {
     clearTimeout(this.timer);
-    this.source = new EventSource("/api/topics?follow");
+    this.source = new EventSource("/api/topics?follow=true");
     this.source.onmessage = (event) => this.take(event.data);
     this.source.onerror = () => this.failed();
   }

@@ -49,9 +49,13 @@ function painted() {
 
 /** Lines in an element, the newest last, which stays in sight unless the user has scrolled up. */
 export class Lines {
-  /** @param {HTMLElement} element that scrolls */
-  constructor(element) {
+  /**
+   * @param {HTMLElement} element that scrolls
+   * @param {(line: string) => HTMLElement} [draw]
+   */
+  constructor(element, draw = drawn) {
     this.element = element;
+    this.draw = draw;
     this.rest = "";
     this.cut = false;
     this.bytes = 0;
@@ -98,11 +102,16 @@ export class Lines {
     if (line instanceof Node) return line;
     const cut = line.length > MAX_LINE;
     const text = cut ? `${line.slice(0, MAX_LINE)}…` : line;
-    return h("div", { class: "line", dir: "auto" }, visible(text.replace(/\r$/, "")) || "\u200b");
+    return this.draw(text.replace(/\r$/, ""));
   }
 
   atEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
     return scrollHeight - scrollTop - clientHeight < 40;
   }
+}
+
+// An empty line has to be as high as the others.
+function drawn(line) {
+  return h("div", { class: "line", dir: "auto" }, visible(line) || "\u200b");
 }

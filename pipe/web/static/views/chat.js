@@ -5,6 +5,7 @@ import { check, command, fill, h, icon, say } from "../dom.js";
 import { fullName, shortName, topicPath, visible } from "../format.js";
 import { Lines } from "../tail.js";
 import { membersOf, nameOf } from "./topics.js";
+import { heading } from "./list.js";
 
 export const title = "Chat";
 
@@ -13,6 +14,12 @@ const NORMAL = 1000;
 
 export function show(place, page, argument) {
   return argument ? room(place, page, fullName(argument, page.user)) : door(place, page);
+}
+
+// Who says it stands in front by custom. Nobody checks it: a room is a stream of bytes.
+function said(line) {
+  const [, name = "", rest] = /^([a-z][a-z0-9_-]{0,31}:)?(.*)$/s.exec(visible(line));
+  return h("div", { class: "line", dir: "auto" }, name && h("strong", {}, name), rest);
 }
 
 function door(place, page) {
@@ -27,8 +34,7 @@ function door(place, page) {
   });
   fill(
     place,
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "Any topic is a room. Whoever is on it with a pipe, here or in a terminal, hears what you say."),
+    heading(title, "Any topic is a room. Whoever is on it with a pipe, here or in a terminal, hears what you say."),
     h(
       "form",
       {
@@ -59,7 +65,7 @@ function room(place, page, topic) {
     "aria-label": "What was said",
     "aria-live": "polite",
   });
-  const lines = new Lines(box);
+  const lines = new Lines(box, said);
   const presence = h("span", { class: "muted" }, "…");
   const status = h("p", { class: "muted", role: "status" }, "joining …");
   const again = h("button", { type: "button", hidden: true, onclick: () => join() }, "Join again");
@@ -110,7 +116,9 @@ function room(place, page, topic) {
   function speak(text) {
     const line = named.control.checked ? `${page.user}: ${text}` : text;
     socket.send(`${line}\n`);
-    lines.add([h("div", { class: "line line-own", dir: "auto" }, visible(line))]);
+    const own = said(line);
+    own.classList.add("line-own");
+    lines.add([own]);
     box.scrollTop = box.scrollHeight;
   }
 

@@ -3,7 +3,7 @@
 import { addGrant, grants, removeGrant } from "../api.js";
 import { command, field, h } from "../dom.js";
 import { date, fullName, relative } from "../format.js";
-import { creation, durations, empty, fetched, removal, split, table } from "./list.js";
+import { creation, durations, empty, fetched, heading, removal, split, table } from "./list.js";
 import { nameOf } from "./topics.js";
 
 export const title = "Grants";
@@ -30,8 +30,7 @@ export function show(place, page) {
   );
   const lasts = durations("", "1d", "7d", "30d", "");
   place.append(
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "Let other users, or keys, use a topic of yours, until you take that back."),
+    heading(title, "Let other users, or keys, use a topic of yours, until you take that back."),
     list.element,
     creation(
       "New grant",
@@ -71,7 +70,7 @@ function operation(one) {
 }
 
 function until(one) {
-  if (one.until === null) return "revoked";
+  if (one.until === null) return "no end";
   return h("time", { title: date(one.until) }, relative(one.until));
 }
 

@@ -3,14 +3,13 @@
 import { keys } from "../api.js";
 import { command, h } from "../dom.js";
 import { date, relative } from "../format.js";
-import { empty, fetched, table } from "./list.js";
+import { empty, fetched, heading, table } from "./list.js";
 
 export const title = "Keys";
 
 export function show(place, page) {
   place.append(
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "Your SSH keys are your account. What lets a browser in cannot change them."),
+    heading(title, "Your SSH keys are your account. What lets a browser in cannot change them."),
     fetched(keys, (all) => (all.length ? keyTable(all) : none())).element,
     h(
       "section",

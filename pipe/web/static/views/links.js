@@ -3,7 +3,7 @@
 import { addLink, removeToken, tokens } from "../api.js";
 import { command, copyButton, field, h } from "../dom.js";
 import { count, date, fullName, relative } from "../format.js";
-import { creation, durations, empty, fetched, removal, table } from "./list.js";
+import { creation, durations, empty, fetched, heading, removal, table } from "./list.js";
 import { may } from "./tokens.js";
 
 export const title = "Links";
@@ -18,8 +18,7 @@ export function show(place, page) {
   const lasts = durations("1d", "1h", "1d", "7d", "30d");
   const uses = h("input", { type: "number", min: "1", max: "10000", value: "1" });
   place.append(
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "Whoever has a link may use one topic of yours, in one direction, without an account."),
+    heading(title, "Whoever has a link may use one topic of yours, in one direction, without an account."),
     list.element,
     creation(
       "New link",

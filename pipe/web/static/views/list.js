@@ -24,20 +24,40 @@ export function fetched(fetch, draw) {
   return { element: h("div", {}, problem.element, place), reload };
 }
 
-/** A table that becomes a list of cards where there is no room for columns. */
-export function table(headings, rows) {
+/** A view's title, and what it is for. */
+export function heading(title, lead) {
   return h(
-    "table",
-    { class: "stack" },
-    h("thead", {}, h("tr", {}, ...headings.map((text) => h("th", { scope: "col" }, text)))),
+    "header",
+    { class: "view-head" },
+    h("div", {}, h("h1", { tabindex: "-1" }, title), h("p", { class: "lead" }, lead)),
+  );
+}
+
+/**
+ * A table that becomes a list of cards where there is no room for columns. The column without a
+ * heading is for buttons.
+ */
+export function table(headings, rows) {
+  const head = (text) =>
+    text
+      ? h("th", { scope: "col" }, text)
+      : h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Actions"));
+  const cell = (content, heading) =>
+    heading
+      ? h("td", { "data-label": heading }, h("div", {}, content))
+      : h("td", { class: "act" }, ...[content].flat());
+  return h(
+    "div",
+    { class: "sheet" },
     h(
-      "tbody",
-      {},
-      ...rows.map((cells) =>
-        h(
-          "tr",
-          {},
-          ...cells.map((cell, index) => h("td", { "data-label": headings[index] }, ...[cell].flat())),
+      "table",
+      { class: "stack" },
+      h("thead", {}, h("tr", {}, ...headings.map(head))),
+      h(
+        "tbody",
+        {},
+        ...rows.map((cells) =>
+          h("tr", {}, ...cells.map((content, index) => cell(content, headings[index]))),
         ),
       ),
     ),

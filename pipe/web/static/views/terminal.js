@@ -2,6 +2,7 @@
 
 import { command, fill, h } from "../dom.js";
 import { fullName, topicPath } from "../format.js";
+import { heading } from "./list.js";
 
 export const title = "Terminal";
 
@@ -18,8 +19,7 @@ export function show(place, page) {
   const there = document.body.dataset.terminal === "yes";
   fill(
     place,
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "Keys go into a topic as you press them, and what comes out is drawn. A program at the other end makes it a terminal."),
+    heading(title, "Keys go into a topic as you press them, and what comes out is drawn. A program at the other end makes it a terminal."),
     there ? opener(name, page) : missing(),
     h(
       "section",

@@ -3,7 +3,7 @@
 import { addToken, removeToken, tokens } from "../api.js";
 import { command, copyButton, field, h } from "../dom.js";
 import { date, relative } from "../format.js";
-import { creation, durations, empty, fetched, removal, split, table } from "./list.js";
+import { creation, durations, empty, fetched, heading, removal, split, table } from "./list.js";
 
 export const title = "Tokens";
 
@@ -18,8 +18,7 @@ export function show(place, page) {
   const writes = h("input", { type: "text", placeholder: "log", autocapitalize: "none", spellcheck: "false" });
   const lasts = durations("90d", "1d", "7d", "30d", "90d", "365d");
   place.append(
-    h("h1", { tabindex: "-1" }, title),
-    h("p", { class: "lead" }, "A token lets a program in over HTTP, to the topics that you name and no others."),
+    heading(title, "A token lets a program in over HTTP, to the topics that you name and no others."),
     list.element,
     creation(
       "New token",

@@ -7,6 +7,7 @@ import { sparkline } from "../sparkline.js";
 import { Lines, read } from "../tail.js";
 import { sender } from "../upload.js";
 import { linkBox } from "./links.js";
+import { table } from "./list.js";
 import { membersOf, nameOf, stateOf } from "./topics.js";
 
 export const title = "Topic";
@@ -41,7 +42,17 @@ export function show(place, page, argument) {
 
   fill(
     place,
-    h("a", { class: "back", href: "#/topics" }, icon("back"), "Topics"),
+    h(
+      "div",
+      { class: "row row-spread" },
+      h("a", { class: "back", href: "#/topics" }, icon("back"), "Topics"),
+      h(
+        "div",
+        { class: "row" },
+        h("a", { class: "button quiet", href: `#/chat/${topicPath(topic)}` }, icon("chat"), "Chat"),
+        h("a", { class: "button quiet", href: `/terminal#${topicPath(topic)}` }, icon("terminal"), "Terminal"),
+      ),
+    ),
     h(
       "header",
       { class: "topic-head" },
@@ -77,22 +88,14 @@ export function show(place, page, argument) {
           h(
             "details",
             {},
-            h("summary", {}, "With curl, and a ", h("a", { href: "#/tokens" }, "token")),
+            h("summary", {}, "With curl"),
+            h("p", { class: "hint" }, "$TOKEN is a ", h("a", { href: "#/tokens" }, "token"), " that reaches this topic."),
             command(`curl -u ${page.user}:$TOKEN ${curlAddress(short)}`, "Read"),
             command(`curl -u ${page.user}:$TOKEN -T FILE ${curlAddress(short)}`, "Write"),
           ),
         ),
         own && panel("Share", sharing(topic)),
-        panel("Rights", rights),
-        panel(
-          "More",
-          h(
-            "p",
-            { class: "row" },
-            h("a", { class: "button", href: `#/chat/${topicPath(topic)}` }, icon("chat"), "Chat"),
-            h("a", { class: "button", href: `/terminal#${topicPath(topic)}` }, icon("terminal"), "Terminal"),
-          ),
-        ),
+        panel("Your rights", rights),
       ),
     ),
   );
@@ -118,6 +121,7 @@ export function show(place, page, argument) {
     state.hidden = !text;
     state.className = `pill pill-${kind}`;
     say(rate, `${size(now?.in_bytes_per_second ?? 0)}/s`);
+    rate.classList.toggle("figure-idle", !now?.in_bytes_per_second);
     spark.draw(page.live.series(topic));
     const who = now ? [now.publishers, now.subscribers, now.pipes, now.waiting, now.clogged].join() : "";
     if (who !== seen) {
@@ -161,7 +165,7 @@ function tail(topic) {
     "a",
     { class: "button", href: streamPath(topic), download: name, onclick: () => say(status, "your browser waits for a writer, and marks the download as failed if the stream breaks") },
     icon("down"),
-    "Receive as a file",
+    "Download",
   );
   let control = null;
 
@@ -206,10 +210,10 @@ function tail(topic) {
       "div",
       { class: "panel-head" },
       h("h2", {}, "Read"),
-      h("div", { class: "row" }, clear, download, toggle),
+      h("div", { class: "row" }, download, toggle),
     ),
     h("div", { class: "lines-frame" }, hint, box),
-    status,
+    h("div", { class: "row row-spread" }, status, clear),
     problem.element,
   );
   return { element, stop };
@@ -277,31 +281,19 @@ function showPeople(place, facts, user) {
     fill(place);
     return;
   }
-  const cell = (label, ...children) => h("td", { "data-label": label }, ...children);
   fill(
     place,
     panel(
       "Who is here",
-      h(
-        "table",
-        { class: "stack" },
-        h("thead", {}, h("tr", {}, ...["Who", "Does", "From", "Sent", "Read", ""].map((text) => h("th", { scope: "col" }, text)))),
-        h(
-          "tbody",
-          {},
-          ...facts.sessions.map((one) =>
-            h(
-              "tr",
-              {},
-              cell("Who", h("strong", {}, one.user), one.user === user ? " (you)" : ""),
-              cell("Does", MODES[one.mode] ?? one.mode),
-              cell("From", h("code", {}, one.address)),
-              cell("Sent", one.mode === "subscribe" ? "–" : size(one.in_bytes)),
-              cell("Read", one.mode === "publish" ? "–" : size(one.out_bytes)),
-              cell("State", stateOfSession(one)),
-            ),
-          ),
-        ),
+      table(
+        ["Who", "Does", "From", "Moved", "State"],
+        facts.sessions.map((one) => [
+          h("span", {}, h("strong", {}, one.user), one.user === user && " (you)"),
+          MODES[one.mode] ?? one.mode,
+          h("code", { class: "wrap" }, one.address),
+          size(one.in_bytes + one.out_bytes),
+          stateOfSession(one),
+        ]),
       ),
     ),
   );
@@ -312,5 +304,5 @@ function stateOfSession(one) {
   if (one.waiting_for) {
     return h("span", { class: "pill pill-warn" }, `waits for ${count(one.waiting_for, "reader")}`);
   }
-  return "";
+  return h("span", { class: "muted" }, "fine");
 }

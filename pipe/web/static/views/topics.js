@@ -123,6 +123,7 @@ function makeRow(name, page) {
       state.hidden = !text;
       state.className = `pill pill-${kind}`;
       say(rate, `${size(topic.in_bytes_per_second)}/s`);
+      rate.classList.toggle("figure-idle", !topic.in_bytes_per_second);
       say(total, `${size(topic.in_bytes)} in all`);
       spark.draw(series);
     },
