@@ -49,7 +49,8 @@ TERMINAL_POLICY: Final = _POLICY.format(styles=" 'unsafe-inline'")
 _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": with that a form's Origin is "null", and it is not known as ours.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 

@@ -39,6 +39,11 @@ export function upload(address, body, progress) {
   return { receipt, abort: () => request.abort() };
 }
 
+// A file that misses its place would be opened by the browser, in place of the page.
+for (const kind of ["dragover", "drop"]) {
+  document.addEventListener(kind, (event) => event.preventDefault());
+}
+
 function percentEncoded(character) {
   return `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
 }

@@ -61,6 +61,9 @@ class StandIn:
     logged_in: bool = True
     url: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    followed: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: somebody follows the list; somebody did."""
     reads: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: publishers are read."""
     socket: web.WebSocketResponse | None = None
@@ -83,7 +86,9 @@ class StandIn:
             user="alice",
             until=time.time() + DAY,
             session_until=None,
-            scope=SimpleNamespace(reads=none if writes else named, writes=named if writes else none),
+            scope=SimpleNamespace(
+                reads=none if writes else named, writes=named if writes else none
+            ),
             uses_left=1,
         )
 
@@ -101,9 +106,7 @@ class StandIn:
         """All routes."""
         self.url = url
         site = Site(url)
-        pages = Pages(
-            site, "ssh -p 2222 pipe.example.org", self, lambda _: HOST, self.log_out
-        )
+        pages = Pages(site, "ssh -p 2222 pipe.example.org", self, lambda _: HOST, self.log_out)
         app = web.Application(client_max_size=1 << 30)
         app.add_routes(
             [
@@ -133,10 +136,14 @@ class StandIn:
     async def _topics(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        while True:
-            self.changed.clear()
-            await response.write(f"data: {json.dumps(self.topics)}\n\n".encode())
-            await self.changed.wait()
+        try:
+            while True:
+                self.changed.clear()
+                await response.write(f"data: {json.dumps(self.topics)}\n\n".encode())
+                self.followed.set()
+                await self.changed.wait()
+        finally:
+            self.left.set()
 
     async def _explain(self, request: web.Request) -> web.Response:
         right = {"allowed": True, "rule": "owner", "until": None}
@@ -195,6 +202,4 @@ class StandIn:
         return self.socket
 
 
-_PICTURE: Final = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><path d="M0 0h2v2H0zM2 2h2v2H2z"/></svg>'
-)
+_PICTURE: Final = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><path d="M0 0h2v2H0zM2 2h2v2H2z"/></svg>'

@@ -29,7 +29,7 @@ export function show(place, page) {
           topic: fullName(topic.value.trim(), page.user),
           write: direction.value === "write",
           for: lasts.value,
-          uses: Number(uses.value),
+          uses: uses.value,
         });
         list.reload();
         return linkBox(made);

@@ -32,8 +32,8 @@ export function show(place, page) {
       async () => {
         const made = await addToken({
           name: name.value,
-          read: split(reads.value),
-          write: split(writes.value),
+          read: patterns(reads.value),
+          write: patterns(writes.value),
           for: lasts.value,
         });
         list.reload();
@@ -95,6 +95,11 @@ function loginSection(all, reload) {
       ]),
     ),
   );
+}
+
+// As the command takes them: with commas; null where there are none.
+function patterns(text) {
+  return split(text).join() || null;
 }
 
 /** What a token may do. */

@@ -235,7 +235,7 @@ function sharing(topic) {
         event.preventDefault();
         problem.show("");
         try {
-          const link = await addLink({ topic, write: direction.value === "write", for: "1d", uses: 1 });
+          const link = await addLink({ topic, write: direction.value === "write", for: "1d", uses: "1" });
           fill(made, linkBox(link));
         } catch (error) {
           problem.show(error.message);
