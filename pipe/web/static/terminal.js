@@ -10,7 +10,7 @@ const NORMAL = 1000;
 /** Bytes that may wait to be drawn. */
 const MAX_WAITING = 1 << 20;
 
-const DARK = { background: "#131412", foreground: "#ecebe7", cursor: "#5fd0bf", selectionBackground: "#35514c" };
+const DARK = { background: "#131412", foreground: "#ecebe7", cursor: "#5fd0bf", selectionBackground: "#35514c", blue: "#7ba7ee", brightBlue: "#a3c3f7", red: "#f07f76" };
 const LIGHT = { background: "#ffffff", foreground: "#1d1c1a", cursor: "#0b6e63", selectionBackground: "#bfe0da", brightWhite: "#55524c", white: "#6b6862", yellow: "#8a5300", brightYellow: "#8a5300" };
 
 const topic = decodeURIComponent(location.hash.slice(1));

@@ -202,4 +202,7 @@ class StandIn:
         return self.socket
 
 
-_PICTURE: Final = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><path d="M0 0h2v2H0zM2 2h2v2H2z"/></svg>'
+_PICTURE: Final = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4">'
+    + '<path d="M0 0h2v2H0zM2 2h2v2H2z"/></svg>'
+)

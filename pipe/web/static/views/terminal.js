@@ -26,7 +26,7 @@ export function show(place, page) {
       { class: "empty" },
       h("h2", {}, "Share a shell of yours"),
       h("p", {}, "On the machine whose shell it is; only you can reach the topic, unless you grant it:"),
-      command(`mkfifo /tmp/desk && ${page.ssh("pipe desk")} </tmp/desk | script -qfc bash /dev/null >/tmp/desk`),
+      command(`mkfifo -m 600 ~/desk && ${page.ssh("pipe desk")} <~/desk | script -qfc bash /dev/null >~/desk`),
     ),
   );
 }
