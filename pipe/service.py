@@ -79,6 +79,7 @@ class Service:
                 (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
             }
         )
+        self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
 
