@@ -54,8 +54,13 @@ CIPHERS = (
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
 """For aes256-ctr only; encrypt-then-MAC, as nothing is to be decrypted before it is verified."""
 
-SERVER_VERSION = "pipe"
-"""What the version string says of the software: a name, no version to match exploits against."""
+SERVER_VERSION = "OpenSSH_pipe"
+"""What the version string says of the software: a name, no version to match exploits against.
+
+It begins with OpenSSH because `ssh` tells only such servers that its stdout is gone
+(`pipe.ssh.openssh`): without it ``ssh HOST sub -k log | head -n 2`` would never end.  Clients look
+for old and faulty releases by the number that follows, and there is none.
+"""
 
 MAX_PACKET_BYTES = 32_768
 """The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
