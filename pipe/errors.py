@@ -4,6 +4,8 @@
     ├── UsageError            a command, flag or name that cannot be understood      64
     │   └── BadName           a user name, topic or pattern outside the grammar      64
     ├── AccessDenied          the caller has no right to the topic                   77
+    ├── TooLate               a reader came in mid-stream, and only the whole will do    75
+    ├── NobodyLeft            a publisher's last reader left, and others may not come    74
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
@@ -33,8 +35,9 @@ class Outcome(enum.Enum):
     """
 
     DONE = ("done", 0, "")
-    LEFT = ("left", 0, "")
-    """The client went away by itself; it is not there to see a status."""
+    LEFT = ("left", 141, "")
+    """The client went away by itself.  One whose stdout is gone (``| head``) is there to see a
+    status: 141 is what shells make of SIGPIPE, as of any other program before a ``head``."""
     INTERRUPTED = ("interrupted", 130, "")
     """The user pressed Ctrl-C at a terminal that we were given, or the client sent a signal: 130 is
     what shells make of SIGINT."""
@@ -48,6 +51,8 @@ class Outcome(enum.Enum):
     TIMEOUT = ("timeout", 75, "")
     DROPPED = ("dropped", 75, "")
     DENIED = ("denied", 77, "")
+    LATE = ("late", 75, "")
+    """A reader came in mid-stream, and it or the publisher wants the stream whole or not at all."""
     LIMITED = ("limited", 75, "")
     """A quota is used up: later it may work."""
     CUT = ("cut", 74, "the connection was cut off")
@@ -125,6 +130,18 @@ class AccessDenied(PipeError):
     """The caller has no right to the topic, whether it exists or not."""
 
     outcome = Outcome.DENIED
+
+
+class TooLate(PipeError):
+    """The stream has begun, and a reader that joins now would not have it whole."""
+
+    outcome = Outcome.LATE
+
+
+class NobodyLeft(PipeError):
+    """A publisher's last reader left in mid-stream, and nobody else may have the rest."""
+
+    outcome = Outcome.BROKEN
 
 
 class QuotaExceeded(PipeError):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -59,8 +60,13 @@ REFUSALS = (
     "unauthenticated-address",
     "penalty",
     "descriptors",
+    "calls",
 )
 """What the server turned away, by the limit that did it."""
+
+WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
+WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+"""What a request was for, and how it was answered."""
 
 SCRAPE_TIMEOUT_SECONDS = 5.0
 """How long a scrape waits for the event loop; Prometheus itself gives up after 10 s by default."""
@@ -133,6 +139,15 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=self.registry,
         )
+        self.web_requests = Counter(
+            "pipe_web_requests",
+            "HTTP requests that were answered, by what for and by the class of the status.",
+            ["route", "class"],
+            registry=self.registry,
+        )
+        self.web_streams = Gauge(
+            "pipe_web_streams", "Streams over HTTP that are open.", registry=self.registry
+        )
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
@@ -143,6 +158,9 @@ class Metrics:
             self.refused.labels(reason)
         for ending in Ending:
             self.disconnects.labels(ending.label)
+        for route in WEB_ROUTES:
+            for kind in WEB_CLASSES:
+                self.web_requests.labels(route, kind)
 
     def serve(
         self, host: str, port: int, loop: asyncio.AbstractEventLoop, take: Callable[[], Snapshot]

@@ -15,13 +15,14 @@ import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from pipe.errors import SettingsError
 from pipe.language.names import escape, quoted
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
-from pipe.limits.bounds import Limits, check_networks
+from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,6 +90,20 @@ def _check_database(url: str) -> str:
     return url
 
 
+def _check_web_url(url: str) -> str:
+    """Refuse what is no origin: pages compare it with what browsers say, which has no path."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or parts.path not in {"", "/"}:
+        raise ValueError
+    if parts.query or parts.fragment or "@" in parts.netloc or not url.isascii():
+        raise ValueError
+    host, port = parts.hostname, parts.port  # the port raises ValueError where it is none
+    if not host or port == 0:
+        raise ValueError
+    _check_host(host)
+    return url.rstrip("/").lower()
+
+
 def _read_switch(value: object) -> bool:
     if value is True or value == YES:
         return True
@@ -100,12 +115,14 @@ def _read_switch(value: object) -> bool:
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
+WebURL = Annotated[str, AfterValidator(_check_web_url)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
 
 _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+    _check_web_url: ("URL", "https://host or http://host:port, without a path"),
     _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
     check_networks: ("NETWORKS", "networks such as 10.0.0.0/8,::1, or none"),
 }
@@ -142,6 +159,34 @@ class Settings(Limits):
     )
     metrics_port: Annotated[int, count(0, 65535, " (0: no metrics)")] = Field(
         default=9222, description="HTTP port for Prometheus"
+    )
+    web_host: HostName = Field(
+        default="127.0.0.1", description="address for HTTP; only this machine unless set otherwise"
+    )
+    web_port: Annotated[int, count(0, 65535, " (0: no HTTP)")] = Field(
+        default=8222, description="TCP port for HTTP"
+    )
+    web_url: WebURL | None = Field(
+        default=None,
+        description="where browsers reach the web pages, as links and logins print it; default:"
+        " http, from web-host and web-port",
+    )
+    web_tls_cert: FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate for HTTPS and its chain, read again when it"
+        " changes; default: plain HTTP",
+    )
+    web_tls_key: FilePath | None = Field(
+        default=None, description="PEM file of its private key; default: the one of the certificate"
+    )
+    web_proxies: Networks = Field(
+        default=NO_NETWORKS,
+        description="reverse proxies for HTTP, whose word counts for where a client is",
+    )
+    web_plain: Switch = Field(
+        default=False,
+        description="whether tokens may cross a network in the open: plain HTTP on other than a"
+        " loopback address, without a proxy",
     )
     signup: Signup | None = Field(
         default=None,
@@ -209,6 +254,18 @@ class Settings(Limits):
     def resolved_public_host(self) -> str:
         """The host name to print; of one that listens on all addresses, the machine's."""
         return self.public_host or (socket.gethostname() if is_wildcard(self.host) else self.host)
+
+    @property
+    def resolved_web_url(self) -> str:
+        """Where browsers reach the web pages, without a slash at its end; empty: there are none."""
+        if not self.web_port:
+            return ""
+        if self.web_url:
+            return self.web_url
+        host = self.resolved_public_host if is_wildcard(self.web_host) else self.web_host
+        place = f"[{host}]" if ":" in host else host
+        scheme = "https" if self.web_tls_cert else "http"
+        return f"{scheme}://{place}:{self.web_port}"
 
     @property
     def resolved_database_url(self) -> str:

@@ -43,6 +43,7 @@ class Wishes(TypedDict, total=False):
     """What a `Member` may ask for."""
 
     wants: int
+    whole: bool
     dispatch: Dispatch
     replay: bool
     keep_alive: bool

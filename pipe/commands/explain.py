@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from pipe.commands.layout import count, date, labelled, size, span, table
+from pipe.commands.layout import amount, count, date, labelled, size, span, table
 from pipe.language.names import escape, parse_topic
 from pipe.rights.grants import Operation
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
     from pipe.service import Service
     from pipe.stream.members import Member
+    from pipe.stream.topics import Begun
 
 
 def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:
@@ -34,13 +35,17 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     owner = topic.owner == caller.user or caller.admin
     members = service.sessions_on(topic) if may_see else []
     if as_json:
-        return _as_json(topic, decisions, members, owner=owner, may_see=may_see)
+        begun = service.router.begun(topic) if may_see else None
+        return _as_json(topic, decisions, members, begun, owner=owner)
     rows = [("topic", str(topic))]
     rows += [(str(one), _verdict(decision)) for one, decision in decisions.items()]
     if owner:
         rows += _shared(service, topic)
     if may_see:
         rows.append(("members", _counts(members)))
+        begun = service.router.begun(topic)
+        if begun.stream_bytes:
+            rows.append(("stream", _how_far(begun)))
     text = labelled(rows)
     if owner and members:
         text += _who_is_there(members) + _who_stalls(members)
@@ -72,6 +77,11 @@ def _counts(members: list[tuple[LiveSession, Member]]) -> str:
         for mode, noun in kinds.items()
     }
     return ", ".join(count(number, noun) for noun, number in numbers.items() if number) or "none"
+
+
+def _how_far(begun: Begun) -> str:
+    late = "nobody may join any more (--whole)" if begun.shut else "who joins now gets the rest"
+    return f"{amount(begun.stream_bytes)} so far; {late}"
 
 
 def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
@@ -124,9 +134,9 @@ def _as_json(
     topic: TopicName,
     decisions: dict[Operation, Decision],
     members: list[tuple[LiveSession, Member]],
+    begun: Begun | None,
     *,
     owner: bool,
-    may_see: bool,
 ) -> str:
     facts: dict[str, object] = {
         "topic": str(topic),
@@ -139,8 +149,10 @@ def _as_json(
             for one, decision in decisions.items()
         },
     }
-    if may_see:
+    if begun:
         facts["members"] = len(members)
+        facts["stream_bytes"] = begun.stream_bytes
+        facts["shut"] = begun.shut
     if owner:
         facts["sessions"] = [
             {

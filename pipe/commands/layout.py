@@ -113,6 +113,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def amount(size: int) -> str:
+    """Write an exact number of bytes for people: ``17,000,000 bytes``."""
+    return f"{size:,} byte{'' if size == 1 else 's'}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Write words as a list: ``a``, ``a and b``, ``a, b and c``."""
     *first, last = words

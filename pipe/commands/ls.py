@@ -143,6 +143,7 @@ def _as_json(row: Row) -> dict[str, object]:
         "out_bytes_per_second": row.out_rate,
         "in_bytes": topic.received_bytes,
         "out_bytes": topic.delivered_bytes,
+        "stream_bytes": topic.begun.stream_bytes,
     }
 
 
@@ -172,10 +173,15 @@ def _is_own(row: Row, caller: Caller) -> bool:
 
 
 def _state(service: Service, row: Row, users: Mapping[Member | None, str]) -> str:
-    """Who waits and who is clogged: by name where ``users`` tells names, else in numbers."""
+    """How far its streams are, who waits, who is clogged.
+
+    The last two by name where ``users`` tells names, else in numbers.
+    """
     topic = row.topic
     members = service.router.members(topic.name) if users else ()
     parts = []
+    if topic.begun.stream_bytes:
+        parts.append(f"{size(topic.begun.stream_bytes)} so far")
     if topic.waiting:
         names = _names(users, (member for member in members if member.waiting))
         parts.append(f"{names or count(topic.waiting, 'publisher')} waiting")

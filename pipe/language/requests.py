@@ -82,6 +82,7 @@ class Publish:
     block: bool = True
     timeout: float = DEFAULT_TIMEOUT
     min_subscribers: int = 1
+    whole: bool = False
     empty: bool = False
     public: bool = False
     access: tuple[str, ...] | None = None
@@ -89,6 +90,13 @@ class Publish:
     framing: Framing = Framing.NONE
     clean: bool = False
     exit_status: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse flags that contradict each other."""
+        if self.whole and self.dispatch is Dispatch.ROUND_ROBIN:
+            raise UsageError("with --dispatch round_robin nobody gets the whole: leave out --whole")
+        if self.whole and not self.block:
+            raise UsageError("--whole needs readers to wait for: leave out --block=false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,13 @@ class Subscribe:
     access: tuple[str, ...] | None = None
     clean: bool = False
     keep_alive: bool = False
+    whole: bool = False
     on_slow: OnSlow = OnSlow.BLOCK
+
+    def __post_init__(self) -> None:
+        """Refuse flags that contradict each other."""
+        if self.whole and self.on_slow is OnSlow.DROP:
+            raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +267,9 @@ _WRITING = (
 _ON_SLOW_TEXT = "if this reader falls behind: block the publishers, drop chunks, or disconnect"
 _READING = (Flag("on_slow", "-s --on-slow", one_of(OnSlow), _ON_SLOW_TEXT, "HOW"),)
 
+_WHOLE_TEXT = "give nobody only a part: refuse late readers, fail (74) if none is left"
+_ALL_TEXT = "take the stream from its first byte, or exit with 75"
+
 _TOPIC = Argument("topic", "TOPIC", required=True)
 _WHO = Argument("grantees", "WHO", required=True, convert=parse_grantee, many=True)
 
@@ -270,6 +287,7 @@ COMMANDS = (
             Flag("block", "-b --block", boolean, "wait for subscribers; -b=false sends at once"),
             Flag("timeout", "-t --timeout", parse_duration, "how long to wait for them", "DUR"),
             Flag("min_subscribers", "-m --min-subs", _COUNT, "how many to wait for", "N"),
+            Flag("whole", "-w --whole", boolean, _WHOLE_TEXT),
             Flag("empty", "-e --empty", boolean, "send no bytes: only end who waits to read"),
             Flag("exit_status", "-x --exit", _STATUS, "what every subscriber exits with", "N"),
             *_SHARED,
@@ -285,6 +303,7 @@ COMMANDS = (
         (Argument("topic", "TOPIC", required=True),),
         (
             Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
+            Flag("whole", "-w --whole", boolean, _ALL_TEXT),
             *_READING,
             *_SHARED,
         ),

@@ -4,6 +4,7 @@
     front      what it asks of its front: a data path, a line to the user, an end
     place      its place on a topic or pattern: right, quotas, rate, membership
     intake     what its client sends, on the way to the router: the router's source
+    midstream  what is told of those who come and go in mid-stream
     stall      the clock of law 4
     collector  input that a command wants as a whole
 

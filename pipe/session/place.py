@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipe.errors import UsageError
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Resource
 from pipe.rights.grants import Operation
@@ -78,9 +79,11 @@ class Place:
 
         Raises:
             AccessDenied: the caller may do nothing any more.
-            UsageError: a pattern cannot be shared with others.
+            UsageError: a pattern cannot be shared with others, and its topics are not had whole.
             QuotaExceeded: the caller has as many of them as anybody may.
         """
+        if isinstance(request, Subscribe) and request.whole:
+            raise UsageError("--whole is for one topic, not for a pattern")
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits

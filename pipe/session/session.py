@@ -20,20 +20,20 @@ import structlog
 
 from pipe.commands import Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
-from pipe.errors import Outcome, PipeError
-from pipe.language.durations import format_duration
+from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.language.requests import NAMES, Pipe, Publish, Subscribe
 from pipe.metrics import COMMAND_MODE
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
+from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
 from pipe.session.place import Place
 from pipe.session.stall import StallClock
 from pipe.stream.members import Mode, make_member
 from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from pipe.language.names import Pattern
     from pipe.language.requests import Answerable, Request
@@ -118,18 +118,18 @@ class Session:
 
     # -- the front: the request -------------------------------------------------------------------
 
-    def start(self, read: Callable[[], Request], hint: str = "") -> None:
+    def start(self, read: Callable[[], Request], hints: Sequence[str] = ()) -> None:
         """Count as alive, and soon serve what the client asks for.
 
         Args:
             read: gives the request; what it raises is the session's end.
-            hint: a line for those who send a stream.
+            hints: lines for those who send a stream.
         """
         self._service.sessions[self] = None
         # asyncssh starts reading right after this call, so a pause must come after it.
-        self._loop.call_soon(self._begin, read, hint)
+        self._loop.call_soon(self._begin, read, hints)
 
-    def _begin(self, read: Callable[[], Request], hint: str) -> None:
+    def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
         if self._state is not State.OPENING:
             return
         self.port.pause_reading()
@@ -137,12 +137,12 @@ class Session:
             self._service.access.require(self.caller)
             self._request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
-                self._serve(self._request, hint)
+                self._serve(self._request, hints)
 
-    def _serve(self, request: Request, hint: str) -> None:
+    def _serve(self, request: Request, hints: Sequence[str]) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
             self._state = State.STREAMING
-            self._join(request, hint)
+            self._join(request, hints)
         else:
             self._state = State.ANSWERING
             self._do(partial(self._answer, request))
@@ -186,7 +186,7 @@ class Session:
 
     # -- joining a topic --------------------------------------------------------------------------
 
-    def _join(self, request: Publish | Subscribe | Pipe, hint: str) -> None:
+    def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
         raw = request.topic or random_path()
         parse_name = parse_pattern if isinstance(request, Subscribe) else parse_topic
         name = parse_name(raw, caller=self.caller.user, public=request.public)
@@ -197,6 +197,8 @@ class Session:
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
+        for line in what_it_missed(self._service.router, name, request):
+            self.announce(line)
         self.port.bind(member)
         if isinstance(request, Subscribe):
             self._discard_input()
@@ -204,19 +206,17 @@ class Session:
             bucket = place.publish(self._loop.time())
             if bucket:
                 self._intake.throttle(bucket)
-            self._bind_input(member, request, name, hint)
+            self._bind_input(member, request, name, hints)
         place.join(member)
 
     def _bind_input(
-        self, member: Member, request: Publish | Pipe, name: TopicName, hint: str
+        self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
     ) -> None:
         """Have what the client sends published, and say how others come to read it."""
         empty = isinstance(request, Publish) and request.empty
         self._intake.bind(member, request.framing, empty=empty)
-        for line in invitations(self._service, self.caller, request, name):
+        for line in (*invitations(self._service, self.caller, request, name), *hints):
             self.announce(line)
-        if hint:
-            self.announce(hint)
 
     async def _join_pattern(
         self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
@@ -248,6 +248,15 @@ class Session:
         """Hand back what has come so far and was not used."""
         return self._intake.take_back()
 
+    def stop_reading(self) -> None:
+        """The client throws away what it gets, so it has left; one that only writes goes on.
+
+        That ends a `pipe` too, whatever its client has yet to send: as it ends other programs.
+        """
+        if self.member and self.member.sink:
+            self.member.deaf = True
+            self.cut(Outcome.LEFT)
+
     # -- the intake -------------------------------------------------------------------------------
 
     def end_of_stream(self) -> None:
@@ -267,17 +276,21 @@ class Session:
         if not isinstance(request, Publish):
             return
         if missing:
-            patience = format_duration(request.timeout)
+            sent = self.member.received_bytes if self.member else 0
+            try:
+                text = what_it_waits_for(request, missing, sent)
+            except NobodyLeft as error:
+                self.fail(error)
+                return
             if not was_missing:
-                self.announce(f"waiting for {count(missing, 'subscriber')}, up to {patience}")
-            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, patience)
+                self.announce(text)
+            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, request)
         elif was_missing:
             enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
             self.announce(f"{enough} here, sending")
 
-    def _give_up(self, patience: str) -> None:
-        missing = count(self._missing, "subscriber")
-        self.end(Outcome.TIMEOUT, f"gave up: {missing} still missing after {patience}")
+    def _give_up(self, request: Publish) -> None:
+        self.end(Outcome.TIMEOUT, why_it_gave_up(request, self._missing))
 
     def finish(self, receipt: Receipt) -> None:
         """All that was published has arrived: give the receipt."""

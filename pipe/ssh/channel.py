@@ -17,11 +17,12 @@ from pipe.errors import Ending, Outcome
 from pipe.language.requests import parse, sends_stream
 from pipe.session import Session
 from pipe.ssh.login.restrictions import NO_RESTRICTIONS
+from pipe.ssh.openssh import BROKEN_PIPE
 from pipe.ssh.terminal import (
     ENDING_SIGNALS,
     LINE_END,
     MAX_TYPE_LENGTH,
-    STREAM_TEXT,
+    STREAM_TEXTS,
     Terminal,
 )
 
@@ -114,7 +115,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         """The request was accepted."""
-        self.session.start(self._read_request, STREAM_TEXT if self._terminal else "")
+        self.session.start(self._read_request, STREAM_TEXTS if self._terminal else ())
 
     def _read_request(self) -> Request:
         request = parse(self._command)
@@ -145,9 +146,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self.session.cut(Outcome.INTERRUPTED)
 
     def signal_received(self, signal: str) -> None:
-        """The client asks for a signal to what it has started."""
+        """The client asks for a signal to what it has started, or its stdout is gone."""
         if signal in ENDING_SIGNALS:
             self.session.cut(Outcome.INTERRUPTED)
+        elif signal == BROKEN_PIPE:
+            self.session.stop_reading()
 
     def pause_writing(self) -> None:
         """The channel's buffer is not empty; the port judges by itself when it is full."""

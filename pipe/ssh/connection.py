@@ -10,6 +10,7 @@ What is added here, in terms of asyncio's and asyncssh's public methods only:
 - An end for clients that ask and do not read (`pipe.ssh.answers`).
 - The reason of each end, an `Ending`.
 - A smallest size for the packets that a client takes.
+- An end to new sessions where the client asks for it (`pipe.ssh.openssh`).
 - The commitment of an identity: the key whose signature was verified, and no other.
 - A limit of failed authentication attempts.
 """
@@ -29,6 +30,7 @@ from asyncssh.constants import (
     MSG_CHANNEL_OPEN,
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_DISCONNECT,
+    MSG_GLOBAL_REQUEST,
     MSG_IGNORE,
     MSG_KEXINIT,
     MSG_USERAUTH_REQUEST,
@@ -40,6 +42,7 @@ from pipe.limits.gate import Visit
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
 from pipe.ssh.level_logger import LevelLogger
+from pipe.ssh.openssh import no_more_sessions_as_keepalive
 from pipe.ssh.port import Port
 
 if TYPE_CHECKING:
@@ -127,6 +130,7 @@ class Connection(asyncssh.SSHServerConnection):
         "_auth_requests",
         "_authenticated",
         "_clock",
+        "_no_more_sessions",
         "_rekey_timeout",
         "_rekey_timer",
         "_said_goodbye",
@@ -170,6 +174,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._authenticated = False
         self._speaks_ssh = False  # once a packet has come
         self._said_goodbye = False
+        self._no_more_sessions = False  # the client has said so
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -362,23 +367,34 @@ class Connection(asyncssh.SSHServerConnection):
     # -- receiving --------------------------------------------------------------------------------
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet, but count tries to log in, and refuse a channel of too small packets."""
+        """Handle a packet, but count tries to log in, and refuse some channels."""
         self._speaks_ssh = True
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
             self._begin_try(packet)
-        if pkttype == MSG_CHANNEL_OPEN and self._authenticated:
-            request = SSHPacket(packet.get_remaining_payload())
-            request.get_string()  # the kind of channel
-            number, _window, most = (request.get_uint32() for _ in range(3))
-            if most < MIN_PACKET_BYTES:
-                self.send_channel_open_failure(
-                    number,
-                    asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED,
-                    f"packets of less than {MIN_PACKET_BYTES} bytes are not sent",
-                    asyncssh.DEFAULT_LANG,
-                )
-                return True
+        if pkttype == MSG_CHANNEL_OPEN and self._authenticated and self._refuse_channel(packet):
+            return True
+        if pkttype == MSG_GLOBAL_REQUEST and self._authenticated:
+            agreed = no_more_sessions_as_keepalive(packet)
+            if agreed:
+                self._no_more_sessions = True
+                packet = agreed
         return super().process_packet(pkttype, pktid, packet)
+
+    def _refuse_channel(self, packet: SSHPacket) -> bool:
+        """Refuse one of too small packets, or a session after the last; whether it did."""
+        request = SSHPacket(packet.get_remaining_payload())
+        kind = request.get_string()
+        number, _window, most = (request.get_uint32() for _ in range(3))
+        if most < MIN_PACKET_BYTES:
+            reason = f"packets of less than {MIN_PACKET_BYTES} bytes are not sent"
+        elif self._no_more_sessions and kind == b"session":
+            reason = "the client has said that it opens no more sessions"
+        else:
+            return False
+        self.send_channel_open_failure(
+            number, asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason, asyncssh.DEFAULT_LANG
+        )
+        return True
 
     # -- key exchange -----------------------------------------------------------------------------
 

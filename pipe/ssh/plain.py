@@ -19,6 +19,7 @@ from asyncssh.packet import Boolean, SSHPacket, String
 
 from pipe.limits.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
 from pipe.ssh.connection import Connection
+from pipe.ssh.openssh import end_of_write_as_signal
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class PlainChannel(asyncssh.SSHServerChannel[bytes]):
-    """A session's channel that is asyncssh's, but keeps no variables."""
+    """A session's channel that is asyncssh's, but keeps no variables, and knows "end of write"."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle a packet; a request to set a variable is answered, and has nothing to keep."""
@@ -41,6 +42,8 @@ class PlainChannel(asyncssh.SSHServerChannel[bytes]):
                 request.get_string()
                 request.check_end()  # what asyncssh would not take is not taken here either
                 packet = SSHPacket(String("env") + reply + String("") + String(""))
+            else:
+                packet = end_of_write_as_signal(packet)
         return super().process_packet(pkttype, pktid, packet)
 
 

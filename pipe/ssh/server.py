@@ -22,12 +22,9 @@ import structlog
 
 from pipe.errors import Ending, StartError
 from pipe.language.names import escape
-from pipe.limits.bounds import parse_networks
-from pipe.limits.descriptors import most_connections
 from pipe.limits.doorman import Doorman
-from pipe.limits.gate import Gate, Refusal
-from pipe.limits.penalties import Offence, Penalties
-from pipe.limits.sources import ClaimLimit, TrustedSources
+from pipe.limits.gate import Refusal
+from pipe.limits.sources import ClaimLimit
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
@@ -57,8 +54,13 @@ CIPHERS = (
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
 """For aes256-ctr only; encrypt-then-MAC, as nothing is to be decrypted before it is verified."""
 
-SERVER_VERSION = "pipe"
-"""What the version string says of the software: a name, no version to match exploits against."""
+SERVER_VERSION = "OpenSSH_pipe"
+"""What the version string says of the software: a name, no version to match exploits against.
+
+It begins with OpenSSH because `ssh` tells only such servers that its stdout is gone
+(`pipe.ssh.openssh`): without it ``ssh HOST sub -k log | head -n 2`` would never end.  Clients look
+for old and faulty releases by the number that follows, and there is none.
+"""
 
 MAX_PACKET_BYTES = 32_768
 """The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
@@ -137,8 +139,6 @@ class SSHServer:
         self._service = service
         self._server: asyncio.Server | None = None
         self._connections: WeakSet[Connection] = WeakSet()
-        self._gate = _make_gate(service)
-        service.unauthenticated = lambda: self._gate.waiting
 
     async def start(self) -> None:
         """Begin to accept; sets ``service.port``.
@@ -189,7 +189,7 @@ class SSHServer:
         address: str,
     ) -> Connection | None:
         """Make the connection of a client whom the gate lets in."""
-        visit = self._gate.enter(address, loop.time())
+        visit = self._service.gate.enter(address, loop.time())
         if isinstance(visit, Refusal):
             self._service.metrics.refused.labels(visit.value).inc()
             log.info("connection refused", address=address, reason=visit.value)
@@ -219,26 +219,6 @@ class SSHServer:
             if late:
                 await asyncio.wait(late, timeout=patience)
         self._tenures.close()
-
-
-def _make_gate(service: Service) -> Gate:
-    settings = service.settings
-    return Gate(
-        most=settings.max_unauthenticated,
-        most_per_source=settings.max_unauthenticated_per_address,
-        most_open=most_connections(),
-        trusted=TrustedSources(parse_networks(settings.trusted_sources)),
-        penalties=Penalties(
-            {
-                Offence.REFUSED: settings.penalty_refused,
-                Offence.NO_LOGIN: settings.penalty_no_login,
-                Offence.TIMEOUT: settings.penalty_timeout,
-            },
-            settings.penalty_min,
-            settings.penalty_max,
-        ),
-        quotas=service.quotas,
-    )
 
 
 def make_options(

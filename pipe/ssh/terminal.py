@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 LINE_END = "\r\n"
 
-STREAM_TEXT = "with -t every key is sent, Ctrl-C and Ctrl-D too; to leave, type Enter ~ ."
-"""For whoever writes into a stream: ``~.`` is how `ssh` itself is told to go."""
+STREAM_TEXTS = (
+    "with -t every key is sent, Ctrl-C and Ctrl-D too; to leave, type Enter ~ .",
+    "ssh keeps a ~ at the start of a line for itself; with -T or -e none it sends that too",
+)
+"""For whoever writes into a stream: ``~.`` is how `ssh` itself is told to go.  Of ``~~`` at the
+start of a line only one arrives, and neither `ssh` nor the statuses say so."""
 
 ENDING_SIGNALS = frozenset({"HUP", "INT", "KILL", "QUIT", "TERM"})
 """What a client may send (RFC 4254, section 6.9) that ends a program which does not care for it."""

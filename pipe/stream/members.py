@@ -104,6 +104,7 @@ class Member:
         source: the writing side, for a publisher or pipe.
         sink: the reading side, for a subscriber or pipe.
         wants: how many subscribers it waits for before it starts; 0: it never waits.
+        whole: whether nobody may begin to read it in mid-stream.
         dispatch: how its chunks are dealt out.
         replay: whether its own chunks come back to it.
         keep_alive: whether it stays when the last publisher has ended.
@@ -119,6 +120,7 @@ class Member:
         "broken",
         "clogged",
         "clogged_since",
+        "deaf",
         "dispatch",
         "dropped_bytes",
         "end_held",
@@ -145,6 +147,7 @@ class Member:
         "waited_in",
         "waiting",
         "wants",
+        "whole",
     )
 
     def __init__(
@@ -154,6 +157,7 @@ class Member:
         source: Source | None = None,
         sink: Sink | None = None,
         wants: int = 0,
+        whole: bool = False,
         dispatch: Dispatch = Dispatch.MULTICAST,
         replay: bool = False,
         keep_alive: bool = False,
@@ -164,6 +168,7 @@ class Member:
         self.source = source
         self.sink = sink
         self.wants = wants
+        self.whole = whole
         self.dispatch = dispatch
         self.replay = replay
         self.keep_alive = keep_alive
@@ -189,6 +194,7 @@ class Member:
         # As a reader.
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
+        self.deaf = False  # its client has thrown away what it was sent
         self.served = False
         self.broken = False
         self.finishing = False
@@ -225,6 +231,7 @@ def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink)
                 Mode.PUBLISH,
                 source=source,
                 wants=request.min_subscribers if request.block else 0,
+                whole=request.whole,
                 dispatch=request.dispatch,
                 exit_status=request.exit_status,
             )

@@ -23,6 +23,9 @@ The rules that it keeps (their numbers are those of the laws in docs/architectur
 6. A reader that does not stay is finished when the topic's last publisher is gone and one has been
    there that had started.  A member that leaves ends nobody else's session.
 
+While a publisher that wants its stream whole is in mid-stream, no reader begins.  One on a pattern
+begins when that stream is over; a session that joins by name asks first (`Router.begun`).
+
 A sink's ``write`` may clog or break it, and so call back into the router in the middle of a
 fan-out.  Such calls only mark what changed; the fan-out works on a snapshot of the readers, and
 what was marked is settled after it.  No source goes on while any fan-out is under way.  A source
@@ -41,7 +44,7 @@ from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.members import Mode, Receipt
 from pipe.stream.statistics import Tally
-from pipe.stream.topics import Topic
+from pipe.stream.topics import Begun, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +102,11 @@ class Router:
         self, member: Member, pattern: Pattern, admits: Callable[[TopicName], bool]
     ) -> None:
         """Let a subscriber read what matches, now and later, where ``admits`` says yes."""
-        names = [name for name in self._topics if pattern.matches(name) and admits(name)]
+        names = [
+            name
+            for name, topic in self._topics.items()
+            if pattern.matches(name) and admits(name) and not topic.shut
+        ]
         self._members[member] = None
         self._patterns[member] = (pattern, admits)
         member.joined = True
@@ -146,7 +153,8 @@ class Router:
             if may_read == (topic in reader.topics):
                 continue
             if may_read:
-                self._attach(topic, reader)
+                if not topic.shut:
+                    self._attach(topic, reader)
             else:
                 for publisher in topic.publishers:
                     publisher.left_early += publisher.started
@@ -207,7 +215,7 @@ class Router:
         for reader in finished:
             self._finish_reader(reader)
         for publisher, mark in [(other, other.awaits[member]) for other in member.awaited_by]:
-            publisher.left_early += member.written_bytes < mark
+            publisher.left_early += member.deaf or member.written_bytes < mark
             self._release(publisher, member)
         if topic:
             self._close_if_empty(topic)
@@ -323,6 +331,8 @@ class Router:
         member.ended = True
         del topic.publishers[member]
         self._changed[topic] = None
+        if member.whole and self._patterns:
+            self._postponed.append((self._review, topic))  # for those that had to wait for the end
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
         for reader in topic.sinks:
             if reader is member:
@@ -516,6 +526,11 @@ class Router:
 
     def __contains__(self, name: TopicName) -> bool:
         return name in self._topics
+
+    def begun(self, name: TopicName) -> Begun:
+        """How far the streams on a topic are; it need not exist."""
+        topic = self._topics.get(name)
+        return topic.begun if topic else Begun()
 
     def names(self) -> tuple[TopicName, ...]:
         """Every topic's name, in the order in which they were opened."""

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipe.stream.members import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.stream.members import Member
+
+
+class Begun(NamedTuple):
+    """How far the streams on a topic are: what a reader that joins now does not get.
+
+    ``stream_bytes`` are those that each `pub` there has sent so far, ``pipe_bytes`` those of each
+    `pipe` that still writes.  ``shut``: nobody may begin to read, as one that is in mid-stream
+    wants its stream whole for everybody.
+    """
+
+    stream_bytes: int = 0
+    pipe_bytes: int = 0
+    shut: bool = False
 
 
 class Topic:
@@ -35,6 +48,19 @@ class Topic:
     def everybody(self) -> tuple[Member, ...]:
         """All that are on it by name or by a pattern."""
         return tuple(dict.fromkeys((*self.members, *self.sinks)))
+
+    @property
+    def begun(self) -> Begun:
+        """How far its streams are."""
+        sent = {Mode.PUBLISH: 0, Mode.PIPE: 0}
+        for member in self.publishers:
+            sent[member.mode] += member.received_bytes
+        return Begun(sent[Mode.PUBLISH], sent[Mode.PIPE], self.shut)
+
+    @property
+    def shut(self) -> bool:
+        """Whether somebody is in mid-stream whose readers must all be there from its beginning."""
+        return any(member.whole and member.received_bytes for member in self.publishers)
 
     def readers_of(self, publisher: Member) -> int:
         """How many read it, not counting the publisher itself."""
@@ -82,6 +108,7 @@ class Topic:
             ),
             received_bytes=sum(member.received_bytes for member in self.members),
             delivered_bytes=sum(member.written_bytes for member in self.members),
+            begun=self.begun,
         )
 
 
@@ -103,3 +130,4 @@ class TopicStatistics:
     clogged_since: float | None
     received_bytes: int
     delivered_bytes: int
+    begun: Begun

@@ -96,6 +96,23 @@ async def test_owner_learns_who_is_there(people: People) -> None:
     assert max(map(len, text)) <= WIDTH
 
 
+async def test_how_far_a_stream_is(people: People) -> None:
+    """Whoever may see the topic learns how much went by, and whether one may still join."""
+    writer = people.on("alice", Mode.PUBLISH, "build", "bob")
+    people.on("alice", Mode.SUBSCRIBE, "build")
+    assert writer.source
+    assert "stream" not in await people.run("bob", "explain alice/build")
+    writer.source.send("x" * 17_000)
+    his = await lines(people, "bob", "explain alice/build")
+    assert his[-1] == "stream   17,000 bytes so far; who joins now gets the rest"
+    writer.source.member.whole = True
+    his = await lines(people, "bob", "explain alice/build")
+    assert his[-1] == "stream   17,000 bytes so far; nobody may join any more (--whole)"
+    facts = json.loads(await people.run("bob", "explain alice/build --json"))
+    assert (facts["stream_bytes"], facts["shut"]) == (17_000, True)
+    assert "stream_bytes" not in json.loads(await people.run("carol", "explain alice/build --json"))
+
+
 async def test_owner_learns_who_stalls(people: People) -> None:
     """Whoever holds the stream up is named to the owner, and to nobody else."""
     await people.run("alice", "grant build bob carol")

@@ -89,32 +89,35 @@ async def test_table_is_aligned_and_says_who_waits(people: People) -> None:
     assert waiting.source
     waiting.source.send(b"x" * 3000)
     [_, row] = (await people.run("alice", "ls")).splitlines()
-    assert row.endswith("  carol clogged for 0s")
-    assert "2.9 KiB" in row
+    assert row.endswith("  2.9 KiB so far, carol clogged for 0s")
 
     [_, row] = (await people.run("bob", "ls")).splitlines()
-    assert row.endswith("  1 reader clogged for 0s")
+    assert row.endswith("  2.9 KiB so far, 1 reader clogged for 0s")
     assert "carol" not in row
 
 
 async def test_for_programs(people: People) -> None:
     """`ls --json` has one object a line, and none where there is no topic."""
     assert await people.run("alice", "ls --json") == ""
-    people.on("alice", Mode.PUBLISH, "build")
+    writer = people.on("alice", Mode.PUBLISH, "build")
+    people.on("alice", Mode.SUBSCRIBE, "build")
+    assert writer.source
+    writer.source.send("four")
     [row] = map(json.loads, (await people.run("alice", "ls --json")).splitlines())
 
     assert row == {
         "topic": "alice/build",
         "publishers": 1,
-        "subscribers": 0,
+        "subscribers": 1,
         "pipes": 0,
-        "waiting": 1,
+        "waiting": 0,
         "clogged": 0,
         "clogged_seconds": None,
         "in_bytes_per_second": 0,
         "out_bytes_per_second": 0,
-        "in_bytes": 0,
+        "in_bytes": 4,
         "out_bytes": 0,
+        "stream_bytes": 4,
     }
 
 

@@ -48,6 +48,7 @@ class Status(enum.IntEnum):
     TIMEOUT = 75
     DENIED = 77
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
     NO_CONNECTION = 255
     """Not the product's: what `ssh` says when it was not let in, or lost its connection."""
 

@@ -49,6 +49,24 @@ def start(server: Server, program: str, command: str, stdin: Input = None) -> Pr
 PROGRAMS = ("dbclient", "plink")
 
 
+def test_no_client_takes_the_server_for_a_faulty_release(server: Server) -> None:
+    """It calls itself OpenSSH without a number, by which clients look for old releases.
+
+    OpenSSH finds the one entry that is for every OpenSSH, and PuTTY none.
+    """
+    usual = server.ssh("alice", "version", options=("-v", "-o", "LogLevel=DEBUG1"))
+    key = server.keys.putty("alice")
+    words = clients.plink(server.port, key, "alice", "version", host_key(server))
+    other = server.adopt(
+        Process([words[0], "-v", *words[1:]], environment=clients.bare_environment())
+    )
+
+    assert statuses(usual, other) == [Status.OK] * 2
+    assert "match: OpenSSH_pipe pat OpenSSH* compat 0x04000000" in usual.text
+    assert "Remote version: SSH-2.0-OpenSSH_pipe" in other.text
+    assert "We believe remote version" not in other.text
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_other_client_publishes(server: Server, program: str) -> None:
     """Its bytes arrive whole, and both sides end with status 0."""

@@ -157,6 +157,22 @@ def test_keys_of_a_writer_are_its_stream(server: Server, command: str) -> None:
     assert reader.stdout.data == b"\x03\x04x\r"
 
 
+@pytest.mark.parametrize(
+    ("options", "arrives"),
+    [(("-tt",), b"a\n~b"), (("-tt", "-e", "none"), b"a\n~~b"), (("-T",), b"a\n~~b")],
+)
+def test_tilde_at_the_start_of_a_line(
+    server: Server, options: tuple[str, ...], arrives: bytes
+) -> None:
+    """`ssh -t` takes it for itself: a line says so, and which options leave it to the stream."""
+    [reader] = server.subscribe("alice", "sub room")
+    writer = server.ssh("alice", "pub room", stdin=b"a\n~~b", options=options)
+
+    assert statuses(writer, reader) == [Status.OK] * 2
+    assert reader.stdout.data == arrives
+    assert ("with -T or -e none it sends that too" in writer.text) == ("-tt" in options)
+
+
 def test_key_is_added_at_a_terminal(server: Server) -> None:
     """A key may be pasted into `ssh -t HOST keys add`, up to Ctrl-D."""
     with terminal() as (person, program):

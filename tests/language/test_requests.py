@@ -199,6 +199,10 @@ def test_commands(command: str, request_: Request) -> None:
         ("pub -a bob x", Publish("x", access=("bob",))),
         ("pub -a 'bob, carol,bob' x", Publish("x", access=("bob", "carol"))),
         (f"sub x --access={FINGERPRINT},bob", Subscribe("x", access=(FINGERPRINT, "bob"))),
+        ("pub -w x", Publish("x", whole=True)),
+        ("pub -w -b=true x", Publish("x", whole=True)),
+        ("sub -kw x", Subscribe("x", keep_alive=True, whole=True)),
+        ("sub --whole -s disconnect x", Subscribe("x", whole=True, on_slow=OnSlow.DISCONNECT)),
         ("pub -d round_robin x", Publish("x", dispatch=Dispatch.ROUND_ROBIN)),
         ("pub --frame line x", Publish("x", framing=Framing.LINE)),
         (
@@ -312,6 +316,16 @@ def test_flag_forms(command: str, request_: Request) -> None:
         ("sub -k", "sub needs a TOPIC; 'ssh HOST sub -h' says more"),
         ("sub ''", "sub has an empty TOPIC: write a name"),
         ("pub ''", "pub has an empty TOPIC: write a name"),
+        ("sub -ws drop x", "--on-slow drop leaves bytes out: choose that or --whole"),
+        (
+            "pub -w -d round_robin x",
+            "with --dispatch round_robin nobody gets the whole: leave out --whole",
+        ),
+        (
+            "pub -wb=false x",
+            "--whole needs readers to wait for: leave out --block=false",
+        ),
+        ("pipe -w x", "unknown flag '-w'; 'ssh HOST pipe -h' lists the flags"),
         ("sub a b", "sub takes one TOPIC, and 'b' is too many"),
         (
             "pub -b false x",
@@ -362,6 +376,8 @@ def test_longest_command() -> None:
         clean=...,
         exit_status=st.integers(0, 255),
     )
+    | st.builds(Publish, topic=WORDS, whole=st.just(True), empty=..., framing=..., clean=...)
+    | st.builds(Subscribe, topic=WORDS, whole=st.just(True), clean=..., keep_alive=...)
     | st.builds(
         Subscribe, topic=WORDS, public=..., access=ACCESS, clean=..., keep_alive=..., on_slow=...
     )

@@ -128,7 +128,7 @@ def test_what_is_not_needed_is_off(lane: Lane, monkeypatch: pytest.MonkeyPatch) 
     """Nothing is left to asyncssh's defaults that somebody could use."""
     given = options_of(lane, monkeypatch)
     assert {name: given[name] for name in OFF} == OFF
-    assert given["server_version"] == "pipe"
+    assert given["server_version"] == "OpenSSH_pipe"
     assert given["max_pktsize"] == 1 << 15
     assert given["keepalive_interval"] > 0
     assert given["login_timeout"] > 0

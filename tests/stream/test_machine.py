@@ -46,6 +46,7 @@ class Sink(FakeSink):
         self._model = model
         self.name: TopicName | None = None
         self.pattern: Pattern | None = None
+        self.waits_for: list[Source] = []  # with a pattern: streams that must be over first
         self.served = False
         self.broken = False
         self.inherited = 0
@@ -217,7 +218,9 @@ class Model:
         return [
             sink
             for sink in self.sinks
-            if sink.reads and (sink.name == name or (sink.pattern and sink.pattern.matches(name)))
+            if sink.reads
+            and (sink.name == name or (sink.pattern and sink.pattern.matches(name)))
+            and not any(source.name == name and source.writes for source in sink.waits_for)
         ]
 
     def topics_of(self, sink: Sink) -> list[TopicName]:
@@ -305,14 +308,26 @@ class RouterMachine(RuleBasedStateMachine):
         dispatch=dispatches,
         exit_status=st.sampled_from([0, 0, 3, 4]),
         synchronous=st.booleans(),
+        whole=st.booleans(),
     )
     def publish(
-        self, name: TopicName, wants: int, dispatch: Dispatch, exit_status: int, synchronous: bool
+        self,
+        name: TopicName,
+        wants: int,
+        dispatch: Dispatch,
+        exit_status: int,
+        synchronous: bool,
+        whole: bool,
     ) -> None:
         """A publisher joins."""
         source = Source(self.model, name, synchronous=synchronous)
         source.member = Member(
-            Mode.PUBLISH, source=source, wants=wants, dispatch=dispatch, exit_status=exit_status
+            Mode.PUBLISH,
+            source=source,
+            wants=wants,
+            whole=whole,
+            dispatch=dispatch,
+            exit_status=exit_status,
         )
         self.model.sources.append(source)
         self.model.router.join(source.member, name)
@@ -340,6 +355,9 @@ class RouterMachine(RuleBasedStateMachine):
         sink = Sink(self.model, bound, confirms=True)
         sink.member = Member(Mode.SUBSCRIBE, sink=sink, on_slow=on_slow)
         sink.pattern = pattern
+        sink.waits_for = [
+            source for source in self.model.sources if source.member.whole and source.published
+        ]
         self.model.sinks.append(sink)
         self.model.router.join_pattern(sink.member, pattern, lambda _: True)
 

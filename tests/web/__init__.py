@@ -1,1 +1,1 @@
-"""Tests of the HTTP front."""
+"""The HTTP front, in the test's own process."""

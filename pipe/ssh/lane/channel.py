@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncssh
+from asyncssh.packet import SSHPacket, String
 
 from pipe.ssh.lane.close_event import CloseEvent
-
-if TYPE_CHECKING:
-    from asyncssh.packet import SSHPacket
+from pipe.ssh.openssh import BROKEN_PIPE
 
 
 class LaneChannel(asyncssh.SSHServerChannel[bytes]):
@@ -18,6 +17,11 @@ class LaneChannel(asyncssh.SSHServerChannel[bytes]):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - asyncssh's own
         super().__init__(*arguments, **options)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
+
+    def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
+        """The client's stdout is gone: to the session that is a signal."""
+        packet.check_end()
+        return self._process_signal_request(SSHPacket(String(BROKEN_PIPE)))
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         """Accept a variable and forget it: asyncssh would keep every one that a client sends."""

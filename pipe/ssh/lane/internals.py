@@ -39,6 +39,7 @@ METHODS = {
     SSHServerChannel: (
         "_process_env_request",
         "_process_exec_request",
+        "_process_signal_request",
         "_start_session",
         "send_packet",
     ),

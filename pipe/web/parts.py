@@ -1,0 +1,49 @@
+"""What all requests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from pipe.limits.sources import TrustedSources
+    from pipe.rights.access import Caller
+    from pipe.service import Service
+    from pipe.stream.members import Member
+    from pipe.web.door import Door
+    from pipe.web.hangup import Hangups
+    from pipe.web.offers import Offer
+
+
+class Authenticator(Protocol):
+    """Says whom a secret lets in: `pipe.tokens.Tokens`."""
+
+    async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
+        """Let in whoever shows a program's token, until `leave`.
+
+        Raises:
+            AccessDenied: nobody made it, or its time is over.
+            StoreUnavailable: nobody can be asked.
+        """
+
+    def leave(self, caller: Caller) -> None:
+        """A caller has gone."""
+
+
+@dataclass(slots=True)
+class Web:
+    """The HTTP front of one server."""
+
+    service: Service
+    authenticator: Authenticator
+    hangups: Hangups
+    proxies: TrustedSources
+    door: Door = field(init=False)
+    offers: dict[Member, Offer] = field(default_factory=dict)  # of those who publish
+    warned: bool = False  # that a proxy is not trusted
+
+
+PARTS = web.AppKey("parts", Web)
+"""Where a request finds them."""
