@@ -196,7 +196,7 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List):
+    if isinstance(wanted, List | ListKeys | ListGrants):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 

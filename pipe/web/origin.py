@@ -83,7 +83,8 @@ class Site:
         """Say whether a request's cookie counts; where not, it is as if it were absent.
 
         A GET of ours joins a topic, so it is an act as much as a POST: ``Sec-Fetch-Site`` counts
-        for all of them.
+        for all of them.  Who shows a token instead may call the server by any name: no page can
+        have a browser show one that it does not know.
 
         Args:
             method: As it came.
@@ -92,6 +93,8 @@ class Site:
         """
         origin = headers.get("Origin")
         if origin is not None and not self.accepts_origin(origin):
+            return False
+        if not self.accepts_host(headers.get("Host")):
             return False
         if headers.get("Sec-Fetch-Site", "none") not in _OWN_SITES:
             return False

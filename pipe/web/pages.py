@@ -18,10 +18,10 @@ from urllib.parse import quote
 from aiohttp import web
 
 from pipe import __version__
-from pipe.errors import Outcome, PipeError
+from pipe.errors import AccessDenied, Outcome, PipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from pipe.web.origin import Site
 
@@ -70,29 +70,36 @@ class Scope(Protocol):
     """How far a link reaches."""
 
     @property
-    def reads(self) -> Reach: ...
+    def reads(self) -> Reach:
+        """Topics to read."""
 
     @property
-    def writes(self) -> Reach: ...
+    def writes(self) -> Reach:
+        """Topics to write."""
 
 
 class Ticket(Protocol):
     """What a code or a link stands for."""
 
     @property
-    def user(self) -> str: ...
+    def user(self) -> str:
+        """Whose it is."""
 
     @property
-    def until(self) -> float: ...
+    def until(self) -> float:
+        """When it ends, in seconds since 1970."""
 
     @property
-    def session_until(self) -> float | None: ...
+    def session_until(self) -> float | None:
+        """When the session ends that a code is exchanged for."""
 
     @property
-    def scope(self) -> Scope | None: ...
+    def scope(self) -> Scope | None:
+        """How far it reaches; None: as far as its user."""
 
     @property
-    def uses_left(self) -> int | None: ...
+    def uses_left(self) -> int | None:
+        """How often it may still be used; None: without a limit."""
 
 
 class Tickets(Protocol):
@@ -107,6 +114,9 @@ class Tickets(Protocol):
     async def redeem(self, text: str, address: str) -> tuple[str, Ticket]:
         """What the cookie holds that a code is exchanged for, and the code; raises PipeError."""
 
+    async def log_out(self, text: str, address: str) -> None:
+        """End the session whose cookie this is; raises PipeError."""
+
 
 class Pages:
     """Serves the page.
@@ -116,7 +126,7 @@ class Pages:
         ssh: how a client reaches the server over SSH, without a user.
         tickets: knows codes and links.
         address_of: says from where a request comes.
-        log_out: ends the session whose cookie this is.
+        refused: is told what was shown and let nobody in.
     """
 
     def __init__(
@@ -125,12 +135,12 @@ class Pages:
         ssh: str,
         tickets: Tickets,
         address_of: Callable[[web.Request], str],
-        log_out: Callable[[str, str], Awaitable[None]],
+        refused: Callable[[web.Request, AccessDenied], None],
     ) -> None:
         self._site = site
         self._tickets = tickets
         self._address_of = address_of
-        self._log_out = log_out
+        self._refused = refused
         self._files = dict(_find_files(STATIC))
         self._templates = {
             path.stem: string.Template(path.read_text(encoding="utf-8"))
@@ -183,7 +193,7 @@ class Pages:
         try:
             code = await self._tickets.look_at_code(request.match_info["code"])
         except PipeError as error:
-            return self._refusal(error)
+            return self._refusal(request, error)
         until = code.session_until or code.until
         return self._page("login", user=code.user, until=_date(until))
 
@@ -196,7 +206,7 @@ class Pages:
                 request.match_info["code"], self._address_of(request)
             )
         except PipeError as error:
-            return self._refusal(error)
+            return self._refusal(request, error)
         response = _redirect()
         lifetime = (code.session_until or code.until) - time.time()
         self._set_cookie(response, text, max(0, int(lifetime)))
@@ -209,10 +219,11 @@ class Pages:
         cookie = request.cookies.get(self._site.cookie_name)
         if cookie:
             try:
-                await self._log_out(cookie, self._address_of(request))
+                await self._tickets.log_out(cookie, self._address_of(request))
+            except AccessDenied:
+                pass  # it has ended by itself
             except PipeError as error:
-                if error.outcome is not Outcome.DENIED:  # else it has ended by itself
-                    return self._refusal(error)
+                return self._refusal(request, error)
         response = _redirect()
         self._set_cookie(response, "", 0)
         return response
@@ -222,7 +233,7 @@ class Pages:
         try:
             link = await self._tickets.look_at_link(request.match_info["secret"])
         except PipeError as error:
-            return self._refusal(error)
+            return self._refusal(request, error)
         reads = link.scope.reads.shown if link.scope else ()
         writes = link.scope.writes.shown if link.scope else ()
         uses = link.uses_left
@@ -261,7 +272,9 @@ class Pages:
             samesite="Strict",
         )
 
-    def _refusal(self, error: PipeError) -> web.Response:
+    def _refusal(self, request: web.Request, error: PipeError) -> web.Response:
+        if isinstance(error, AccessDenied):
+            self._refused(request, error)
         heading, status = _HEADINGS.get(error.outcome, ("Something went wrong", 500))
         return self._message(heading, error.message, status)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from pipe.web.pages import Tickets
+
 if TYPE_CHECKING:
     from pipe.limits.sources import TrustedSources
     from pipe.rights.access import Caller
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
     from pipe.web.door import Door
     from pipe.web.hangup import Hangups
     from pipe.web.offers import Offer
+    from pipe.web.origin import Site
 
 
-class Authenticator(Protocol):
+class Authenticator(Tickets, Protocol):
     """Says whom a secret lets in: `pipe.tokens.Tokens`."""
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
@@ -27,6 +30,12 @@ class Authenticator(Protocol):
             AccessDenied: nobody made it, or its time is over.
             StoreUnavailable: nobody can be asked.
         """
+
+    async def admit_session(self, text: str, address: str) -> Caller:
+        """Let in whoever shows a browser's cookie; all else as with `admit`."""
+
+    async def log_out(self, text: str, address: str) -> None:
+        """Remove the session whose cookie this is; raises as `admit` does."""
 
     def leave(self, caller: Caller) -> None:
         """A caller has gone."""
@@ -40,6 +49,7 @@ class Web:
     authenticator: Authenticator
     hangups: Hangups
     proxies: TrustedSources
+    site: Site
     door: Door = field(init=False)
     offers: dict[Member, Offer] = field(default_factory=dict)  # of those who publish
     warned: bool = False  # that a proxy is not trusted

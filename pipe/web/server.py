@@ -17,9 +17,11 @@ from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
 from pipe.web import api
-from pipe.web.caller import client_of, peer_of
+from pipe.web.caller import client_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
+from pipe.web.origin import Site
+from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal, refusal_of
 from pipe.web.streams import publish, read
@@ -96,6 +98,7 @@ class WebServer:
             authenticator,
             Hangups(loop),
             TrustedSources(parse_networks(settings.web_proxies)),
+            Site(settings.resolved_web_url),
         )
         self.port = 0
         # It would log tokens: what a client offers as its subprotocol.
@@ -164,6 +167,14 @@ def make_app(parts: Web) -> web.Application:
     _add(app, "/pipe/{topic:.*}", sockets.converse, "GET")
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
+    pages = Pages(
+        parts.site,
+        parts.service.ssh_command(),
+        parts.authenticator,
+        lambda request: client_of(request).address,
+        refused,
+    )
+    app.add_routes(pages.routes())
     return app
 
 

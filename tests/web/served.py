@@ -24,12 +24,25 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 
+@dataclass(frozen=True)
+class Ticket:
+    """A code of a user's."""
+
+    user: str
+    until: float = 2e9
+    session_until: float | None = 2e9
+    scope: None = None
+    uses_left: int | None = 1
+
+
 class FakeTokens:
-    """Lets everybody in by their name: ``token-alice`` is alice."""
+    """Lets everybody in by their name: ``token-alice`` is alice, and so is the code ``alice``."""
 
     def __init__(self) -> None:
         self.here: list[Caller] = []
         self.seen: list[tuple[str, str, str | None]] = []
+        self.cookies: dict[str, str] = {}
+        self.codes: set[str] = set()
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever says who it is."""
@@ -40,6 +53,36 @@ class FakeTokens:
         caller = Caller(name, fingerprint(name), name == "root", lent=True)
         self.here.append(caller)
         return caller
+
+    async def admit_session(self, text: str, address: str) -> Caller:
+        """Let in whoever has a cookie that was made here."""
+        name = self.cookies.get(text)
+        if name is None:
+            raise AccessDenied("access denied: you are not logged in any more: log in again")
+        return await self.admit(f"token-{name}", address)
+
+    async def look_at_code(self, text: str) -> Ticket:
+        """A code, which works once."""
+        if text in self.codes:
+            raise AccessDenied("access denied: this address was used already: make another one")
+        return Ticket(text)
+
+    async def look_at_link(self, text: str) -> Ticket:
+        """There is none."""
+        raise AccessDenied(f"access denied: no such link: {text}")
+
+    async def redeem(self, text: str, address: str) -> tuple[str, Ticket]:  # noqa: ARG002
+        """Make a cookie of a code."""
+        code = await self.look_at_code(text)
+        self.codes.add(text)
+        cookie = f"pts_{len(self.codes)}"
+        self.cookies[cookie] = code.user
+        return cookie, code
+
+    async def log_out(self, text: str, address: str) -> None:
+        """Take a cookie back."""
+        self.leave(await self.admit_session(text, address))
+        del self.cookies[text]
 
     def leave(self, caller: Caller) -> None:
         """Somebody has gone."""

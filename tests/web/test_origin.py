@@ -59,6 +59,12 @@ def test_a_websocket_needs_the_origin() -> None:
     assert SITE.accepts_cookie("GET", {"Origin": OWN}, upgrade=True)
 
 
+def test_a_cookie_under_a_foreign_name_counts_as_absent() -> None:
+    """A name of somebody else's may point here, and a page of theirs is its own origin."""
+    assert not SITE.accepts_cookie("GET", {"Host": "rebound.example"})
+    assert SITE.accepts_cookie("GET", {"Host": "pipe.example.org"})
+
+
 def test_our_own_page_may_read() -> None:
     """By fetch, by a link of ours, by an address that was typed, by an old browser."""
     assert SITE.accepts_cookie("GET", {"Sec-Fetch-Site": "same-origin"})

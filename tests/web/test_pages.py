@@ -128,10 +128,12 @@ async def test_what_others_chose_is_text_in_a_page(monkeypatch: pytest.MonkeyPat
 
 
 async def test_refusals_are_pages_in_the_words_of_ssh() -> None:
-    """With the status that says so to programs."""
-    async with client() as (http, _), http.get(f"/login/{'c' * 27}") as response:
+    """With the status that says so to programs, and whoever tries codes is charged for it."""
+    text = "no such login: was the address copied in full?"
+    async with client() as (http, standin), http.get(f"/login/{'c' * 27}") as response:
         assert response.status == 403
-        assert "no such login: was the address copied in full?" in await response.text()
+        assert text in await response.text()
+        assert standin.refusals == [f"access denied: {text}"]
 
 
 async def test_a_link_tells_when_it_ends() -> None:

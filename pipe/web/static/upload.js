@@ -26,7 +26,7 @@ export function upload(address, body, progress) {
       else reject(new Error(sentence(request.responseText, request.status)));
     };
     request.onerror = () => reject(new Error("the stream broke: the server closed the connection"));
-    request.onabort = () => reject(new Error("cancelled: the readers were told that it broke"));
+    request.onabort = () => reject(new Error("cancelled: what was sent breaks off, and its readers are told"));
   });
   request.open("PUT", address);
   request.setRequestHeader("accept", "application/json");

@@ -58,6 +58,7 @@ class StandIn:
     """Whether the stream ends without its last chunk."""
     received: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
     logged_in: bool = True
     url: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,6 +99,10 @@ class StandIn:
         self.logged_in = True
         return COOKIE, code
 
+    def refused(self, _request: web.Request, error: AccessDenied) -> None:
+        """Note who was let in nowhere."""
+        self.refusals.append(error.message)
+
     async def log_out(self, _cookie: str, _address: str) -> None:
         """End the session."""
         self.logged_in = False
@@ -106,7 +111,7 @@ class StandIn:
         """All routes."""
         self.url = url
         site = Site(url)
-        pages = Pages(site, "ssh -p 2222 pipe.example.org", self, lambda _: HOST, self.log_out)
+        pages = Pages(site, "ssh -p 2222 pipe.example.org", self, lambda _: HOST, self.refused)
         app = web.Application(client_max_size=1 << 30)
         app.add_routes(
             [

@@ -35,7 +35,13 @@ needs_xterm = pytest.mark.skipif(
 def fill(standin: StandIn) -> None:
     """Give every list something to show."""
     key = "SHA256:" + "x" * 43
-    common = {"created": 1.8e9, "until": 2.0e9, "used": None, "used_from": None, "admin": False}
+    common: dict[str, object] = {
+        "created": 1.8e9,
+        "until": 2.0e9,
+        "used": None,
+        "used_from": None,
+        "admin": False,
+    }
     standin.topics = [topic("alice/build", publishers=1, subscribers=2, in_bytes=2048)]
     standin.tokens = [
         {**common, "id": "aaa", "kind": "token", "name": "ci", "read": ["build"], "write": []}
@@ -227,7 +233,7 @@ async def test_sending_can_be_cancelled(page: Page, standin: StandIn) -> None:
     await open_view(page, standin, "#/topic/alice/build")
     await drop(page, ["one"], 1 << 20)
     await page.get_by_role("button", name="Cancel").click()
-    await expect(page.get_by_text("cancelled: the readers were told")).to_be_visible()
+    await expect(page.get_by_text("cancelled: what was sent breaks off")).to_be_visible()
 
 
 async def test_text_is_sent_as_a_line(page: Page, standin: StandIn) -> None:
