@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 import structlog
+from aiohttp.web import RequestPayloadError
 
 from pipe.errors import QuotaExceeded
 from pipe.limits.doorman import Doorman
@@ -22,6 +23,8 @@ from pipe.limits.penalties import Offence
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+    from aiohttp import StreamReader
 
     from pipe.limits.sources import TrustedSources
     from pipe.service import Service
@@ -81,11 +84,11 @@ class Door:
 
     # -- what requests tell -----------------------------------------------------------------------
 
-    def begins(self, handler: object) -> None:
+    def begins(self, handler: object, body: StreamReader) -> None:
         """A request has come on a connection."""
         guest = self._guests.get(handler)
         if guest:
-            guest.begin()
+            guest.begin(body)
 
     def ends(self, handler: object) -> None:
         """It is answered; the answer may still be on its way."""
@@ -151,6 +154,7 @@ class Guest(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None  # of the request that is served
         self._mark = 0  # unsent bytes when the timer was started
         self._served = False  # a request has come
         self._busy = False
@@ -222,6 +226,11 @@ class Guest(asyncio.Protocol):
             self._heading = True
             self._start_timer(self._service.settings.login_timeout)
         self._handler.data_received(data)
+        if self._body and not self._body.is_eof() and getattr(self._handler, "_messages", None):
+            # aiohttp has queued a refusal behind a body that cannot be read, and lets whoever
+            # reads the body wait for ever.
+            self._body.set_exception(RequestPayloadError("it is not encoded as it says"))
+            self._body = None
 
     def eof_received(self) -> bool | None:
         """The client has sent everything: it counts as gone."""
@@ -253,14 +262,16 @@ class Guest(asyncio.Protocol):
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self, body: StreamReader) -> None:
         """A request has come."""
+        self._body = body
         self._served = self._busy = True
         self._stop_timer()
 
     def end(self, *, closing: bool) -> None:
         """It is answered."""
         self._busy = self._heading = False
+        self._body = None
         timeout = KEEP_ALIVE_SECONDS if self._known else self._service.settings.login_timeout
         self._start_timer(timeout)
         if closing and self._transport and not self._transport.get_write_buffer_size():

@@ -200,7 +200,7 @@ async def _health(request: web.Request) -> web.StreamResponse:
 async def _usher(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Keep the time of a request, judge its client, and word what goes wrong."""
     parts = request.app[PARTS]
-    parts.door.begins(request.protocol)
+    parts.door.begins(request.protocol, request.content)
     try:
         response = await _serve(request, handler, parts)
     finally:

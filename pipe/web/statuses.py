@@ -33,6 +33,7 @@ STATUSES = {
     Outcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Outcome.SHUTDOWN: HTTPStatus.SERVICE_UNAVAILABLE,
     Outcome.TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
+    Outcome.LATE: HTTPStatus.PRECONDITION_FAILED,
 }
 """All but 408, which clients repeat by themselves."""
 

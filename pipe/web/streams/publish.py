@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.web import HTTPException, RequestPayloadError
 
 from pipe.errors import Outcome, UsageError
@@ -89,8 +89,12 @@ async def publish_as(request: web.Request, visitor: Visitor, wanted: Publish) ->
 def _receipt(request: web.Request, end: End, counts: Mapping[str, int]) -> web.Response:
     headers = {OUTCOME: end.outcome.label}
     if wants_json(request):
-        return web.json_response(dict(counts), headers=headers)
-    return web.Response(text=f"{end.text or end.outcome.label}\n", headers=headers)
+        response = web.json_response(dict(counts), headers=headers)
+    else:
+        response = web.Response(text=f"{end.text or end.outcome.label}\n", headers=headers)
+    if request.body_exists and not request.content.is_eof():
+        response.force_close()  # so that the client stops sending
+    return response
 
 
 class _Upload:
@@ -161,31 +165,34 @@ class _Upload:
 
     async def _pieces_of_form(self) -> AsyncIterator[bytes]:
         """The same of a form's first file."""
-        part = await self._find_file()
+        form = await self._request.multipart()
+        part = await _find_file(form)
         self._offer(offer_of_part(part.headers, part.filename))
         while await self._may_go_on():
             data = await part.read_chunk(PART_READ_BYTES)
             if not data:
+                await form.next()  # raises ValueError where no boundary follows: it was cut
                 return
             yield data
-
-    async def _find_file(self) -> BodyPartReader:
-        form = await self._request.multipart()
-        for _ in range(MAX_FIELDS):
-            part = await form.next()
-            if part is None:
-                break
-            if not isinstance(part, BodyPartReader):
-                raise UsageError("a form within a form is no file")
-            if part.filename is not None:
-                return part
-            await _skip(part)
-        raise UsageError("there is no file in the form: use curl -F file=@NAME")
 
     def _offer(self, offer: Offer) -> None:
         member = self._exchange.session.member
         if member and not self._exchange.end:
             self._exchange.parts.offers[member] = offer
+
+
+async def _find_file(form: MultipartReader) -> BodyPartReader:
+    """Read over the fields of a form up to its first file."""
+    for _ in range(MAX_FIELDS):
+        part = await form.next()
+        if part is None:
+            break
+        if not isinstance(part, BodyPartReader):
+            raise UsageError("a form within a form is no file")
+        if part.filename is not None:
+            return part
+        await _skip(part)
+    raise UsageError("there is no file in the form: use curl -F file=@NAME")
 
 
 async def _skip(part: BodyPartReader) -> None:
