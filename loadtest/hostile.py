@@ -3,14 +3,16 @@
 For each kind of misbehaviour in `tests/hostile/attacks.py`, and for each of the server's two data
 paths, an attacker does it again and again for some seconds.  Meanwhile the innocent user sends
 64-byte messages there and back.  The table has that user's round trips and the lag of the server's
-event loop, beside the memory that it cost.  The figures depend on the machine: attacker, server
-and innocent user share its processors.
+event loop, beside the memory that it cost.  A crowd (`tests/hostile/crowds.py`) is measured once
+for each of what it does at once: it joins, closes, joins again and hangs up by reset.  The figures
+depend on the machine: attacker, server and innocent user share its processors.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -25,13 +27,14 @@ from tests.e2e.payloads import MIB
 from tests.e2e.server import Server
 from tests.hostile.attacks import CASES
 from tests.hostile.ciphers import LANE, PLAIN
+from tests.hostile.crowds import FLOODS, Crowd
 from tests.hostile.innocent import Innocent, Latency
 from tests.hostile.peer import Target
 from tests.hostile.scene import look, reset_peak
 from tests.hostile.transport import CutOffError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.samples import Sample
 
@@ -45,6 +48,13 @@ QUIET = "nobody"
 GOAL_P99_MS, GOAL_LAG_MS = 50.0, 100.0
 BUCKET = "pipe_loop_lag_seconds_bucket"
 PATHS: dict[str, Suite] = {"lane": LANE, "plain": PLAIN}
+ATTACKS = {**CASES, **FLOODS}
+CROWD_SIZES = (500, 2_000, 4_900)
+
+SETTLE_SECONDS = 1.0
+"""So long the innocent user is watched at least, after the crowd's part is done."""
+
+CROWD_DEADLINE = 120.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ def _buckets(metrics: Metrics) -> list[Sample]:
 def measure(server: Server, innocent: Innocent, name: str, path: str, seconds: float) -> Row:
     """Do one attack for so many seconds."""
     target = Target(clients.HOST, server.port, "mallory", server.keys.openssh("mallory"))
-    attack = CASES.get(name, _rest)
+    attack = ATTACKS.get(name, _rest)
     before, metrics = look(server), server.metrics()
     reset_peak(server.pid)
     innocent.mark()
@@ -110,6 +120,32 @@ def measure(server: Server, innocent: Innocent, name: str, path: str, seconds: f
     latency = innocent.mark()
     growth = server.peak_rss_bytes() - before.memory
     return Row(name, path, times, latency, lag_between(metrics, server.metrics()), growth, note)
+
+
+def measure_crowd(server: Server, innocent: Innocent, size: int, path: str) -> Iterator[Row]:
+    """Have so many sessions of one user do the same at once, one thing after the other."""
+    target = Target(clients.HOST, server.port, "mallory", server.keys.openssh("mallory"))
+    there = int(server.metrics().value("pipe_sessions"))
+
+    def do(name: str, action: Callable[[], None], sessions: int) -> Row:
+        before, metrics = look(server), server.metrics()
+        reset_peak(server.pid)
+        innocent.mark()
+        action()
+        time.sleep(SETTLE_SECONDS)
+        server.wait_metric("pipe_sessions", there + sessions, CROWD_DEADLINE)
+        latency = innocent.mark()
+        growth = server.peak_rss_bytes() - before.memory
+        lag = lag_between(metrics, server.metrics())
+        return Row(f"{size:,} sessions {name}", path, 1, latency, lag, growth)
+
+    with Crowd(target, PATHS[path], size) as crowd:
+        yield do("join", crowd.join, size)
+        yield do("close", crowd.close, 0)
+    with Crowd(target, PATHS[path], size) as crowd:
+        crowd.join()
+        server.wait_metric("pipe_sessions", there + size, CROWD_DEADLINE)
+        yield do("hang up", crowd.reset, 0)
 
 
 def _rest(_target: Target, _suite: Suite) -> None:
@@ -130,7 +166,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each case and path")
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     options = parser.parse_args()
-    names = [QUIET, *(name for name in CASES if options.only in name)]
+    names = [QUIET, *(name for name in ATTACKS if options.only in name)]
+    sizes = [size for size in CROWD_SIZES if options.only in f"{size:,} sessions"]
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-hostile-")))
@@ -145,6 +182,10 @@ def main() -> int:
                 if sys.stderr.isatty():
                     print(f"{name}, {path} …", file=sys.stderr)
                 rows.append(measure(server, innocent, name, path, options.seconds))
+        for size, path in itertools.product(sizes, PATHS):
+            if sys.stderr.isatty():
+                print(f"{size:,} sessions, {path} …", file=sys.stderr)
+            rows.extend(measure_crowd(server, innocent, size, path))
         innocent.finish()
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{cores} cores, load {load:.1f}; p99 < {GOAL_P99_MS:g} ms and lag ≤ {GOAL_LAG_MS:g} ms:")

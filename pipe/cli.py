@@ -1,4 +1,4 @@
-"""The command line: ``pipe serve``, ``pipe user``, ``pipe key``, ``pipe version``.
+"""The command line: ``pipe serve``, ``pipe user``, ``pipe key``, ``pipe token``, ``pipe version``.
 
 What goes wrong ends as one line on stderr and a status of `pipe.errors`, never as a traceback.
 What a command needs is imported when it runs, so that ``pipe --help`` answers at once; for the same
@@ -297,6 +297,46 @@ def key_rm(settings: Settings, user: str, fingerprint: str) -> None:
     """Take the key FINGERPRINT, or the one that starts so, from USER."""
     removed = _with_store(settings, lambda store: store.remove_key(user, fingerprint))
     click.echo(f"removed key {removed.fingerprint} from user {escape(user)}")
+
+
+@program.group()
+def token() -> None:
+    """List and remove users' tokens, logins of browsers and links."""
+
+
+@token.command("ls", cls=StoreCommand)
+@click.argument("user", required=False)
+def token_ls(settings: Settings, user: str | None) -> None:
+    """List the tokens of USER or of all."""
+    tokens = _with_store(settings, lambda store: store.tokens.list_tokens(user))
+    _print_table(
+        ("USER", "ID", "KIND", "CREATED", "UNTIL", "LAST USED", "FROM", "NAME"),
+        [
+            (
+                one.user,
+                one.id,
+                one.kind.value,
+                _date(one.created),
+                _date(one.until),
+                _date(one.used),
+                one.used_from or "-",
+                one.name,
+            )
+            for one in tokens
+        ],
+    )
+
+
+@token.command("rm", cls=StoreCommand)
+@click.argument("user")
+@click.argument("id", required=False)
+@click.option("--all", "every", is_flag=True, help="All of them.")
+def token_rm(settings: Settings, user: str, id: str | None, every: bool) -> None:  # noqa: A002
+    """Take the token ID, or the one that starts so, from USER."""
+    if (id is None) is not every:
+        raise UsageError("name one token, by its ID, or give --all")
+    removed = _with_store(settings, lambda store: store.tokens.remove(user, id))
+    click.echo(f"removed {_count(len(removed), 'token')} of user {escape(user)}")
 
 
 def _setting_option(name: str) -> click.Option:

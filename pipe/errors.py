@@ -6,11 +6,13 @@
     ├── AccessDenied          the caller has no right to the topic                   77
     ├── TooLate               a reader came in mid-stream, and only the whole will do    75
     ├── NobodyLeft            a publisher's last reader left, and others may not come    74
+    │   └── TokenRefused      a token, link or code that lets nobody in              77
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
+    ├── WebOff                a web page is asked for where there is none            69
     └── StartError            a port, folder or file that the server cannot use      69
 
 Every session ends for exactly one `Outcome`: the exit status that its client sees, the
@@ -46,6 +48,7 @@ class Outcome(enum.Enum):
     SHUTDOWN = ("shutdown", 69, "the server is shutting down")
     FAILED = ("failed", 70, "something went wrong in the server; its log says what")
     BROKEN = ("broken", 74, "the stream broke: a publisher vanished before its end of file")
+    UNDELIVERED = ("undelivered", 74, "nobody has confirmed the last byte: all readers left early")
     STALLED = ("stalled", 74, "cut off: this reader took nothing while others waited for it")
     SLOW = ("slow", 74, "cut off: this reader fell behind and asked for --on-slow disconnect")
     TIMEOUT = ("timeout", 75, "")
@@ -144,6 +147,23 @@ class NobodyLeft(PipeError):
     outcome = Outcome.BROKEN
 
 
+class Refusal(enum.Enum):
+    """Why a token lets nobody in."""
+
+    UNKNOWN = "unknown"
+    """There is none, as far as its bearer is told."""
+    EXPIRED = "expired"
+    USED_UP = "used-up"
+
+
+class TokenRefused(AccessDenied):
+    """A token, cookie, link or code that lets nobody in; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: Refusal) -> None:
+        super().__init__(f"access denied: {message}")
+        self.reason = reason
+
+
 class QuotaExceeded(PipeError):
     """The caller has as much of something as anybody may; ``resource`` names what."""
 
@@ -177,6 +197,12 @@ class KeyTaken(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database cannot be reached, read or migrated."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class WebOff(PipeError):
+    """Something leads to a web page, and the server has none."""
 
     outcome = Outcome.UNAVAILABLE
 

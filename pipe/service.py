@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
@@ -18,9 +19,11 @@ from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
+from pipe.limits.turns import Turns
 from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
 from pipe.rights.access import Access
+from pipe.store.admission import Tokens
 from pipe.store.guard import Guard
 from pipe.stream.router import Router
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.store import Store
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     guard: Guard = field(init=False)
+    tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
@@ -53,7 +57,7 @@ class Service:
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
-    _leaving: deque[tuple[Member, tuple[Holder, ...]]] = field(default_factory=deque)
+    turns: Turns = field(default_factory=Turns)
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
@@ -65,8 +69,9 @@ class Service:
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
-        self.router = Router(closed=self._closed, clock=time.monotonic)
+        self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel)
+        self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings
         self.quotas = Quotas(
             {
@@ -111,23 +116,17 @@ class Service:
             raise
 
     def leave_in_turn(self, member: Member, holders: tuple[Holder, ...]) -> None:
-        """Take a reader off its pattern in a turn of the event loop that no other leaves in.
+        """Take a reader off its pattern when there is time for that.
 
         It has to be taken off every topic.  What it is still given until then goes nowhere.
         """
-        self._leaving.append((member, holders))
-        if len(self._leaving) == 1:
-            asyncio.get_running_loop().call_soon(self._let_one_leave)
+        self.turns.do(partial(self._let_leave, member, holders))
 
-    def _let_one_leave(self) -> None:
-        member, holders = self._leaving[0]
+    def _let_leave(self, member: Member, holders: tuple[Holder, ...]) -> None:
         try:
             self.router.leave(member)
         finally:
             self.quotas.give_back(Resource.PATTERNS, *holders)
-            self._leaving.popleft()
-            if self._leaving:
-                asyncio.get_running_loop().call_soon(self._let_one_leave)
 
     def _closed(self, name: TopicName) -> None:
         self.quotas.close_topic(name)

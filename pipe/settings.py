@@ -114,8 +114,8 @@ def _read_switch(value: object) -> bool:
 
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
-DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
+DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
 
 _ALLOWED_TEXT = {

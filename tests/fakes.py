@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from pipe.language.names import Pattern, TopicName
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
     from pipe.language.requests import Dispatch, OnSlow
-    from pipe.stream.members import Receipt
+    from pipe.stream.ports import Receipt
     from pipe.stream.router import Router
-    from pipe.stream.topics import TopicStatistics
+    from pipe.stream.statistics import TopicStatistics
 
 BOUND = 100
 """Bytes that a fake sink buffers unless told otherwise."""
@@ -157,6 +158,7 @@ class FakeSink:
     def confirm(self) -> None:
         """Let the client answer the end of its session."""
         assert self.over
+        self.member.confirmed = self.finished is not None
         self.vanish()
 
     def vanish(self) -> None:
@@ -175,7 +177,7 @@ class FakeSink:
             self._flushing = False
             self._router.flushed(self.member)
         if self.finished and not self.pending and self.confirms:
-            self.vanish()
+            self.confirm()
 
 
 class FakeSource:

@@ -10,12 +10,14 @@ from pipe.commands import Asker, answer
 from pipe.errors import Outcome
 from pipe.language.names import TopicName, parse_pattern
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
-from pipe.rights.access import Caller
+from pipe.limits.turns import Turns
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import NewKey, Store
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 from .e2e.processes import DEADLINE
 from .fakes import FakeSink, FakeSource
@@ -23,6 +25,7 @@ from .fakes import FakeSink, FakeSource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pipe.limits.turns import Step
     from pipe.rights.access import Loss, Pass
 
 OPERATIONS = {
@@ -44,11 +47,20 @@ def key(name: str, comment: str = "") -> NewKey:
     )
 
 
+class AtOnce(Turns):
+    """Turns that have time for everything, so that nothing depends on how busy the machine is."""
+
+    def do(self, step: Step) -> None:
+        """Take the step, and again as long as there is more."""
+        while step():
+            pass
+
+
 @contextlib.asynccontextmanager
 async def started(url: str = "sqlite://") -> AsyncIterator[Service]:
     """A service that watches its rights, as a running server has it."""
     async with await Store.open(url) as store:
-        service = Service(Settings(public_host="example.org"), store)
+        service = Service(Settings(public_host="example.org"), store, turns=AtOnce())
         service.port = 2222
         await service.guard.start()
         try:
@@ -145,6 +157,7 @@ class People:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.said: list[str] = []  # on stderr, by the last command
 
     async def add(self, *names: str, admin: bool = False) -> None:
         """Register them."""
@@ -173,13 +186,16 @@ class People:
         *,
         admin: bool = False,
         key_of: str = "",
+        caller: Caller | None = None,
     ) -> str:
-        """Somebody runs a command that only answers.
+        """Somebody runs a command that only answers, ``caller`` if it is to be a certain one.
 
         Raises:
             PipeError: it cannot be carried out.
         """
-        session = self.session(user, admin=admin, key_of=key_of)
+        caller = caller or self.caller(user, admin=admin, key_of=key_of)
+        session = Session(self.service, caller)
+        self.said = session.said
         request = parse(command)
         assert not isinstance(request, (Publish, Subscribe, Pipe))
         try:

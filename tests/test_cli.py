@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -14,7 +16,10 @@ import pytest
 
 from pipe import __version__
 from pipe.cli import HELP_WIDTH, STATUS_BROKEN_PIPE, STATUS_INTERRUPTED, main
+from pipe.rights.callers import Caller
 from pipe.settings import Settings, option_name
+from pipe.store import Store, TokenKind
+from pipe.store.admission import make_secret, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -295,6 +300,50 @@ def test_shared_key(run: Callable[..., Run], tmp_path: Path) -> None:
     run("key", "rm", "bob", fingerprint)
     assert run("key", "ls", "bob")[1].count("\n") == 1
     assert fingerprint in run("key", "ls", "carol")[1]
+
+
+def test_tokens(run: Callable[..., Run], data: Path, tmp_path: Path) -> None:
+    """Tokens are listed, of one user or of all, and removed by the start of the ID, or all."""
+    path = tmp_path / "one.pub"
+    path.write_text(public_key())
+    for name in ("bob", "carol"):
+        run("user", "add", name)
+    run("key", "add", "bob", str(path))
+    fingerprint = run("key", "ls")[1].splitlines()[1].split()[1]
+    bob = Caller("bob", fingerprint)
+
+    async def make() -> list[str]:
+        made = []
+        async with await Store.open(f"sqlite:///{data}/pipe.db") as store:
+            for number in range(3):
+                secret = make_secret(TokenKind.API)
+                made.append(secret.id)
+                token = make_token(bob, secret, TokenKind.API, 9e4, name=f"ci {number}")
+                await store.tokens.add(token)
+        return made
+
+    first, second, third = asyncio.run(make())
+    _, out, _ = run("token", "ls", "bob")
+    assert out.splitlines()[0].split() == [
+        *("USER", "ID", "KIND", "CREATED", "UNTIL", "LAST", "USED", "FROM", "NAME")
+    ]
+    for number, token in enumerate((first, second, third)):
+        assert re.search(rf"(?m)^bob +{token} +api .* never +- +ci {number}$", out)
+    assert run("token", "ls")[1] == out
+    assert run("token", "ls", "carol")[1].count("\n") == 1
+    assert run("token", "ls", "nobody")[0] == 64
+
+    assert run("token", "rm", "bob", first[:8]) == (0, "removed 1 token of user bob\n", "")
+    assert first not in run("token", "ls")[1]
+    assert run("token", "rm", "carol", second)[0] == 64
+    for words in (("bob",), ("bob", second, "--all")):
+        assert run("token", "rm", *words) == (
+            64,
+            "",
+            "pipe: name one token, by its ID, or give --all\n",
+        )
+    assert run("token", "rm", "bob", "--all")[1] == "removed 2 tokens of user bob\n"
+    assert run("token", "ls")[1].count("\n") == 1
 
 
 def test_bad_key_adds_no_user(run: Callable[..., Run], tmp_path: Path) -> None:

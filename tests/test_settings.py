@@ -50,6 +50,8 @@ def test_defaults() -> None:
     settings = load({})
     assert (settings.host, settings.port) == ("127.0.0.1", 2222)
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 9222)
+    assert (settings.web_host, settings.web_port) == ("127.0.0.1", 8222)
+    assert settings.web_url is None
     assert settings.data_dir == Path("data")
     assert (settings.log_format, settings.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
     assert (settings.drain, settings.stall_timeout) == (30, 60)
@@ -138,6 +140,32 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log_level", "loud", "use debug or info or warning or error"),
         ("public_port", "0", "bad value '0' for public-port (--public-port): use 1 to 65535"),
         ("public_port", "ssh", "bad value 'ssh' for public-port"),
+        ("web_port", "65536", "use 0 to 65535 (0: no HTTP)"),
+        (
+            "web_url",
+            "pipe.example.org",
+            "bad value 'pipe.example.org' for web-url (--web-url): use",
+        ),
+        *(
+            ("web_url", url, "use https://host or http://host:port, without a path")
+            for url in (
+                "",
+                "https://",
+                "https:///x",
+                "ftp://host",
+                "https://host/pipe",
+                "https://host?x",
+                "https://host#x",
+                "https://me@host",
+                "https://host:0",
+                "https://host:99999",
+                "https://host:x",
+                "https://a b",
+                "https://h\u00f6st",
+                "https://[::1",
+                "javascript:alert(1)",
+            )
+        ),
         ("log_topics", "maybe", "bad value 'maybe' for log-topics (--log-topics): use yes or no"),
         ("log_topics", 1, "bad value '1' for log-topics"),
         ("host", "", "bad value '' for host"),
@@ -270,6 +298,26 @@ def test_derived_values(tmp_path: Path) -> None:
     given = load({"database_url": "postgresql://host/db", "public_host": "pipe.example.org"})
     assert given.resolved_database_url == "postgresql://host/db"
     assert given.resolved_public_host == "pipe.example.org"
+
+
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        ({}, "http://127.0.0.1:8222"),
+        ({"web_port": "80", "web_host": "::1"}, "http://[::1]:80"),
+        (
+            {"web_host": "0.0.0.0", "public_host": "pipe.example.org"},  # noqa: S104
+            "http://pipe.example.org:8222",
+        ),
+        ({"web_host": "::", "public_host": "2001:db8::1"}, "http://[2001:db8::1]:8222"),
+        ({"web_url": "https://Pipe.example.org/"}, "https://pipe.example.org"),
+        ({"web_url": "http://[::1]:8080"}, "http://[::1]:8080"),
+        ({"web_url": "https://pipe.example.org", "web_port": "0"}, ""),
+    ],
+)
+def test_web_url(options: dict[str, object], url: str) -> None:
+    """Where the web pages are follows from where the server listens, unless a setting says it."""
+    assert load(options).resolved_web_url == url
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,12 @@ from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
 from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
+from pipe.commands.link import make_link
+from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
+from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.whoami import whoami
-from pipe.errors import StoreUnavailable
+from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.language.requests import (
     AddKey,
     Explain,
@@ -32,6 +35,7 @@ from pipe.language.requests import (
     WhoAmI,
     help_text,
 )
+from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
 
 if TYPE_CHECKING:
     from pipe.language.requests import Answerable
@@ -41,7 +45,11 @@ __all__ = ["Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
-InTurn = Explain | ListKeys | AddKey | RemoveKey | GrantAccess | RevokeAccess | ListGrants
+AboutKeys = ListKeys | AddKey | RemoveKey
+AboutGrants = GrantAccess | RevokeAccess | ListGrants
+AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
+
+InTurn = Explain | AboutKeys | AboutGrants | AboutTokens
 """What takes long, or something that all share: of these a user has one at work at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -82,11 +90,34 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
 
 
 async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> str:
+    if isinstance(request, Explain):
+        return explain(service, asker.caller, request.topic, as_json=request.json)
+    if asker.caller.scope is not None:
+        raise AccessDenied(
+            "access denied: a token is for topics, and neither shows nor changes"
+            " its user's keys, grants and tokens"
+        )
     match request:
-        case Explain():
-            return explain(service, asker.caller, request.topic, as_json=request.json)
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
+        case GrantAccess() | RevokeAccess() | ListGrants():
+            return await _answer_about_grants(request, service, asker)
+        case _:
+            return await _answer_about_tokens(request, service, asker)
+
+
+async def _answer_about_keys(request: AboutKeys, service: Service, asker: Asker) -> str:
+    match request:
+        case ListKeys():
+            return await list_keys(service, asker.caller, as_json=request.json)
+        case AddKey():
+            return await add_key(service, asker)
+        case RemoveKey():
+            return await remove_key(service, asker, request.fingerprint, force=request.force)
+
+
+async def _answer_about_grants(request: AboutGrants, service: Service, asker: Asker) -> str:
+    match request:
         case GrantAccess():
             return await grant(service, asker.caller, request)
         case RevokeAccess():
@@ -95,13 +126,15 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
             return list_grants(service, asker.caller, as_json=request.json)
 
 
-async def _answer_about_keys(
-    request: ListKeys | AddKey | RemoveKey, service: Service, asker: Asker
-) -> str:
+async def _answer_about_tokens(request: AboutTokens, service: Service, asker: Asker) -> str:
     match request:
-        case ListKeys():
-            return await list_keys(service, asker.caller, as_json=request.json)
-        case AddKey():
-            return await add_key(service, asker)
-        case RemoveKey():
-            return await remove_key(service, asker, request.fingerprint, force=request.force)
+        case ListTokens():
+            return await list_tokens(service, asker.caller, as_json=request.json)
+        case AddToken():
+            return await add_token(service, asker, request)
+        case RemoveToken():
+            return await remove_token(service, asker, request.token)
+        case LogIn():
+            return await log_in(service, asker, request)
+        case MakeLink():
+            return await make_link(service, asker, request)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
 
 

@@ -12,18 +12,19 @@ from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
-    from pipe.rights.access import Caller, Decision
+    from pipe.rights.access import Decision
+    from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
     from pipe.service import Service
-    from pipe.stream.members import Member
-    from pipe.stream.topics import Begun
+    from pipe.stream.topics import Begun, Member
 
 
 def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:
     """Answer in lines, or as one JSON object.
 
-    Who may neither read nor write learns nothing else, not even whether the topic exists.  Users,
-    addresses and who holds the stream up are for the owner alone (and admins).
+    Who may neither read nor write learns nothing else, not even whether the topic exists, nor does
+    an owner whose token does not reach it.  Users, addresses and who holds the stream up are for
+    the owner alone (and admins).
 
     Raises:
         BadName: the name is outside the grammar.
@@ -32,7 +33,7 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     access = service.access
     decisions = {one: access.decide(caller, topic, one) for one in Operation.BOTH}
     may_see = any(decision.allowed for decision in decisions.values())
-    owner = topic.owner == caller.user or caller.admin
+    owner = (topic.owner == caller.user or caller.admin) and may_see
     members = service.sessions_on(topic) if may_see else []
     if as_json:
         begun = service.router.begun(topic) if may_see else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipe.language.names import TopicName
     from pipe.language.requests import GrantAccess, RevokeAccess
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from pipe.language.names import TopicName
     from pipe.language.requests import Pipe
-    from pipe.rights.access import Access, Caller
+    from pipe.rights.access import Access
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 

@@ -13,7 +13,7 @@ from pipe.store.keys import MAX_TEXT
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.store import Key
 
@@ -72,6 +72,7 @@ async def add_key(service: Service, asker: Asker) -> str:
         UsageError: there is no usable public key on stdin.
         StoreError: the key is somebody's already, or the caller has too many.
     """
+    _require_ssh(asker.caller)
     if asker.caller.lent:
         raise AccessDenied(
             "access denied: you logged in with a certificate, or with a key in the operator's "
@@ -92,10 +93,12 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
     """Remove a key of the caller's, and end the sessions that it logged in.
 
     Raises:
+        AccessDenied: the caller came with a token.
         UsageError: not one key of the caller's starts so.
         StoreError: it is the last one that is known to be the caller's, who did not insist.
     """
     caller = asker.caller
+    _require_ssh(caller)
     keys = await _keys_of(service, caller)
     found = _find(keys, prefix)
     if not force and is_last(found, keys):
@@ -109,6 +112,12 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
         caller, found.fingerprint, keep_last=not force, spare=asker.session
     )
     return f"removed key {key.fingerprint}\nthe sessions that it logged in have ended\n"
+
+
+def _require_ssh(caller: Caller) -> None:
+    """Check that a key is what let the caller in: a browser left open shall give nobody one."""
+    if caller.token:
+        raise AccessDenied("access denied: keys are added and removed over SSH only")
 
 
 async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:

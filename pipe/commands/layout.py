@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pipe.language.names import TopicName
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
 
 
 WIDTH = 80

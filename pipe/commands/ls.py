@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from pipe.language.names import Pattern
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.stream.members import Member
-    from pipe.stream.topics import TopicStatistics
+    from pipe.stream.statistics import TopicStatistics
+    from pipe.stream.topics import Member
 
 Item = TypeVar("Item")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pipe.commands.layout import labelled
+from pipe.commands.layout import date, labelled
+from pipe.commands.tokens import describe_scope
 from pipe.language.durations import format_duration
 from pipe.language.names import escape
 from pipe.language.quantities import format_size
@@ -13,6 +14,7 @@ from pipe.limits.quotas import Holder, Resource, Scope
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 
@@ -24,6 +26,7 @@ def whoami(service: Service, asker: Asker, *, as_json: bool) -> str:
             "user": caller.user,
             "key": caller.fingerprint,
             "address": asker.address,
+            "token": _token(asker.caller),
             "limits": _limits(service, asker),
             "used": {one.value: _used(service, asker, one) for one in Resource},
         }
@@ -33,8 +36,28 @@ def whoami(service: Service, asker: Asker, *, as_json: bool) -> str:
         ("key", caller.fingerprint),
         ("address", escape(asker.address)),
     ]
+    if caller.token:
+        name = f' "{escape(caller.token_name)}"' if caller.token_name else ""
+        rows += [
+            ("token", f"{caller.token}{name}, until {date(caller.until, 'removed')}"),
+            ("may", describe_scope(caller.scope)),
+        ]
     rows += zip(("limits", *[""] * 9), _sentences(service, asker), strict=False)
     return labelled(rows)
+
+
+def _token(caller: Caller) -> dict[str, object] | None:
+    """What let the caller in, if it was a token."""
+    if not caller.token:
+        return None
+    return {
+        "id": caller.token,
+        "name": caller.token_name,
+        "until": caller.until,
+        "read": caller.scope.reads.shown if caller.scope else None,
+        "write": caller.scope.writes.shown if caller.scope else None,
+        "admin": caller.admin,
+    }
 
 
 def _limits(service: Service, asker: Asker) -> dict[str, float | None]:

@@ -243,9 +243,9 @@ def _read_arguments(spec: Command, words: list[str]) -> dict[str, object]:
         )
     missing = spec.arguments[len(words) :]
     if missing and missing[0].required:
-        raise UsageError(
-            f"{spec.name} needs a {missing[0].placeholder}; 'ssh HOST {spec.name} -h' says more"
-        )
+        word = missing[0].placeholder
+        article = "an" if word[0] in "AEIO" else "a"
+        raise UsageError(f"{spec.name} needs {article} {word}; 'ssh HOST {spec.name} -h' says more")
     values: dict[str, object] = {}
     for position, (argument, word) in enumerate(zip(spec.arguments, words, strict=False)):
         group = words[position:] if argument.many else [word]

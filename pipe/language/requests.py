@@ -28,6 +28,14 @@ from pipe.language.flags import (
     whole_number,
 )
 from pipe.language.names import parse_grantee, quoted
+from pipe.language.token_requests import (
+    TOKEN_COMMANDS,
+    AddToken,
+    ListTokens,
+    LogIn,
+    MakeLink,
+    RemoveToken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -224,6 +232,11 @@ Answerable: TypeAlias = (
     | GrantAccess
     | RevokeAccess
     | ListGrants
+    | ListTokens
+    | AddToken
+    | RemoveToken
+    | LogIn
+    | MakeLink
     | Explain
     | Help
     | Version
@@ -377,6 +390,7 @@ COMMANDS = (
         "list the grants that you have given, and those you have",
         flags=(_JSON,),
     ),
+    *TOKEN_COMMANDS,
     Command(
         "explain",
         Explain,

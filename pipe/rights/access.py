@@ -2,14 +2,13 @@
 
 The rules, in the order in which they decide:
 
-1. The owner may do everything in the own space.
-2. ``public/`` is open to every user.  The member that creates a public topic may restrict it to a
-   list (``-a``); the list holds until the topic is empty again, and nobody who joins can set or
-   widen it.
+0. Who came with a token may do nothing that the token does not reach (`pipe.rights.scopes`); what
+it does reach is judged by all that follows. 1. The owner may do everything in the own space. 2.
+``public/`` is open to every user.  The member that creates a public topic may restrict it to a list
+(``-a``); the list holds until the topic is empty again, and nobody who joins can set or widen it.
 3. In another user's space one needs a grant.  A lasting one is for reading, writing or both, may
-   have an end, and is kept by `pipe.store`; a list that a live session of the owner brought
-   (``-a``) grants both for as long as that session lives.
-4. An admin may do everything everywhere.
+have an end, and is kept by `pipe.store`; a list that a live session of the owner brought (``-a``)
+grants both for as long as that session lives. 4. An admin may do everything everywhere.
 
 Everything else is denied, and denied in the same words whether the topic exists or not.  A grantee
 is a user's name, a key's fingerprint or `pipe.language.names.EVERYONE`.
@@ -22,13 +21,14 @@ to whoever ends their sessions.  Nothing is remembered of a judgement.
 from __future__ import annotations
 
 import enum
-import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipe.errors import AccessDenied, UsageError
 from pipe.language.names import EVERYONE, PUBLIC
+from pipe.rights.bearers import Bearers
+from pipe.rights.callers import Caller, callers_alive, next_login
 from pipe.rights.grants import GrantBook, Operation
 
 if TYPE_CHECKING:
@@ -43,24 +43,14 @@ REMOVED_TEXT = "access denied: the account or key that you logged in with was re
 DEMOTED_TEXT = "access denied: you are no admin any more: log in again"
 """What is said to an admin who logged in before the flag was taken away."""
 
-next_login = itertools.count(1).__next__
-"""Numbers logins, and removals of accounts and keys, in their order."""
+WITHDRAWN_TEXT = "access denied: the token that let you in was removed"
+"""What is said to whoever came with it."""
 
+OVER_TEXT = "access denied: the time of the token that let you in is over"
+"""What is said to whoever came with it before that."""
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Somebody who has logged in: the user's name, and the key that proved it.
-
-    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
-    key.  ``lent``: a certificate or a file of the operator's let it in, so that it may give the
-    account no keys.
-    """
-
-    user: str
-    fingerprint: str
-    admin: bool = False
-    login: int = field(default_factory=next_login, compare=False)
-    lent: bool = field(default=False, compare=False)
+SPARED_BARS = 64
+"""So many removals are remembered before anybody looks for those that concern nobody any more."""
 
 
 class Rule(enum.Enum):
@@ -74,6 +64,7 @@ class Rule(enum.Enum):
     EVERYONE_GRANT = "it was granted to everyone with an account"
     OWNER_LIST = "a session of its owner shares it with you"
     ADMIN = "you are an admin"
+    SCOPE = "your token does not reach it"
     NOT_LISTED = "the member that created it did not put you on its list"
     PRIVATE = "its owner does not share it with you"
 
@@ -97,6 +88,7 @@ class Decision:
 
 
 _OWN = Decision(allowed=True, rule=Rule.OWNER)
+_OUT_OF_REACH = Decision(allowed=False, rule=Rule.SCOPE)
 
 
 class Pass:
@@ -157,7 +149,9 @@ class Access:
         self._shares: dict[TopicName, Counter[str]] = {}
         self._grants = GrantBook()
         self._barred: dict[tuple[str, str], tuple[int, str]] = {}
+        self._most_barred = SPARED_BARS
         self._dismissed: dict[int, str] = {}
+        self._bearers = Bearers()
 
     # -- judging ----------------------------------------------------------------------------------
 
@@ -168,6 +162,8 @@ class Access:
 
         The decision's end is the earliest of theirs.
         """
+        if caller.scope is not None and not caller.scope.allows(operation, topic):
+            return _OUT_OF_REACH
         if topic.owner == caller.user:
             return _OWN
         decisions = [self._judge(caller, topic, one) for one in operation]
@@ -251,6 +247,7 @@ class Access:
         shared = frozenset[str]()
         if grantees is not None:
             if name.owner == caller.user:
+                _check_reach(caller, name)
                 shared = frozenset(grantees)
             elif name.owner == PUBLIC:
                 self._restrict(name, frozenset((*grantees, caller.user)), exists=exists)
@@ -283,6 +280,8 @@ class Access:
 
     def _denial(self, caller: Caller, name: TopicName, operation: Operation) -> str:
         """Say no, in words that depend on the caller's own rights only."""
+        if caller.scope is not None and not caller.scope.allows(operation, name):
+            return f"access denied: your token does not reach {name} to {operation}"
         for one in operation:
             other = Operation.BOTH & ~one
             if (
@@ -359,16 +358,26 @@ class Access:
         if changed:
             self._notify(changed, Loss.REVOKED)
 
-    def expire(self) -> None:
-        """Take away what has ended by now."""
-        changed = self._grants.expire(self._clock())
+    def expire(self) -> bool:
+        """Take away what has ended by now.
+
+        Returns:
+            Whether logins are over: `dismiss` was called for them.
+        """
+        now = self._clock()
+        changed = self._grants.expire(now)
         if changed:
             self._notify(changed, Loss.EXPIRED)
+        ended = self._bearers.take_ended(now)
+        for caller in ended:
+            self.dismiss(caller, OVER_TEXT)
+        return bool(ended)
 
     @property
     def next_end(self) -> float | None:
         """When `expire` is due, in seconds since 1970; it may find nothing to do then."""
-        return self._grants.next_end
+        ends = (self._grants.next_end, self._bearers.next_end)
+        return min((end for end in ends if end is not None), default=None)
 
     def grants_on(self, topic: TopicName) -> Mapping[str, Grant]:
         """The lasting grants of one topic, by grantee."""
@@ -415,14 +424,43 @@ class Access:
         Where it was something else that was taken from the user, ``text`` says so.
         """
         self._barred[user, fingerprint] = next_login(), text
+        if len(self._barred) > self._most_barred:
+            self._forget_bars()
+
+    def _forget_bars(self) -> None:
+        """Forget the removals that concern no login any more.
+
+        It looks at all callers, so it waits until there are twice as many as it has left.
+        """
+        oldest: dict[tuple[str, str], int] = {}
+        for caller in callers_alive():
+            for key in {(caller.user, caller.fingerprint), (caller.user, "")}:
+                oldest[key] = min(caller.login, oldest.get(key, caller.login))
+        judged = {caller.user for caller in callers_alive() if not caller.fingerprint}
+        self._barred = {
+            (user, fingerprint): (number, text)
+            for (user, fingerprint), (number, text) in self._barred.items()
+            if user in judged or oldest.get((user, fingerprint), number) < number
+        }
+        self._most_barred = max(SPARED_BARS, 2 * len(self._barred))
 
     def dismiss(self, caller: Caller, text: str) -> None:
         """One login is over: it may do no more, and ``text`` says why; others go on."""
         self._dismissed[caller.login] = text
 
+    def logged_in(self, caller: Caller) -> None:
+        """A token has let somebody in, until `logged_out`."""
+        self._bearers.add(caller)
+
     def logged_out(self, caller: Caller) -> None:
         """A login is gone, and nothing need be remembered of it."""
+        self._bearers.remove(caller)
         self._dismissed.pop(caller.login, None)
+
+    def end_token(self, token: str) -> None:
+        """A token was removed: whoever came with it may do no more."""
+        for caller in self._bearers.of(token):
+            self.dismiss(caller, WITHDRAWN_TEXT)
 
     def why_barred(self, caller: Caller) -> str:
         """What a caller is told who may do no more; empty for all others."""
@@ -446,6 +484,15 @@ class Access:
 
 def _listed(caller: Caller, grantees: Container[str]) -> bool:
     return any(one in grantees for one in (caller.user, caller.fingerprint, EVERYONE))
+
+
+def _check_reach(caller: Caller, name: TopicName) -> None:
+    """Check that a caller gives others no more of an own topic than it has."""
+    if caller.scope is not None and not caller.scope.allows(Operation.BOTH, name):
+        raise AccessDenied(
+            f"access denied: your token does not reach {name} to read and write, which is what "
+            "those on a list may do; leave out --access"
+        )
 
 
 def _lasts(decision: Decision) -> float:

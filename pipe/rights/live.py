@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pipe.errors import Outcome
-    from pipe.rights.access import Caller
-    from pipe.stream.members import Member
+    from pipe.rights.callers import Caller
+    from pipe.stream.topics import Member
 
 
 class LiveSession(Protocol):

@@ -9,10 +9,8 @@ from pipe.errors import UsageError
 from pipe.language.quantities import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 
 class Collector:
@@ -37,9 +35,10 @@ class Collector:
                 UsageError(f"there is more than {format_size(self._limit)} on stdin")
             )
 
-    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:  # noqa: ARG002
         """Keep records as a chunk; nobody asks for records here."""
-        self.publish(member, make(b"".join(records)))
+        self.publish(member, records)
+        return 0
 
     def end(self, member: Member) -> None:  # noqa: ARG002
         """That was all."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.session.intake import Valve
-from pipe.stream.members import Sink
+from pipe.stream.ports import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
 
 
@@ -34,6 +34,13 @@ class Owner(Protocol):
 
 class Port(Sink, Valve, Protocol):
     """A session's data path: what its client reads goes in, what it sends comes out."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection.
+
+        `pending` also counts those that the connection has yet to write.
+        """
 
     def connect(self, feed: Callable[[Chunk], None]) -> None:
         """Give what the client sends to ``feed``, chunk by chunk."""
@@ -58,13 +65,14 @@ class Front(Protocol):
         """Give the answer of a command."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """End in good order, as nothing is pending; may come again until the client is gone."""
+        """End in good order, as nothing is queued; may come again until the client is gone."""
 
     def abort(self, outcome: Outcome, text: str) -> bool:
-        """End now: what is pending is lost.
+        """End now: what is queued is lost.
 
         Returns:
-            False where the client has been told of another end already.
+            False where the client has been told of another end already.  It has a moment to
+            confirm that.
         """
 
     def closed(self, traffic: Traffic) -> None:

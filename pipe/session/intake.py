@@ -1,30 +1,34 @@
-"""What a client sends, on its way to the router: a `pipe.stream.members.Source`.
+"""What a client sends, on its way to the router: a `pipe.stream.ports.Source`.
 
 While the router has the source paused nothing is published.  What the client's window still lets
-in waits here or in the channel, so the window is its bound.  An end of file waits behind the
-bytes before it.
+in waits here, small pieces packed together, so the window is its bound.  An end of file waits
+behind the bytes before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.language.requests import Framing
 from pipe.stream.chunks import Backlog, Chunk, Framer, RecordTooLong
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 from pipe.stream.traffic import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pipe.errors import PipeError
     from pipe.limits.quotas import Bucket
-    from pipe.stream.members import Receipt
+    from pipe.limits.turns import Turns
+    from pipe.stream.ports import Receipt
 
-TURN_CHUNKS = 256
-"""Waiting chunks that are published per turn of the event loop, so that a window full of tiny
-packets starves nobody when its publisher may go on."""
+STEP_CHUNKS = 8
+STEP_SECONDS = 0.0005
+"""Of the chunks that wait, so many are published in a step of `pipe.limits.turns`, or as many as
+take so long: all who may go on share the turns, and a reader gets a step's chunks in one write."""
 
 SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
 
@@ -37,6 +41,9 @@ class Valve(Protocol):
 
     def resume_reading(self) -> None:
         """Go on; may feed the intake at once."""
+
+    def charge(self, records: int) -> None:
+        """Publishing what came last took the time that so many records take."""
 
 
 class Publisher(Protocol):
@@ -61,8 +68,8 @@ class Destination(Protocol):
     def publish(self, member: Member, chunk: Chunk) -> None:
         """Take a chunk."""
 
-    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
-        """Take whole records."""
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
+        """Take whole records; how many of them it had to look at."""
 
     def end(self, member: Member) -> None:
         """That was all."""
@@ -75,21 +82,26 @@ class Intake:
         publisher: the session.
         valve: of what the client sends.
         router: where the bytes go.
+        turns: what waits is published in these.
     """
 
-    def __init__(self, publisher: Publisher, valve: Valve, router: Destination) -> None:
+    def __init__(
+        self, publisher: Publisher, valve: Valve, router: Destination, turns: Turns
+    ) -> None:
         self._publisher = publisher
         self._valve = valve
         self._router = router
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._member: Member | None = None
         self._framer: Framer | None = None
+        self._separator = b""
         self._pending = Backlog()
         self._paused = True
         self._missing = 0
         self._eof = False
         self._done = False
-        self._step: asyncio.Handle | None = None
+        self._queues = False  # for a turn to publish what waits
         self._held = Stopwatch()  # while paused by a clogged reader, not by a missing one
         self._waiting = Stopwatch()  # while too few readers are there
         self._bucket: Bucket | None = None
@@ -111,8 +123,8 @@ class Intake:
             empty: publish nothing and end at once, as ``pub --empty`` does.
         """
         self._member = member
-        separator = SEPARATORS.get(framing)
-        self._framer = Framer(separator) if separator else None
+        self._separator = SEPARATORS.get(framing, b"")
+        self._framer = Framer(self._separator) if self._separator else None
         if empty:
             self._pending.clear()
             self._eof = True
@@ -140,9 +152,11 @@ class Intake:
         """The session is over: let go of everything."""
         self.discard()
         self._member = None
-        if self._step:
-            self._step.cancel()
-            self._step = None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the client has sent everything."""
+        return self._eof
 
     @property
     def complete_but_waiting(self) -> bool:
@@ -186,12 +200,12 @@ class Intake:
             self._router.publish(self._member, chunk)
             return
         try:
-            records = self._framer.feed(chunk.data)
-        except RecordTooLong as error:
-            self._router.deal(self._member, error.records, Chunk)
+            records, error = self._framer.feed(chunk), None
+        except RecordTooLong as too_long:
+            records, error = too_long.records, too_long
+        self._valve.charge(self._router.deal(self._member, records, self._separator))
+        if error:
             self._publisher.fail(error)
-        else:
-            self._router.deal(self._member, records, Chunk)
 
     def _end(self) -> None:
         if self._done or self._member is None:
@@ -216,8 +230,7 @@ class Intake:
             self._rest = self._loop.call_later(delay, self._end_rest, bucket)
             return
         self._rest = None
-        if not self._paused:
-            self._publish_pending()
+        self._go_on()
 
     def _stop_resting(self) -> None:
         self._bucket = None
@@ -239,33 +252,37 @@ class Intake:
         """Publish what came in the meantime, then read on."""
         self._paused = False
         self._stop_clocks()
-        self._publish_pending()
+        self._go_on()
 
-    def _publish_pending(self) -> None:
-        for _ in range(TURN_CHUNKS):
+    def _go_on(self) -> None:
+        """Read on, where nothing waits to be published before."""
+        if self._paused or self._done:
+            return
+        if not self._pending and not self._eof:
+            self._valve.resume_reading()
+        elif not self._queues:
+            self._queues = True
+            self._turns.do(self._publish_pending)
+
+    def _publish_pending(self) -> bool:
+        """Publish some of what waits; whether more of it may be."""
+        deadline = time.monotonic() + STEP_SECONDS
+        for _ in range(STEP_CHUNKS):
             if self._paused or self._rest or not self._pending:
                 break
             self._publish(self._pending.popleft())
-        if self._paused:
-            return
-        if self._eof and not self._pending:
-            self._later(self._end)
-        elif self._rest:
-            return
-        elif self._pending:
-            self._later(self._publish_pending)
-        else:
+            if time.monotonic() > deadline:
+                break
+        if self._pending and not (self._paused or self._rest):
+            return True
+        self._queues = False
+        if self._paused or self._done or self._pending:
+            return False
+        if self._eof:
+            self._end()
+        elif not self._rest:
             self._valve.resume_reading()
-
-    def _later(self, step: Callable[[], None]) -> None:
-        """Run the next step in another turn; a pause and another resume may come before it."""
-        if self._step is None:
-            self._step = self._loop.call_soon(self._run, step)
-
-    def _run(self, step: Callable[[], None]) -> None:
-        self._step = None
-        if not self._paused:
-            step()
+        return False
 
     def waits(self, missing: int) -> None:
         """Pass it on: the session knows what to tell the user."""

@@ -12,15 +12,18 @@ from pipe.errors import UsageError
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Resource
 from pipe.rights.grants import Operation
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.language.names import Pattern, TopicName
     from pipe.limits.quotas import Bucket, Holder
-    from pipe.rights.access import Caller, Loss, Pass
+    from pipe.rights.access import Loss, Pass
+    from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.stream.members import Member
+    from pipe.stream.ports import Sink, Source
 
 OPERATIONS = {
     Publish: Operation.WRITE,
@@ -121,3 +124,33 @@ class Place:
             if self._pass:
                 self._service.access.release(self._pass)
             self._service.router.leave(member)
+
+
+def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:
+    """The member that a request asks for, with those of the two ports that it uses."""
+    match request:
+        case Publish():
+            return Member(
+                Mode.PUBLISH,
+                source=source,
+                wants=request.min_subscribers if request.block else 0,
+                whole=request.whole,
+                dispatch=request.dispatch,
+                exit_status=request.exit_status,
+            )
+        case Subscribe():
+            return Member(
+                Mode.SUBSCRIBE,
+                sink=sink,
+                keep_alive=request.keep_alive,
+                on_slow=request.on_slow,
+            )
+        case Pipe():
+            return Member(
+                Mode.PIPE,
+                source=source,
+                sink=sink,
+                dispatch=request.dispatch,
+                replay=request.replay,
+                on_slow=request.on_slow,
+            )

@@ -6,6 +6,9 @@ out of its front's `Port`, the router's sink.  It ends for one `Outcome`, once.
     OPENING ── request ──> ANSWERING   a command that only answers
         └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
     any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+
+The end of a stream that a reader is sent counts once its client has confirmed it.  A client that
+goes without that has left, or was cut off.
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ from pipe.metrics import COMMAND_MODE
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
-from pipe.session.place import Place
+from pipe.session.place import Place, make_member
 from pipe.session.stall import StallClock
-from pipe.stream.members import Mode, make_member
+from pipe.stream.ports import Mode
 from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -38,11 +41,13 @@ if TYPE_CHECKING:
     from pipe.language.names import Pattern
     from pipe.language.requests import Answerable, Request
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Caller, Loss
+    from pipe.rights.access import Loss
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Front, Port
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member, Receipt
+    from pipe.stream.ports import Receipt
+    from pipe.stream.topics import Member
 
 log = structlog.get_logger()
 
@@ -111,9 +116,11 @@ class Session:
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
         self._exit_status = 0
+        self._ends_stream = False  # the outcome is a stream's, for the client to confirm
+        self._deaf = False  # its client throws away what it gets
         self._orphaned = False
         self.port = front.make_port(self)
-        self._intake = Intake(self, self.port, service.router)
+        self._intake = Intake(self, self.port, service.router, service.turns)
         self.port.connect(self._intake.feed)
 
     # -- the front: the request -------------------------------------------------------------------
@@ -126,13 +133,12 @@ class Session:
             hints: lines for those who send a stream.
         """
         self._service.sessions[self] = None
-        # asyncssh starts reading right after this call, so a pause must come after it.
-        self._loop.call_soon(self._begin, read, hints)
+        # Not yet: a front may not be done with the request before this returns.
+        self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints))
 
     def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
         if self._state is not State.OPENING:
             return
-        self.port.pause_reading()
         with self._ended_by_failure():
             self._service.access.require(self.caller)
             self._request = read()
@@ -180,7 +186,7 @@ class Session:
         return await collector.wait_collected()
 
     def _discard_input(self) -> None:
-        """Let the client send what it likes: a paused one would not tell when it leaves."""
+        """Let the client send what it likes; nobody wants it."""
         self._intake.discard()
         self.port.resume_reading()
 
@@ -249,12 +255,14 @@ class Session:
         return self._intake.take_back()
 
     def stop_reading(self) -> None:
-        """The client throws away what it gets, so it has left; one that only writes goes on.
+        """The client throws away what it gets, so it has left.
 
         That ends a `pipe` too, whatever its client has yet to send: as it ends other programs.
+        One that only writes has no use for its stdout.  That it is gone before the end of its input
+        tells that the client itself is, and its connection lives on for others.
         """
-        if self.member and self.member.sink:
-            self.member.deaf = True
+        if self.member and (self.member.sink or not self._intake.at_end):
+            self._deaf = True
             self.cut(Outcome.LEFT)
 
     # -- the intake -------------------------------------------------------------------------------
@@ -300,7 +308,8 @@ class Session:
             f"sent {count(receipt.sent_bytes, 'byte')} "
             f"to {count(receipt.subscribers, 'subscriber')}{early}"
         )
-        self.end(Outcome.DONE)
+        outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
+        self.end(outcome, outcome.text)
 
     def fail(self, error: PipeError) -> None:
         """End with an error's own outcome and sentence."""
@@ -313,6 +322,7 @@ class Session:
         text = outcome.text
         if outcome is Outcome.DROPPED and self.member:
             text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
+        self._ends_stream = self._outcome is None
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -328,8 +338,8 @@ class Session:
             self._stall_clock.stop()
 
     def emptied(self) -> None:
-        """Nothing is pending any more: if this is the end, say so to the client."""
-        if self._state is State.ENDING and self._outcome and not self.port.pending:
+        """Nothing is queued any more: if this is the end, say so to the client."""
+        if self._state is State.ENDING and self._outcome and not self.port.queued:
             self._front.finish(self._outcome, self._exit_status)
 
     # -- the end ----------------------------------------------------------------------------------
@@ -352,16 +362,20 @@ class Session:
         self._leave_unless_read()
         self.emptied()
         if self._orphaned:
-            self._close(outcome)
+            self._close(Outcome.LEFT)
 
     def cut(self, outcome: Outcome, text: str = "") -> None:
-        """End now: what is pending is lost, and the client gets its status at once."""
+        """End now: what is queued is lost, and the client gets its status at once.
+
+        One that has been sent everything, its status too, may still confirm it, for a moment.
+        """
         if self._state is State.CLOSED:
             return
         self._begin_end(outcome, None)
         if self._front.abort(outcome, text or outcome.text):
             self._outcome, self._exit_status = outcome, outcome.status
-        self._leave()
+            self._ends_stream = False
+            self._leave()
         if self._orphaned:
             self._close(outcome)
 
@@ -394,12 +408,15 @@ class Session:
 
     # -- the front: the client is gone ------------------------------------------------------------
 
-    def client_gone(self, outcome: Outcome, error: Exception | None = None) -> None:
-        """The client has confirmed the end, or is gone without one.
+    def client_gone(
+        self, outcome: Outcome, error: Exception | None = None, *, confirmed: bool = False
+    ) -> None:
+        """The client is gone.
 
         Args:
-            outcome: how the session ended, where it has not already.
+            outcome: how the session ended, if it has not already, or not for the client.
             error: for the log.
+            confirmed: whether the client has said that it has everything, up to the end.
         """
         if self._state is State.CLOSED or self._orphaned:
             return
@@ -408,22 +425,39 @@ class Session:
             self._orphaned = True
             self._service.orphans += 1
             return
-        self._close(self._outcome or outcome, error)
+        if self.member:
+            self.member.confirmed = confirmed and not self._deaf
+        self._close(outcome, error)
 
-    def _close(self, outcome: Outcome, error: Exception | None = None) -> None:
+    def _close(self, otherwise: Outcome, error: Exception | None = None) -> None:
+        """Give everything back.
+
+        Args:
+            otherwise: the outcome where there is none, or one that the client has not confirmed.
+            error: for the log.
+        """
         if self._orphaned:
             self._service.orphans -= 1
+        outcome = self._outcome
+        confirmed = self.member is not None and self.member.confirmed
+        if outcome is None or (self._ends_stream and not confirmed):
+            outcome = otherwise
         self._state = State.CLOSED
         if self._task:
             self._task.cancel()
         self._leave()
+        self._intake.discard()
         self.port.close()
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
         traffic = self._traffic()
-        self._report(outcome, traffic, error)
         self._front.closed(traffic)
+        self._service.turns.do(partial(self._conclude, outcome, traffic, error))
+
+    def _conclude(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
+        """Say how it ended, and let go of everything: this is most of what an end costs."""
+        self._report(outcome, traffic, error)
         self._forget()
 
     def _forget(self) -> None:

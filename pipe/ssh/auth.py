@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -22,7 +23,7 @@ import structlog
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import Resource
-from pipe.rights.access import Caller, next_login
+from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.store.keys import ALLOWED_TYPES
@@ -95,6 +96,11 @@ class Peer(asyncssh.SSHServer):
         if self._logged_in and self._caller:
             self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
+        # In its turn, behind the lines of its sessions.
+        self._service.turns.do(partial(self._conclude, ending, exc))
+
+    def _conclude(self, ending: Ending, exc: Exception | None) -> None:
+        if self._logged_in:
             self._report("connection ended", ending, exc)
             self._forget()
             return
@@ -183,14 +189,16 @@ class Peer(asyncssh.SSHServer):
             address = self._connection.peer_address
             while True:
                 # Before it is judged: a removal after that judgement is one of this login.
-                number = next_login()
+                attempt = Caller(username, "")
                 identity = await self._logins.admit(username, key_data, address)
                 caller = Caller(
                     identity.user,
                     identity.fingerprint,
                     identity.admin,
-                    number,
+                    attempt.login,
                     lent=identity.ends_with_another,
+                    until=identity.expires,
+                    backing=identity.backing,
                 )
                 await self._service.guard.catch_up()
                 if not self._service.access.why_barred(caller):

@@ -7,11 +7,9 @@ the end is an exit status (RFC 4254, section 6.10) between end of file and close
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_REQUEST
-from asyncssh.packet import Boolean, String, UInt32
 
 from pipe.errors import Ending, Outcome
 from pipe.language.requests import parse, sends_stream
@@ -30,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipe.language.requests import Request
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Owner
+    from pipe.ssh.confirmation import ConfirmedChannel
     from pipe.ssh.connection import Connection
     from pipe.ssh.login.restrictions import Restrictions
     from pipe.ssh.port import Port
@@ -72,7 +71,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open."""
-        self._channel = chan
+        self._channel = cast("ConfirmedChannel", chan)  # made by our own connection
         connection = self._connection
         self.session = Session(
             self._service, self, self._caller, connection.address, connection.visit.holders
@@ -161,7 +160,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client closed the channel or the connection: confirmation, or an end without one."""
-        self.session.client_gone(self._connection.why_ended(exc).outcome, exc)
+        outcome, confirmed = self._connection.why_ended(exc).outcome, self._channel.confirmed
+        self.session.client_gone(outcome, exc, confirmed=confirmed)
 
     # -- the session ------------------------------------------------------------------------------
 
@@ -179,19 +179,16 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Send end of file and the exit status, once stderr is written too."""
         if self._channel.get_write_buffer_size() or self._channel.is_closing():
             return
-        self._channel.write_eof()
-        self._channel.exit(exit_status)
+        if not self._connection.exchanges_keys:  # or it would be put aside
+            self._channel.send_end(exit_status)
 
     def abort(self, outcome: Outcome, text: str) -> bool:
         """Send the exit status at once, and close; a client that does not answer is cut off."""
-        told = not self._channel.is_closing()
+        told = not (self._channel.end_sent or self._channel.is_closing())
         if told:
-            if text and not self._port.pending:
+            if text and not self._port.queued:
                 self.tell(text)
-            self._channel.send_packet(
-                MSG_CHANNEL_REQUEST, String("exit-status"), Boolean(False), UInt32(outcome.status)
-            )
-            self._channel.abort()
+            self._channel.cut(outcome.status)
         if self._close_timer is None:
             self._close_timer = asyncio.get_running_loop().call_later(
                 CLOSE_TIMEOUT_SECONDS, self._connection.cut_off, Ending.STUCK

@@ -33,6 +33,7 @@ from asyncssh.constants import (
     MSG_GLOBAL_REQUEST,
     MSG_IGNORE,
     MSG_KEXINIT,
+    MSG_NEWKEYS,
     MSG_USERAUTH_REQUEST,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
@@ -41,6 +42,7 @@ from pipe.errors import Ending
 from pipe.limits.gate import Visit
 from pipe.settings import Lane
 from pipe.ssh.answers import Answers
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.level_logger import LevelLogger
 from pipe.ssh.openssh import no_more_sessions_as_keepalive
 from pipe.ssh.port import Port
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from pipe.service import Service
     from pipe.session.front import Owner
+    from pipe.ssh.windows import WindowedChannel
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:
@@ -129,6 +132,8 @@ class Connection(asyncssh.SSHServerConnection):
         "_auth_failures",
         "_auth_requests",
         "_authenticated",
+        "_client_keys",
+        "_client_waits_for_keys",
         "_clock",
         "_no_more_sessions",
         "_rekey_timeout",
@@ -141,14 +146,18 @@ class Connection(asyncssh.SSHServerConnection):
         "address",
         "blocked",
         "ending",
+        "keys",
+        "left_before_keys",
+        "lost",
         "peer",
         "peer_address",
         "ports",
         "transport",
+        "turns",
         "visit",
     )
 
-    channel_class: ClassVar[type[asyncssh.SSHServerChannel[bytes]]] = asyncssh.SSHServerChannel
+    channel_class: ClassVar[type[ConfirmedChannel]] = ConfirmedChannel
 
     def __init__(
         self,
@@ -159,12 +168,14 @@ class Connection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self.ports: dict[Port, None] = {}
         self.blocked = False
+        self.lost = False  # nothing that is sent from now on arrives
         self.peer: Client | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""  # the client's IP address
         self.address = ""  # the same with the port, for people
         self._service = service
         self._clock = loop
+        self.turns = service.turns
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
         self._auth_requests = 0
@@ -175,6 +186,10 @@ class Connection(asyncssh.SSHServerConnection):
         self._speaks_ssh = False  # once a packet has come
         self._said_goodbye = False
         self._no_more_sessions = False  # the client has said so
+        self._client_keys = 0  # exchanges of keys that it has begun, or agreed to
+        self._client_waits_for_keys = False  # and may send nothing else
+        self.keys = 0  # how many new ones what is sent has had
+        self.left_before_keys = 0  # which ones the client was waiting for when it said goodbye
         self._answers: Answers | None = None  # while it is blocked, and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
@@ -226,7 +241,8 @@ class Connection(asyncssh.SSHServerConnection):
 
     def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
         """Give a new session its data path."""
-        return Port(owner, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("WindowedChannel", channel)  # by `create_server_channel`
+        return Port(owner, made, self, self._service.router, self._service.settings.buffer)
 
     def session_closed(self) -> None:
         """One of the sessions is gone."""
@@ -237,7 +253,7 @@ class Connection(asyncssh.SSHServerConnection):
 
     def cut_off(self, ending: Ending, text: str = "") -> None:
         """End it, for this reason, and tell the client as far as it still listens."""
-        if self.is_closed():
+        if self.lost or self.is_closed():
             return
         self.ending = self.ending or ending
         self.disconnect(asyncssh.DISC_BY_APPLICATION, text or f"Closed: {ending.label}")
@@ -288,9 +304,24 @@ class Connection(asyncssh.SSHServerConnection):
             else:
                 self.ending = self.ending or Ending.FAILED
                 log.error("connection failed", address=self.address, exc_info=error)
+        self.lost = True
         super().internal_error(exc_info, error_logger)  # type: ignore[arg-type]
 
     # -- the transport ----------------------------------------------------------------------------
+
+    @property
+    def exchanges_keys(self) -> bool:
+        """Whether new keys have yet to come, so that asyncssh puts aside what is sent."""
+        return self._rekey_timer is not None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what was sent has not reached the transport, or never will.
+
+        asyncssh goes on for a turn or two after the end of the connection, and sends to nobody.
+        """
+        transport = self.transport
+        return self.lost or self.exchanges_keys or transport is None or transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, with the transport's water marks set."""
@@ -308,6 +339,7 @@ class Connection(asyncssh.SSHServerConnection):
         The transport says so with an error of the system's or none; asyncssh's own timers, for the
         login and for keepalive, say so with one of asyncssh's.
         """
+        self.lose()
         self._stop_rekey_timer()
         self._forget_answers()
         if self.ending is None:
@@ -318,6 +350,13 @@ class Connection(asyncssh.SSHServerConnection):
         if self.ending is Ending.DEAD:
             self._forget_unsent()
         super().connection_lost(exc)
+
+    def lose(self) -> None:
+        """Nothing reaches the client any more, so nothing may count as written from here.
+
+        Its ports keep what they are given.  They are not told: their sessions end in a moment.
+        """
+        self.lost = self.blocked = True
 
     def _forget_unsent(self) -> None:
         """Reset it: the kernel would keep on trying to send the rest, for minutes, to nobody."""
@@ -336,7 +375,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._update_blocked()
 
     def _update_blocked(self) -> None:
-        blocked = self._transport_full or self._rekey_timer is not None
+        blocked = self.lost or self._transport_full or self._rekey_timer is not None
         if blocked != self.blocked:
             self.blocked = blocked
             self._forget_answers()
@@ -369,6 +408,12 @@ class Connection(asyncssh.SSHServerConnection):
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle a packet, but count tries to log in, and refuse some channels."""
         self._speaks_ssh = True
+        if pkttype in {MSG_KEXINIT, MSG_NEWKEYS}:
+            self._client_waits_for_keys = pkttype == MSG_KEXINIT
+            self._client_keys += self._client_waits_for_keys
+        elif pkttype == MSG_DISCONNECT:
+            self.lost = True
+            self.left_before_keys = self._client_keys if self._client_waits_for_keys else 0
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
             self._begin_try(packet)
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated and self._refuse_channel(packet):
@@ -408,7 +453,8 @@ class Connection(asyncssh.SSHServerConnection):
         """
         if pkttype == MSG_IGNORE:
             return
-        self._said_goodbye |= pkttype == MSG_DISCONNECT
+        if pkttype == MSG_DISCONNECT:
+            self._said_goodbye = self.lost = True
         if pkttype == MSG_KEXINIT and self._authenticated and self._rekey_timer is None:
             self._rekey_timer = self._clock.call_later(self._rekey_timeout, self._rekey_too_slow)
             self._update_blocked()
@@ -418,8 +464,9 @@ class Connection(asyncssh.SSHServerConnection):
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange."""
-        super().send_newkeys(k, h)
+        self.keys += 1
         self._stop_rekey_timer()
+        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
         self._update_blocked()
 
     def _stop_rekey_timer(self) -> None:

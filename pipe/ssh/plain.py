@@ -11,25 +11,31 @@ variable that a client sets; here none has a name or value.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import Boolean, SSHPacket, String
 
-from pipe.limits.turns import FIRST_SLICE_BYTES, SIP_BYTES, TURN_SECONDS, next_slice
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.connection import Connection
 from pipe.ssh.openssh import end_of_write_as_signal
+from pipe.ssh.slices import FIRST_SLICE_BYTES, SIP_SLICE_BYTES, TURN_SECONDS, next_slice
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
-    from pipe.limits.turns import Turns
+    import asyncssh
+
     from pipe.service import Service
 
 
-class PlainChannel(asyncssh.SSHServerChannel[bytes]):
+CLOSE_SECONDS = 0.0001
+"""What the end of a session takes that ends with its connection."""
+
+
+class PlainChannel(ConfirmedChannel):
     """A session's channel that is asyncssh's, but keeps no variables, and knows "end of write"."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
@@ -54,10 +60,9 @@ class PlainConnection(Connection):
         loop: the event loop that it lives on.
         options: asyncssh's options, see `pipe.ssh.server`.
         service: what all connections share.
-        turns: of the loop.
     """
 
-    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_turns")
+    __slots__ = ("_input", "_queues", "_slice_bytes", "_start", "_waits")
 
     channel_class = PlainChannel
     share_seconds = TURN_SECONDS
@@ -67,11 +72,10 @@ class PlainConnection(Connection):
         loop: asyncio.AbstractEventLoop,
         options: asyncssh.SSHServerConnectionOptions,
         service: Service,
-        turns: Turns,
     ) -> None:
         super().__init__(loop, options, service)
-        self._turns = turns
         self._queues = False
+        self._waits = False  # while a packet is handled in a task
         self._input = b""
         self._start = 0  # where in the input the next slice begins
         self._slice_bytes = FIRST_SLICE_BYTES
@@ -82,12 +86,44 @@ class PlainConnection(Connection):
         self._start = 0
         if self._queues:
             return
-        if not self._turns.spent:
+        if not self.turns.spent:
             self._handle(self._slice_bytes, TURN_SECONDS)
         elif self._authenticated:
-            self._handle(min(self._slice_bytes, SIP_BYTES), 0)
+            self._handle(SIP_SLICE_BYTES, 0)
         else:
             self._go_on(more=True)  # a login may take as long as a full share does
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """End, in a turn that has the time for all its sessions."""
+        self.lose()
+        self.turns.do(partial(self._end, exc))
+
+    def _end(self, exc: Exception | None) -> None:
+        # asyncssh ends the sessions in a callback of its own, right after this turn.
+        self.turns.use(CLOSE_SECONDS * len(self.ports))
+        super().connection_lost(exc)
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        """Handle a packet; where that takes a while, read no further meanwhile.
+
+        The client's goodbye may lie behind it, and would be lost if the end of TCP were seen first.
+        """
+        result = super().process_packet(pkttype, pktid, packet)
+        if isinstance(result, bool) or not self._authenticated:
+            return result
+        self._waits = True
+        return self._finish(result)
+
+    async def _finish(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            self._clock.call_soon(self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._waits = False
+        if not self._queues:
+            self._go_on(more=self._start < len(self._input))
 
     def take_turn(self) -> bool:
         """Handle a full share now; nothing is promised of what is read next."""
@@ -97,16 +133,18 @@ class PlainConnection(Connection):
 
     def _handle(self, size: int, patience: float) -> None:
         """Handle a slice of so many bytes, and more of them until so many seconds are over."""
+        used = self.turns.used
         started = now = time.monotonic()
         while self._start < len(self._input):
             piece = self._input[self._start : self._start + size]
             self._start += len(piece)
             super().data_received(piece)
             before, now = now, time.monotonic()
-            size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
+            if patience:
+                size = self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now - started >= patience:
                 break
-        self._turns.use(now - started)
+        self.turns.use(now - started, used)
         self._go_on(more=self._start < len(self._input))
 
     def _go_on(self, *, more: bool) -> None:
@@ -114,11 +152,11 @@ class PlainConnection(Connection):
         if self.transport is None or self.transport.is_closing():
             more = False
             self._input, self._start = b"", 0
-        elif more:
+        elif more or self._waits:
             self.transport.pause_reading()
         else:
             self._input, self._start = b"", 0
             self.transport.resume_reading()
         if more:
             self._queues = True
-            self._turns.queue(self)
+            self.turns.queue(self)

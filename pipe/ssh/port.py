@@ -5,24 +5,20 @@ This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` h
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
+
+import asyncssh
 
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import asyncssh
-
     from pipe.errors import Outcome
     from pipe.session.front import Owner
-    from pipe.stream.members import Member
+    from pipe.ssh.windows import WindowedChannel
     from pipe.stream.router import Router
-
-MAX_BURST = 256
-"""Chunks that one channel may deliver per turn of the event loop, so that a flood of tiny packets
-starves nobody; more wait for the next turn."""
+    from pipe.stream.topics import Member
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
@@ -35,16 +31,27 @@ class Carrier(Protocol):
     blocked: bool
     """Whether it takes nothing for now; `Port.connection_changed` tells of changes."""
 
+    lost: bool
+    """Whether nothing that is sent from now on arrives."""
+
     ports: dict[Port, None]
     """All that it carries."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what was sent has not reached the transport, or never will."""
 
 
 class Port:
     """The sending half of a channel, the router's sink, and the valve of its receiving half.
 
-    It is clogged from when ``buffer`` bytes are pending (or so many chunks, see `CHUNK_COST`)
+    It is clogged from when ``buffer`` bytes are queued (or so many chunks, see `CHUNK_COST`)
     until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
     one chunk.
+
+    Bytes are *queued* until they are handed to the connection, and *pending* until that has given
+    them to its transport: it waits for the end of the turn or of a key exchange.  From when the
+    channel or connection is over nothing that comes is written any more, until the member leaves.
 
     Args:
         owner: the session.
@@ -57,7 +64,7 @@ class Port:
     def __init__(
         self,
         owner: Owner,
-        channel: asyncssh.SSHServerChannel[bytes],
+        channel: WindowedChannel,
         connection: Carrier,
         router: Router,
         buffer: int,
@@ -72,12 +79,15 @@ class Port:
         self._waiting = 0  # chunks that have waited since the channel's buffer was empty
         self._clogged = connection.blocked
         self._flushing = False
-        self._pending = 0
-        self._loop = asyncio.get_running_loop()
+        self._queued = 0
+        self._lost = 0  # bytes that came when nothing could be written any more
+        self._written = 0
         self._feed: Callable[[Chunk], None] = _drop
-        self._reading = True
-        self._burst = 0
+        self._reading = False  # until the session has been told what to do with what comes
+        self._window = channel.get_recv_window()
+        self._room = self._window  # what the client may send before the window opens again
         connection.ports[self] = None
+        channel.resume_reading()  # asyncssh would keep what comes before the request is accepted
         # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
         channel.set_write_buffer_limits(high=0, low=0)
 
@@ -91,6 +101,7 @@ class Port:
 
     def close(self) -> None:
         """The channel is gone: let go of everything."""
+        self._lost, self._queued = self.pending, 0
         self._connection.ports.pop(self, None)
         self._feed = _drop
         self._member = None
@@ -104,32 +115,57 @@ class Port:
 
     @property
     def pending(self) -> int:
-        """Bytes taken and not yet written to the connection.
+        """Bytes taken and not yet written to the connection, or that never will be."""
+        if self._member is None:
+            return self.queued + self._lost
+        if not self._connection.holds_back:
+            self._note_written(self._member)
+        return self._member.accepted_bytes - self._written
+
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection.
 
         asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
-        then stays pending, so that it never counts as delivered.
+        then stays queued, so that it never counts as delivered.
         """
-        if not self._channel.is_closing():
-            self._pending = self._channel.get_write_buffer_size()
-        return self._pending
+        if not self._channel.is_closing() and not self._connection.lost:
+            self._queued = self._channel.get_write_buffer_size()
+        return self._queued
 
     def write(self, chunk: Chunk) -> None:
-        """Take a chunk; a channel that is closing swallows it."""
-        if self._channel.is_closing():
+        """Take a chunk; where the channel is closing it stays pending for ever."""
+        if self._channel.is_closing() or self._connection.lost:
+            self._lost += chunk.size
             return
         self._channel.write(chunk.data)
-        if pending := self.pending:
+        if queued := self.queued:
             self._waiting += 1
-            if not self._full and max(pending, self._waiting * CHUNK_COST) >= self._buffer:
+            if not self._full and max(queued, self._waiting * CHUNK_COST) >= self._buffer:
                 self._full = True
                 self._update()
+        if not self._connection.holds_back:
+            self.settle()
 
     def flush(self) -> None:
         """Tell the router once nothing is pending."""
-        if self.pending:
-            self._flushing = True
-        elif self._member:
-            self._router.flushed(self._member)
+        self._flushing = True
+        if not self._connection.holds_back:
+            self.settle()
+
+    def settle(self) -> None:
+        """The connection has written all that it was handed."""
+        member = self._member
+        if member is None:
+            return
+        self._note_written(member)
+        if self._flushing and self._written == member.accepted_bytes:
+            self._flushing = False
+            self._router.flushed(member)
+
+    def _note_written(self, member: Member) -> None:
+        # asyncssh's buffer has text for stderr as well, so there may seem to be more of it again.
+        self._written = max(self._written, member.accepted_bytes - self.queued - self._lost)
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """Hand the end to the session."""
@@ -147,17 +183,18 @@ class Port:
 
     def connection_changed(self) -> None:
         """The connection is blocked now, or no more."""
+        if not self._connection.holds_back:
+            self.settle()
         self._update()
+        if not self._connection.blocked and not self.queued:
+            self._owner.emptied()
 
     def emptied(self) -> None:
         """The channel's buffer has become empty."""
         self._full = False
-        self._pending = 0
         self._waiting = 0
-        if self._flushing:
-            self._flushing = False
-            if self._member:
-                self._router.flushed(self._member)
+        if not self._connection.holds_back:
+            self.settle()
         self._owner.emptied()
         self._update()
 
@@ -170,29 +207,36 @@ class Port:
 
     # -- receiving --------------------------------------------------------------------------------
 
-    def deliver(self, data: bytes) -> None:
-        """Take what asyncssh has received on the channel."""
-        self._burst += 1
-        if self._burst == 1:
-            self._loop.call_soon(self._end_burst)
-        elif self._burst == MAX_BURST:
-            self._channel.pause_reading()
-        self._feed(Chunk(data))
+    def charge(self, records: int) -> None:
+        """Publishing what came last took the time that so many records take."""
 
-    def _end_burst(self) -> None:
-        burst, self._burst = self._burst, 0
-        if burst >= MAX_BURST and self._reading:
-            self._channel.resume_reading()
+    def deliver(self, data: bytes) -> None:
+        """Take what asyncssh has received on the channel.
+
+        Raises:
+            ProtocolError: it is more than the window had room for.
+        """
+        self._room -= len(data)
+        if self._room < 0:
+            raise asyncssh.ProtocolError("Window exceeded")
+        self._feed(Chunk(data))
+        if self._reading:
+            self._open_window()
 
     def pause_reading(self) -> None:
         """Take nothing more from the client than its window allows already."""
         self._reading = False
-        self._channel.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on; may deliver at once."""
+        """Everything received so far has been taken: open the window again."""
         self._reading = True
-        self._channel.resume_reading()
+        self._open_window()
+
+    def _open_window(self) -> None:
+        """Open the window to its full size once half of it is used up."""
+        if self._room * 2 < self._window and not self._channel.is_closing():
+            self._channel.open_window(self._window - self._room)
+            self._room = self._window
 
 
 def _drop(_chunk: Chunk) -> None:

@@ -66,11 +66,6 @@ MAX_PACKET_BYTES = 32_768
 """The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
 chooses for itself."""
 
-PLAIN_WINDOW_BYTES = 1 << 18
-"""The most that asyncssh's own path lets a paused publisher send ahead: it keeps each packet
-in a list whose head it removes one by one, so that a megabyte of one-byte packets would cost
-seconds."""
-
 BACKLOG = 512
 """Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
 
@@ -149,11 +144,12 @@ class SSHServer:
         """
         settings = self._service.settings
         loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop)
+        self._outbox = Outbox(loop, self._service.turns)
         if settings.lane is Lane.FAST:
             check_internals()
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
         self._tenures = Tenures(logins, self._service.access, self._service.expel)
+        self._service.tokens.voucher = self._tenures
         options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
@@ -198,7 +194,7 @@ class SSHServer:
         if self._service.settings.lane is Lane.FAST:
             connection = LaneConnection(loop, options, self._service, self._outbox)
         else:
-            connection = PlainConnection(loop, options, self._service, self._outbox.turns)
+            connection = PlainConnection(loop, options, self._service)
         connection.visit = visit
         visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)
@@ -218,6 +214,7 @@ class SSHServer:
                 connection.cut_off(Ending.SHUTDOWN, "the server is shutting down")
             if late:
                 await asyncio.wait(late, timeout=patience)
+        self._service.turns.finish()
         self._tenures.close()
 
 
@@ -226,9 +223,6 @@ def make_options(
 ) -> asyncssh.SSHServerConnectionOptions:
     """Spell out every option that asyncssh has for a server."""
     settings = service.settings
-    window = settings.window
-    if settings.lane is Lane.ASYNCSSH:
-        window = min(window, PLAIN_WINDOW_BYTES)
     return asyncssh.SSHServerConnectionOptions(
         server_factory=peer_factory,
         server_host_keys=[host_key],
@@ -263,6 +257,6 @@ def make_options(
         keepalive_interval=settings.keepalive_interval,
         keepalive_count_max=settings.keepalive_count,
         rekey_bytes=settings.rekey_bytes,
-        window=window,
+        window=settings.window,
         max_pktsize=MAX_PACKET_BYTES,
     )

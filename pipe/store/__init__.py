@@ -1,6 +1,6 @@
 """Accounts: users and their public keys, in SQLite by default.
 
-    records     what the store hands out: `User`, `Key`, `NewKey`
+    records     what the store hands out: `User`, `Key`, `Token`
     keys        which public keys may log in, and how one is read from text
     tables      the tables and their constraints
     schema      creating and migrating them; ``migrations`` has the steps
@@ -8,6 +8,8 @@
     cache       what recent look-ups found
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
+    tokens      `TokenStore`: tokens, browsers' sessions, links and the codes of logins
+    uses        times of last use, which are stored together
     rows        the single steps of what `accounts` does
     accounts    `Store`: what can be asked and changed
 
@@ -19,14 +21,28 @@ from __future__ import annotations
 from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
 from pipe.store.keys import check_key_type, read_public_key
-from pipe.store.records import Key, Login, NewKey, User, is_last
+from pipe.store.records import (
+    Key,
+    Login,
+    NewKey,
+    NewToken,
+    Token,
+    TokenKind,
+    User,
+    is_last,
+)
+from pipe.store.tokens import TokenStore
 
 __all__ = [
     "GrantStore",
     "Key",
     "Login",
     "NewKey",
+    "NewToken",
     "Store",
+    "Token",
+    "TokenKind",
+    "TokenStore",
     "User",
     "check_key_type",
     "is_last",

@@ -15,25 +15,25 @@ Rules that it keeps:
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipe.errors import KeyTaken, StoreError, StoreUnavailable
+from pipe.errors import KeyTaken, StoreError
 from pipe.language.names import escape, parse_user, quoted
-from pipe.store import changes, grants, rows
+from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
 from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
+from pipe.store.tokens import TokenStore
+from pipe.store.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from pipe.store.changes import Proviso
@@ -45,10 +45,6 @@ MIN_PREFIX = 4
 CACHED_LOGINS = 4096
 """Keys whose owners are remembered: about 2 MiB, and more than log in within any second."""
 
-USES_DELAY = 1.0
-"""Seconds until a key's time of last use is stored, with those of all other keys that logged in
-meanwhile: one transaction for a flurry of logins."""
-
 _FINGERPRINT_START = "SHA256:"
 
 
@@ -57,14 +53,14 @@ class Store:
 
     Attributes:
         database: for other things that are kept beside the accounts.
+        tokens: what else than keys lets somebody in.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._logins: StampedCache[tuple[str, str], Login] = StampedCache(CACHED_LOGINS)
-        self._uses: dict[tuple[str, str], float] = {}
-        self._uses_timer: asyncio.TimerHandle | None = None
-        self._uses_task: asyncio.Task[None] | None = None
+        self._uses: Uses[tuple[str, str], float] = Uses(self._store_uses)
+        self.tokens = TokenStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -81,10 +77,8 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections to the database."""
-        if self._uses_task:
-            await asyncio.wait({self._uses_task})
-        with contextlib.suppress(StoreUnavailable):
-            await self.flush_uses()
+        await self._uses.close()
+        await self.tokens.close()
         await self.database.close()
 
     async def __aenter__(self) -> Self:
@@ -123,35 +117,20 @@ class Store:
         return login
 
     def note_use(self, user: str, fingerprint: str, when: float | None = None) -> None:
-        """Note that a key has logged a user in; `USES_DELAY` seconds later it is stored.
+        """Note that a key has logged a user in; a little later it is stored.
 
         Args:
             user: Whom.
             fingerprint: The whole fingerprint; a key that is gone by then is no error.
             when: Seconds since 1970, UTC; default: now.
         """
-        self._uses[fingerprint, user] = time.time() if when is None else when
-        if self._uses_timer is None:
-            loop = asyncio.get_running_loop()
-            self._uses_timer = loop.call_later(USES_DELAY, self._store_uses)
-
-    def _store_uses(self) -> None:
-        self._uses_timer = None
-        self._uses_task = asyncio.get_running_loop().create_task(self._flush_uses_or_wait())
-
-    async def _flush_uses_or_wait(self) -> None:
-        """Where the database is away, its next use has the times stored: no login is lost by it."""
-        with contextlib.suppress(StoreUnavailable):
-            await self.flush_uses()
+        self._uses.note((fingerprint, user), time.time() if when is None else when)
 
     async def flush_uses(self) -> None:
         """Store now what `note_use` was told."""
-        if self._uses_timer:
-            self._uses_timer.cancel()
-            self._uses_timer = None
-        uses, self._uses = self._uses, {}
-        if not uses:
-            return
+        await self._uses.flush()
+
+    async def _store_uses(self, uses: Mapping[tuple[str, str], float]) -> None:
         # In one order, so that two servers never wait for each other's rows in PostgreSQL.
         values = [
             {"key": key, "whose": user, "used": when} for (key, user), when in sorted(uses.items())
@@ -164,11 +143,7 @@ class Store:
             )
             .values(last_used=bindparam("used"))
         )
-        try:
-            await self.database.write(lambda connection: connection.execute(statement, values))
-        except StoreUnavailable:
-            self._uses = {**uses, **self._uses}
-            raise
+        await self.database.write(lambda connection: connection.execute(statement, values))
 
     # -- what there is ----------------------------------------------------------------------------
 
@@ -325,7 +300,7 @@ class Store:
         return await self.database.write(work)
 
     async def remove_user(self, name: str) -> tuple[Key, ...]:
-        """Remove a user with all keys and grants.
+        """Remove a user with all keys, grants and tokens.
 
         Returns:
             The keys that went with it.
@@ -335,7 +310,8 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Key, ...]:
-            rows.require_user(connection, name)
+            # The user before the keys, as all do who lock both.
+            rows.require_user(connection, name, lock=True)
             removed = rows.keys_of(connection, name)
             fingerprints = [key.fingerprint for key in removed if key.proved]
             rows.lock_keys(connection, fingerprints)
@@ -393,6 +369,8 @@ class Store:
     ) -> Key:
         """Take a key from a user, and what was granted to it unless others have it too.
 
+        The tokens that the user made with it go along.
+
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
@@ -433,6 +411,7 @@ class Store:
                     keys_table.c.fingerprint == removed, keys_table.c.user == user
                 )
             )
+            tokens.forget_key(connection, user, removed)
             if found[0].proved:
                 if not rows.users_of(connection, removed):
                     grants.forget(connection, [removed])

@@ -44,6 +44,8 @@ class Kind(enum.Enum):
     """A key was removed: its user, and the fingerprint."""
     GRANTS = "grants"
     """A topic's grants are others now: its owner, and its path."""
+    TOKEN = "token"  # noqa: S105 - a word
+    """A token was removed: its user, and its ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,12 @@ def since(connection: Connection, number: int) -> tuple[Change, ...]:
 
 
 def last_loss(
-    connection: Connection, user: str, fingerprint: str, newest: int, seen: Collection[int]
+    connection: Connection,
+    user: str,
+    fingerprint: str,
+    newest: int,
+    seen: Collection[int],
+    token: str = "",
 ) -> Kind | None:
     """Say what a user who logged in with a key has lost since the log was last read.
 
@@ -96,6 +103,7 @@ def last_loss(
         fingerprint: The key that logged the user in.
         newest: The number of the newest entry that was read.
         seen: The numbers of those of its `LOOK_BACK` predecessors that were.
+        token: The ID of the token that let the user in, if one did.
 
     Returns:
         What it was, the last of several; None if it was nothing.
@@ -103,7 +111,12 @@ def last_loss(
     query = select(users_table.c.name).where(users_table.c.name == user)
     if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
         return Kind.USER
-    losses = {(Kind.USER, user, ""), (Kind.ADMIN, user, ""), (Kind.KEY, user, fingerprint)}
+    losses = {
+        (Kind.USER, user, ""),
+        (Kind.ADMIN, user, ""),
+        (Kind.KEY, user, fingerprint),
+        (Kind.TOKEN, user, token),
+    }
     found = [
         one.kind
         for one in since(connection, newest)

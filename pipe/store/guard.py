@@ -10,6 +10,7 @@
   for that, so there the log is read each time.  SQLite cannot tell another process that something
   has changed, so this looks instead of being woken, as `pipe.ssh.login.tenure` does at files.
 - A command that is cancelled between database and memory is made good by that same look.
+- Whoever came with a token that does not reach everything changes nothing at all.
 - Whoever was removed by another process changes nothing any more, not even before that look: the
   name may be somebody else's already, so a change's own transaction asks the log.
 """
@@ -25,7 +26,7 @@ import structlog
 
 from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.language.names import TopicName
-from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, Loss
+from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, WITHDRAWN_TEXT, Loss
 from pipe.store import GrantStore
 from pipe.store.changes import LOOK_BACK, Kind, last_loss
 
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from pipe.rights.access import Access, Caller
+    from pipe.rights.access import Access
+    from pipe.rights.callers import Caller
     from pipe.rights.grants import Grant
     from pipe.rights.live import LiveSession
-    from pipe.store import Key, NewKey, Store
+    from pipe.store import Key, NewKey, NewToken, Store, Token
     from pipe.store.changes import Change, Proviso
 
 log = structlog.get_logger()
+
+_LOST_TEXTS = {Kind.ADMIN: DEMOTED_TEXT, Kind.TOKEN: WITHDRAWN_TEXT}
 
 LOOK_SECONDS = 0.5
 """How late another process' change may be noticed: half of what is promised."""
@@ -154,14 +158,53 @@ class Guard:
                 await self._forget_key(caller.user, key.fingerprint, spare)
         return key
 
+    async def add_token(self, caller: Caller, token: NewToken) -> None:
+        """Make a token, as `pipe.store.admission.make_token` describes it.
+
+        Raises:
+            AccessDenied: the caller was removed.
+            StoreError: the caller has too many, the database is away.
+        """
+        async with self._lock:
+            await self._store.tokens.add(token, self._still_there(caller))
+
+    async def remove_token(self, caller: Caller, start: str, *, spare: LiveSession) -> Token:
+        """Take a token back, and end the sessions that it let in.
+
+        Args:
+            caller: whose token it is.
+            start: all of its ID, or how it begins.
+            spare: the session that asks: it has an answer to give yet.
+
+        Raises:
+            AccessDenied: the caller was removed.
+            StoreError: there is no such token, the database is away.
+        """
+        async with self._lock:
+            (token,) = await self._store.tokens.remove(
+                caller.user, start, self._still_there(caller)
+            )
+            self._access.end_token(token.id)
+            self._expel(spare)
+        return token
+
     def _still_there(self, caller: Caller) -> Proviso:
-        """The proviso that the caller may still do something, by memory and by the log."""
+        """The proviso that the caller may still change something, by memory and by the log."""
         self._access.require(caller)
+        if caller.scope is not None:
+            raise AccessDenied("access denied: a token is for topics, and changes no account")
 
         def check(connection: Connection) -> None:
-            loss = last_loss(connection, caller.user, caller.fingerprint, self._newest, self._seen)
+            loss = last_loss(
+                connection,
+                caller.user,
+                caller.fingerprint,
+                self._newest,
+                self._seen,
+                caller.token,
+            )
             if loss:
-                raise AccessDenied(DEMOTED_TEXT if loss is Kind.ADMIN else REMOVED_TEXT)
+                raise AccessDenied(_LOST_TEXTS.get(loss, REMOVED_TEXT))
 
         return check
 
@@ -190,7 +233,8 @@ class Guard:
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
-        self._access.expire()
+        if self._access.expire():
+            self._expel(None)
         self._set_timer()
 
     # -- what others change -----------------------------------------------------------------------
@@ -242,13 +286,22 @@ class Guard:
 
     async def _follow(self, changes: Sequence[Change]) -> None:
         """Look again at what the log names: first at who is gone, so that they are told so."""
-        removed = [one for one in changes if one.kind is not Kind.GRANTS]
+        tokens = [one.subject for one in changes if one.kind is Kind.TOKEN]
+        for token in tokens:
+            self._access.end_token(token)
+        if tokens:
+            self._expel(None)
+        removed = [one for one in changes if one.kind not in {Kind.GRANTS, Kind.TOKEN}]
         for one in removed:
             await self._follow_removal(one)
         if removed:
             await self._load()
             return
-        topics = {TopicName(one.user, tuple(one.subject.split("/"))) for one in changes}
+        topics = {
+            TopicName(one.user, tuple(one.subject.split("/")))
+            for one in changes
+            if one.kind is Kind.GRANTS
+        }
         if topics:
             for topic, grants in (await self._grants.load_topics(topics)).items():
                 self._set_grants(topic, grants)

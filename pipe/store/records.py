@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pipe.rights.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,66 @@ class Login:
     user: User
     key: Key | None
     """The key that was shown, where it is one of the user's."""
+
+
+class TokenKind(enum.Enum):
+    """What a token is for, and how it is shown to a server."""
+
+    API = "api"
+    """A program's: it shows the token."""
+    SESSION = "session"
+    """A browser's: it shows a cookie."""
+    CODE = "code"
+    """A code that is exchanged for a session, once."""
+    LINK = "link"
+    """A topic's, for whoever has the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that is to be made; all times are seconds since 1970, UTC."""
+
+    id: str
+    secret: str
+    """The SHA-256 of what its bearer shows, in hexadecimal."""
+    user: str
+    kind: TokenKind
+    name: str
+    """As its user wrote it: escape it before printing."""
+    scope: Scope | None
+    """How far it reaches; None: as far as its user."""
+    admin: bool
+    """Whether an admin said that it may do what an admin may."""
+    made_by: str
+    """The fingerprint of the key that its maker logged in with."""
+    backing: str
+    """What stands behind that key, as `pipe.rights.access.Caller` has it."""
+    created: float
+    until: float
+    session_until: float | None = None
+    """Of a code: the end of the session that it is exchanged for."""
+    uses_left: int | None = None
+    """None: any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was made.  The fields of `NewToken` mean the same here."""
+
+    id: str
+    user: str
+    kind: TokenKind
+    name: str
+    scope: Scope | None
+    admin: bool
+    """Whether it may do what an admin may: its user is one still."""
+    made_by: str
+    backing: str
+    created: float
+    until: float
+    session_until: float | None
+    uses_left: int | None
+    used: float | None
+    """When it was last used, to the minute; None if it never was."""
+    used_from: str
+    """The address that it was used from then."""

@@ -76,6 +76,33 @@ grants = Table(
     Index(None, "grantee"),
 )
 
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    # Of the secret that the bearer has, in hexadecimal.
+    Column("secret", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    # Names and patterns, one in a line; where all is NULL there is no scope.
+    Column("reads", Text, nullable=True),
+    Column("writes", Text, nullable=True),
+    Column("rights", String(64), nullable=False),
+    # The fingerprint of the key that its maker logged in with, and what stood behind that.
+    Column("made_by", String(64), nullable=False),
+    Column("backing", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("until", Double, nullable=False),
+    # Of a code: until when the session lasts that it is exchanged for.
+    Column("session_until", Double, nullable=True),
+    Column("used", Double, nullable=True),
+    Column("used_from", String(64), nullable=False),
+    Column("uses_left", Integer, nullable=True),
+    Index(None, "secret", unique=True),
+    Index(None, "user"),
+)
+
 changes = Table(
     "changes",
     metadata,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from itertools import takewhile
 
 from pipe.errors import UsageError
 
@@ -41,7 +40,7 @@ class Chunk:
 class RecordTooLong(UsageError):
     """A record did not end within `MAX_RECORD_BYTES`; ``records`` came whole before it."""
 
-    def __init__(self, records: list[bytes]) -> None:
+    def __init__(self, records: Chunk) -> None:
         super().__init__(
             f"a record is longer than {MAX_RECORD_BYTES} bytes, the most that --frame keeps whole; "
             "send without --frame, or cut the records shorter"
@@ -50,43 +49,59 @@ class RecordTooLong(UsageError):
 
 
 class Framer:
-    """Cuts a byte stream into whole records that end with ``separator`` (one byte).
+    """Re-cuts a byte stream at the ends of records, which are ``separator`` (one byte).
 
     It holds the beginning of the one record that has not ended yet, at most `MAX_RECORD_BYTES`.
-    How the stream was cut before does not matter: the records are the same.
+    How the stream was cut before does not matter: the records are the same.  It looks for the last
+    end alone, so that a stream of nothing but separators costs no more than any other.
     """
 
     def __init__(self, separator: bytes) -> None:
         self._separator = separator
         self._rest = bytearray()
 
-    def feed(self, data: bytes | memoryview) -> list[bytes]:
+    def feed(self, chunk: Chunk) -> Chunk:
         """Take more of the stream; return the records that are complete now, separators included.
+
+        What comes in is returned as it is where it begins and ends with a whole record.
 
         Raises:
             RecordTooLong: a record goes on past the bound.  The framer is of no use afterwards.
         """
-        *pieces, rest = bytes(data).split(self._separator)
-        if pieces and self._rest:
-            pieces[0] = bytes(self._rest) + pieces[0]
-            self._rest.clear()
-        records = [piece + self._separator for piece in pieces]
-        if max(map(len, records), default=0) > MAX_RECORD_BYTES:
-            raise RecordTooLong(list(takewhile(_is_allowed, records)))
-        self._rest += rest
-        if not _is_allowed(self._rest):
-            raise RecordTooLong(records)
+        data = bytes(chunk.data)
+        stop = data.rfind(self._separator) + 1
+        if not stop:
+            self._keep(data, Chunk(b""))
+            return Chunk(b"")
+        if len(self._rest) + len(data) > MAX_RECORD_BYTES:
+            self._check(data, stop)
+        if stop == len(data) and not self._rest:
+            return chunk
+        records = Chunk(b"".join((self._rest, data[:stop])))
+        self._rest.clear()
+        self._keep(data[stop:], records)
         return records
+
+    def _keep(self, rest: bytes, records: Chunk) -> None:
+        if len(self._rest) + len(rest) > MAX_RECORD_BYTES:
+            raise RecordTooLong(records)
+        self._rest += rest
+
+    def _check(self, data: bytes, stop: int) -> None:
+        """Look at each record where one of them may be too long."""
+        held, start = len(self._rest), 0
+        while start < stop:
+            end = data.find(self._separator, start) + 1
+            if held + end - start > MAX_RECORD_BYTES:
+                whole = bytes(self._rest) + data[:start] if start else b""
+                raise RecordTooLong(Chunk(whole))
+            held, start = 0, end
 
     def close(self) -> bytes:
         """Return what came after the last separator: the last record, which needs none."""
         last = bytes(self._rest)
         self._rest.clear()
         return last
-
-
-def _is_allowed(record: bytes | bytearray) -> bool:
-    return len(record) <= MAX_RECORD_BYTES
 
 
 SMALL_BYTES = 256

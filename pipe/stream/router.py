@@ -1,7 +1,7 @@
 """Topics, fan-out and backpressure: the heart of `pipe`, as a synchronous state machine.
 
 No asyncio, no SSH, no clock.  A session joins a topic as a `Member` and gives the router its two
-ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.members`).  What
+ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.ports`).  What
 reaches the router are calls: `Router.publish` (a chunk came), `Router.end` (end of file),
 `Router.leave` (gone), and from sinks `Router.update` (clogged or not) and `Router.flushed`
 (nothing pending).
@@ -17,9 +17,10 @@ The rules that it keeps (their numbers are those of the laws in docs/architectur
    While the router is held, all publishers are paused; readers go on.
 4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
    publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
-5. A publisher that ended is done when each of its readers has left after its last byte or, where
-   the reader stays, has written its last byte to the connection.  One that has not started yet
-   ends when it has: its end of file waits with it.
+5. A publisher that ended is done when each of its readers has left or, where the reader stays,
+   has written its last byte to the connection.  A reader that was finished and leaves has
+   everything if it has `Member.confirmed`; else it left early, whatever had been written.  A
+   publisher that has not started yet ends when it has: its end of file waits with it.
 6. A reader that does not stay is finished when the topic's last publisher is gone and one has been
    there that had started.  A member that leaves ends nobody else's session.
 
@@ -28,10 +29,12 @@ begins when that stream is over; a session that joins by name asks first (`Route
 
 A sink's ``write`` may clog or break it, and so call back into the router in the middle of a
 fan-out.  Such calls only mark what changed; the fan-out works on a snapshot of the readers, and
-what was marked is settled after it.  No source goes on while any fan-out is under way.  A source
-that goes on may publish from inside ``resume``: what that clogs pauses its publishers at once, and
-everything else waits for the one loop of `Router._settle`, so that calls never nest deeper for
-having more members.
+what was marked is settled after it.  No source goes on while any fan-out is under way.
+
+What must hold at once is done at once, and touches only those whose state it changes: a join, a
+leave, and the pauses of rule 3, each of which an earlier resume has paid for.  What others are to
+hear of it is done one by one, in as many turns as it takes, so that a crowd keeps nobody waiting:
+who may go on, how many readers are missing, who is waited for, what has ended, receipts.
 """
 
 from __future__ import annotations
@@ -42,18 +45,26 @@ from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
-from pipe.stream.members import Mode, Receipt
-from pipe.stream.statistics import Tally
-from pipe.stream.topics import Begun, Topic
+from pipe.stream.chunks import Chunk
+from pipe.stream.ports import Mode, Receipt
+from pipe.stream.statistics import Tally, statistics_of
+from pipe.stream.topics import Begun, Legacy, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from pipe.language.names import Pattern, TopicName
-    from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
-    from pipe.stream.statistics import Statistics
-    from pipe.stream.topics import TopicStatistics
+    from pipe.stream.statistics import Statistics, TopicStatistics
+    from pipe.stream.topics import Member
+
+    Step: TypeAlias = Callable[[], bool]
+
+
+def take_all(step: Step) -> None:
+    """Take all steps now."""
+    while step():
+        pass
 
 
 class Router:
@@ -62,24 +73,29 @@ class Router:
     Args:
         closed: called with a topic's name when its last member has left.
         clock: seconds, by which it notes since when a sink is clogged; it decides nothing.
+        later: takes a step again and again, now or in later turns of whatever loop there is, until
+            the step says that there are no more.
     """
 
     def __init__(
         self,
         closed: Callable[[TopicName], None] = lambda _: None,
         clock: Callable[[], float] = lambda: 0.0,
+        later: Callable[[Step], None] = take_all,
     ) -> None:
         self._closed = closed
         self._clock = clock
+        self._later = later
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
         self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
         self._tally = Tally()
         self.held = False
         self._fanning_out = False
-        self._settling = False
         self._changed: dict[Topic, None] = {}
         self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
+        self._due: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
+        self._at_work = False  # on what is due, or about to be
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -93,7 +109,7 @@ class Router:
         if member.sink:
             self._attach(topic, member)
         if member.source:
-            topic.publishers[member] = None
+            topic.add(member)
             self._changed[topic] = None
         self.update(member)
         self._settle()
@@ -156,8 +172,7 @@ class Router:
                 if not topic.shut:
                     self._attach(topic, reader)
             else:
-                for publisher in topic.publishers:
-                    publisher.left_early += publisher.started
+                topic.departures += 1
                 self._remove(reader, topic)
 
     def _open(self, name: TopicName) -> Topic:
@@ -171,51 +186,38 @@ class Router:
         return topic
 
     def _attach(self, topic: Topic, *readers: Member) -> None:
-        topic.sinks = (*topic.sinks, *readers)
         for reader in readers:
             reader.topics[topic] = None
-            if reader.clogged:
-                topic.clogged[reader] = None
-            for publisher in topic.publishers:
-                if publisher.started:
-                    reader.served = True
-                    publisher.reached += 1
+            topic.attach(reader)
         self._changed[topic] = None
 
     def _detach(self, reader: Member) -> None:
         """Take a reader off all that it reads: what is published from now on is not for it."""
         for topic in list(reader.topics):
-            for publisher in topic.publishers:
-                publisher.left_early += publisher.started and publisher is not reader
+            topic.departures += 1
             self._remove(reader, topic)
 
     def _remove(self, reader: Member, topic: Topic) -> None:
-        topic.take_off(reader)
-        self._forget_place(reader, topic)
-
-    def _forget_place(self, reader: Member, topic: Topic) -> None:
-        topic.clogged.pop(reader, None)
         del reader.topics[topic]
-        self._waits_no_more(reader, topic)
+        topic.detach(reader)
         self._changed[topic] = None
 
     def _take_off(self, member: Member) -> None:
         # First what the member is part of, then what others are told: that may call back.
         topic, member.topic = member.topic, None
-        finished: list[Member] = []
         self._detach(member)
         for reader in member.awaits:
             del reader.awaited_by[member]
         member.awaits.clear()
         if topic:
             del topic.members[member]
-            if member.source and not member.ended:
-                finished = self._stop_publishing(member, topic, broken=member.started)
+            if member in topic.publishers:
+                self._stop_publishing(member, topic, broken=member.started and not member.ended)
 
-        for reader in finished:
-            self._finish_reader(reader)
-        for publisher, mark in [(other, other.awaits[member]) for other in member.awaited_by]:
-            publisher.left_early += member.deaf or member.written_bytes < mark
+        written = member.written_bytes
+        for publisher in list(member.awaited_by):
+            served = member.confirmed if member.finishing else written >= publisher.awaits[member]
+            publisher.left_early += not served
             self._release(publisher, member)
         if topic:
             self._close_if_empty(topic)
@@ -223,9 +225,8 @@ class Router:
     def _close_if_empty(self, topic: Topic) -> None:
         if topic.members or self._topics.get(topic.name) is not topic:
             return
-        readers, topic.sinks = topic.sinks, ()
-        for reader in readers:  # on patterns: they stay, the topic goes
-            self._forget_place(reader, topic)
+        for reader in list(topic.readers):  # on patterns: they stay, the topic goes
+            self._remove(reader, topic)
         del self._topics[topic.name]
         self._changed.pop(topic, None)
         self._closed(topic.name)
@@ -237,12 +238,17 @@ class Router:
         topic = member.topic
         if topic is None or member.ended:
             return
+        topic.sent_bytes += chunk.size
+        if member.mode is Mode.PUBLISH:
+            topic.stream_bytes += chunk.size
         member.received_bytes += chunk.size
         member.received_chunks += 1
         nested, self._fanning_out = self._fanning_out, True
         try:
             if member.dispatch is Dispatch.MULTICAST:
                 skipped = None if member.replay else member
+                if topic.stale:
+                    topic.refresh()
                 for reader in topic.sinks:
                     if reader is not skipped:
                         self._hand(reader, chunk)
@@ -252,34 +258,47 @@ class Router:
                     self._hand(chosen, chunk)
         finally:
             self._fanning_out = nested
-            if self._changed or self._postponed:
+            if self._changed or self._postponed or self._due:
                 self._settle()
 
-    def deal(self, member: Member, records: list[bytes], make: Callable[[bytes], Chunk]) -> None:
+    def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
         """Publish whole records: all in one chunk, or dealt out in turn and joined per reader.
 
         Dealing record i to reader i mod n and joining what each gets is, for every reader, the same
         stream as one chunk per record, for a fraction of the packets.
+
+        Args:
+            member: whose they are.
+            records: each with its separator.
+            separator: one byte.
+
+        Returns:
+            How many records had to be told apart.
         """
         topic = member.topic
-        if topic is None or member.ended or not records:
-            return
+        if topic is None or member.ended or not records.size:
+            return 0
         readers = topic.turns(member) if member.dispatch is Dispatch.ROUND_ROBIN else []
         if len(readers) <= 1:
-            self.publish(member, make(b"".join(records)))
-            return
-        last = readers[(len(records) - 1) % len(readers)]
+            self.publish(member, records)
+            return 0
+        topic.sent_bytes += records.size
+        if member.mode is Mode.PUBLISH:
+            topic.stream_bytes += records.size
+        member.received_bytes += records.size
+        pieces = bytes(records.data[:-1]).split(separator)
+        last = readers[(len(pieces) - 1) % len(readers)]
         topic.turn = topic.sinks.index(last) + 1
         nested, self._fanning_out = self._fanning_out, True
         try:
-            for first, reader in enumerate(readers[: len(records)]):
-                chunk = make(b"".join(records[first :: len(readers)]))
-                member.received_bytes += chunk.size
+            for first, reader in enumerate(readers[: len(pieces)]):
+                chunk = Chunk(separator.join(pieces[first :: len(readers)]) + separator)
                 member.received_chunks += 1
                 self._hand(reader, chunk)
         finally:
             self._fanning_out = nested
             self._settle()
+        return len(pieces)
 
     def _hand(self, reader: Member, chunk: Chunk) -> None:
         sink = reader.sink
@@ -308,50 +327,62 @@ class Router:
 
     def _drain(self, member: Member) -> None:
         topic = member.topic
-        if topic is None:
+        if topic is None or member not in topic.publishers:
             return
-        readers = [reader for reader in topic.sinks if reader is not member]
-        finished = self._stop_publishing(member, topic, broken=False)
-        if member.mode is Mode.PUBLISH:  # a pipe is a subscriber now, and gets no receipt
+        readers = list(topic.readers)
+        finishing = self._stop_publishing(member, topic, broken=False)
+        if member.mode is not Mode.PUBLISH:  # a pipe is a subscriber now, and gets no receipt
+            return
+        if member.received_bytes or finishing:
             for reader in readers:
-                late = reader.written_bytes < reader.accepted_bytes and member.received_bytes > 0
-                if late or reader in finished:
+                late = member.received_bytes > 0 and reader.written_bytes < reader.accepted_bytes
+                if late or reader.finishing:
                     member.awaits[reader] = reader.accepted_bytes
                     reader.awaited_by[member] = None
-            if not member.awaits:
-                self._give_receipt(member)
-        for reader in finished:
-            self._finish_reader(reader)
+        if not member.awaits:
+            self._due.append((self._give_receipt, member))
         for reader in list(member.awaits):
             if reader in member.awaits and not reader.finishing and reader.sink:
                 reader.sink.flush()
 
-    def _stop_publishing(self, member: Member, topic: Topic, *, broken: bool) -> list[Member]:
-        """Take a publisher's stream off its topic; return the readers that are to finish now."""
+    def _stop_publishing(self, member: Member, topic: Topic, *, broken: bool) -> bool:
+        """Take a publisher's stream off its topic; whether readers end with it."""
         member.ended = True
-        del topic.publishers[member]
+        topic.remove(member)
         self._changed[topic] = None
         if member.whole and self._patterns:
             self._postponed.append((self._review, topic))  # for those that had to wait for the end
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
-        for reader in topic.sinks:
-            if reader is member:
-                continue
-            reader.broken |= broken and not silent_pipe
-            if member.started:
-                reader.inherited_status = reader.inherited_status or member.exit_status
-        if topic.publishers:
-            return []
-        return [reader for reader in topic.sinks if reader.served and not reader.stays]
+        topic.breaks += broken and not silent_pipe
+        if member.started:
+            topic.finish(member)
+            if member.exit_status:
+                topic.legacy.status = member.exit_status
+                topic.legacy = Legacy()
+        if member in topic.readers and not member.stays:
+            topic.mortals[member] = None
+        if topic.publishers or topic.swept == topic.starts:
+            return False
+        topic.swept = topic.starts
+        finishing = [reader for reader in topic.mortals if topic.has_served(reader)]
+        for reader in finishing:
+            self._begin_to_finish(reader, topic)
+        return bool(finishing)
 
-    def _finish_reader(self, reader: Member) -> None:
-        if not reader.joined or reader.finishing or reader.sink is None:
-            return
+    def _begin_to_finish(self, reader: Member, topic: Topic) -> None:
+        """A reader has been given all that it gets, and will be told in its turn."""
+        since = reader.since
         reader.finishing = True
         reader.clogged = False
-        for topic in list(reader.topics):
-            self._remove(reader, topic)
-        reader.sink.finish(reader.outcome, reader.inherited_status)
+        reader.broken = topic.breaks > since.breaks
+        reader.inherited_status = since.legacy.status if since.legacy else 0
+        self._remove(reader, topic)
+        self._due.append((self._finish_reader, reader))
+
+    @staticmethod
+    def _finish_reader(reader: Member) -> None:
+        if reader.joined and reader.sink:
+            reader.sink.finish(reader.outcome, reader.inherited_status)
 
     def _cut_slow(self, reader: Member) -> None:
         if not reader.joined or reader.finishing or reader.sink is None:
@@ -369,16 +400,18 @@ class Router:
         if reader.finishing or not reader.joined:
             return  # only its leaving will do now
         written = reader.written_bytes
-        for publisher in list(reader.awaited_by):
-            if publisher.awaits.get(reader, written + 1) <= written:
-                self._release(publisher, reader)
+        while reader.awaited_by:
+            publisher = next(iter(reader.awaited_by))  # their marks go up
+            if publisher.awaits[reader] > written:
+                break
+            self._release(publisher, reader)
+        self._settle()
 
     def _release(self, publisher: Member, reader: Member) -> None:
-        if reader in publisher.awaits:
-            del publisher.awaits[reader]
-            del reader.awaited_by[publisher]
-            if not publisher.awaits:
-                self._give_receipt(publisher)
+        del publisher.awaits[reader]
+        del reader.awaited_by[publisher]
+        if not publisher.awaits:
+            self._due.append((self._give_receipt, publisher))
 
     @staticmethod
     def _give_receipt(publisher: Member) -> None:
@@ -403,10 +436,9 @@ class Router:
         for topic in list(reader.topics):
             self._changed[topic] = None
             if clogged:
-                topic.clogged[reader] = None
+                topic.clog(reader)
             else:
-                del topic.clogged[reader]
-                self._waits_no_more(reader, topic)
+                topic.unclog(reader)
         if reader.awaited_by:
             self._check_marks(reader)
         self._settle()
@@ -422,100 +454,85 @@ class Router:
         self._settle()
 
     def _settle(self) -> None:
-        """Bring all that changed to what the rules say, unless a fan-out is under way.
-
-        A call from inside a publisher's ``resume`` pauses those that must be, and leaves the rest
-        to the call that is already at work.
-        """
+        """Bring all that changed to what the rules say, unless a fan-out is under way."""
         if self._fanning_out:
             return
         while self._postponed:
             action, subject = self._postponed.popleft()
             action(subject)
-        for topic in list(self._changed):
-            for publisher in list(topic.publishers):
-                if self._must_pause(publisher, topic):
-                    self._pause(publisher)
-        if self._settling:
-            return
-        self._settling = True
+        while self._changed:
+            topic = next(iter(self._changed))
+            del self._changed[topic]
+            self._review_flow(topic)
+        if self._due and not self._at_work:
+            self._at_work = True
+            self._later(self._work)
+
+    def _work(self) -> bool:
+        """Do one thing that is due; whether there is more."""
+        self._at_work = False
+        if self._fanning_out or not self._due:
+            return False  # it will be asked for again
+        self._at_work = True
+        action, subject = self._due.popleft()
         try:
-            while self._changed:
-                topic = next(iter(self._changed))
-                del self._changed[topic]
-                for publisher in list(topic.publishers):
-                    self._settle_publisher(publisher, topic)
-                self._settle_stall(topic)
+            action(subject)
+            self._settle()
         finally:
-            self._settling = False
+            self._at_work = bool(self._due)
+        return self._at_work
+
+    def _review_flow(self, topic: Topic) -> None:
+        """Stop those that must publish no more, and have the others looked at in their turn."""
+        if self.held or topic.clogged:
+            for publisher in list(topic.running):
+                topic.stop_if_due(publisher, held=self.held)
+        elif not topic.readers and topic.blocking:
+            topic.recount = True
+            for publisher in list(topic.blocking):
+                topic.stop_if_due(publisher, held=self.held)
+        hurry = topic.judge_hurry()
+        if hurry != topic.hurry:
+            topic.hurry = hurry
+            topic.untold = topic.clogged.copy()
+        if not topic.attended:
+            topic.attended = True
+            self._due.append((self._attend, topic))
+
+    def _attend(self, topic: Topic) -> None:
+        """Settle one publisher, let one go on, or tell one reader whether it is waited for."""
+        if publisher := topic.next_unsettled():
+            self._settle_publisher(publisher, topic)
+        elif publisher := topic.next_to_go_on(held=self.held):
+            self._let_go_on(publisher, topic)
+        elif topic.untold:
+            reader = next(iter(topic.untold))
+            del topic.untold[reader]
+            topic.tell(reader)
+        else:
+            topic.attended = False
+            return
+        self._due.append((self._attend, topic))
 
     def _settle_publisher(self, member: Member, topic: Topic) -> None:
-        if member not in topic.publishers or member.source is None:
+        if member.group is None or member.source is None:
             return
-        readers = topic.readers_of(member)
-        if not member.started and readers >= member.wants:
-            member.started = True
-            member.reached += readers
-            for reader in topic.sinks:
-                reader.served |= reader is not member
-        missing = max(0, self._missing(member, topic))
+        if not member.started and topic.missing(member) <= 0:
+            topic.start(member)
+        missing = max(0, topic.missing(member))
         if missing != member.waiting:
             member.waiting = missing
             member.source.waits(missing)
         if member.started and member.end_held:
             self.end(member)
-        if member not in topic.publishers:
-            return
-        if self._must_pause(member, topic):
-            self._pause(member)
-        elif member.paused:
-            # To the end of the line: what it publishes may clog a sink before the next can go on.
-            topic.publishers[member] = topic.publishers.pop(member)
-            member.paused = False
-            member.source.resume()
+        if member.group is not None and member.paused:
+            topic.stop(member)
+            self._changed[topic] = None
 
-    @staticmethod
-    def _missing(member: Member, topic: Topic) -> int:
-        readers = topic.readers_of(member)
-        return min(member.wants, 1) - readers if member.started else member.wants - readers
-
-    def _must_pause(self, member: Member, topic: Topic) -> bool:
-        own = member in topic.clogged and not member.replay
-        if self.held or len(topic.clogged) > own or not member.started:
-            return True
-        return self._missing(member, topic) > 0
-
-    @staticmethod
-    def _pause(member: Member) -> None:
-        if member.source and not member.paused:
-            member.paused = True
-            member.source.pause()
-
-    def _settle_stall(self, topic: Topic) -> None:
-        """Tell each clogged sink whether others wait for it."""
-        if not topic.clogged:
-            return
-        held = [publisher for publisher in topic.publishers if topic.holds_up(publisher)]
-        for reader in list(topic.clogged):
-            if any(publisher is not reader or publisher.replay for publisher in held):
-                self._waits_now(reader, topic)
-            else:
-                self._waits_no_more(reader, topic)
-
-    @staticmethod
-    def _waits_now(reader: Member, topic: Topic) -> None:
-        waited = bool(reader.waited_in)
-        reader.waited_in[topic] = None
-        if not waited and reader.sink:
-            reader.sink.waited_for(True)
-
-    @staticmethod
-    def _waits_no_more(reader: Member, topic: Topic) -> None:
-        if topic not in reader.waited_in:
-            return
-        del reader.waited_in[topic]
-        if not reader.waited_in and reader.joined and reader.sink:
-            reader.sink.waited_for(False)
+    def _let_go_on(self, member: Member, topic: Topic) -> None:
+        if not topic.stop_if_due(member, held=self.held):  # its last reader may have just left
+            topic.let_go_on(member)
+        self._changed[topic] = None
 
     # -- looking in -----------------------------------------------------------------------------
 
@@ -539,7 +556,7 @@ class Router:
     def topic(self, name: TopicName) -> TopicStatistics | None:
         """One topic, if it exists."""
         topic = self._topics.get(name)
-        return topic.statistics() if topic else None
+        return statistics_of(topic) if topic else None
 
     def statistics(self) -> Statistics:
         """All topics summed up; the cost grows with the number of members."""

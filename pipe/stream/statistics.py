@@ -1,17 +1,57 @@
-"""What all members have moved, those that have left included."""
+"""Figures: of one topic as it is now, and of all members, those that have left included."""
 
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from pipe.stream.members import Member
+    from pipe.language.names import TopicName
+    from pipe.stream.topics import Begun, Member, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatistics:
+    """One topic at this moment.
+
+    Subscribers on a pattern are counted; byte counts are of the members that are on it now by name,
+    as one on a pattern reads other topics too.  ``clogged_since`` is of the sink that has been
+    clogged for longest, by the router's clock.
+    """
+
+    name: TopicName
+    publishers: int
+    subscribers: int
+    pipes: int
+    waiting: int
+    clogged: int
+    clogged_since: float | None
+    received_bytes: int
+    delivered_bytes: int
+    begun: Begun
+
+
+def statistics_of(topic: Topic) -> TopicStatistics:
+    """What is to be seen of a topic now."""
+    modes = Counter(member.mode for member in topic.everybody)
+    return TopicStatistics(
+        name=topic.name,
+        publishers=modes[Mode.PUBLISH],
+        subscribers=modes[Mode.SUBSCRIBE],
+        pipes=modes[Mode.PIPE],
+        waiting=sum(member.waiting > 0 for member in topic.waiting),
+        clogged=len(topic.clogged),
+        clogged_since=min((reader.clogged_since or 0.0 for reader in topic.clogged), default=None),
+        received_bytes=sum(member.received_bytes for member in topic.members),
+        delivered_bytes=sum(member.written_bytes for member in topic.members),
+        begun=topic.begun,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +73,65 @@ class Statistics:
     dropped_bytes: int
 
 
+class Totals:
+    """What the members of one mode have moved."""
+
+    __slots__ = (
+        "delivered_bytes",
+        "delivered_chunks",
+        "dropped_bytes",
+        "received_bytes",
+        "received_chunks",
+    )
+
+    def __init__(self) -> None:
+        self.received_bytes = 0
+        self.received_chunks = 0
+        self.delivered_bytes = 0
+        self.delivered_chunks = 0
+        self.dropped_bytes = 0
+
+    def add(self, member: Member, pending: int) -> None:
+        """Count a member's, of which so many bytes are not written yet."""
+        self.received_bytes += member.received_bytes
+        self.received_chunks += member.received_chunks
+        self.delivered_bytes += member.accepted_bytes - pending
+        self.delivered_chunks += member.accepted_chunks
+        self.dropped_bytes += member.dropped_bytes
+
+
 class Tally:
     """The counters of all members, of which those that have left are kept summed up."""
 
     def __init__(self) -> None:
-        self._past: Counter[tuple[str, Mode]] = Counter()
+        self._past = {mode: Totals() for mode in Mode}
 
     def keep(self, member: Member) -> None:
         """A member leaves; what it has moved stays counted."""
-        _count(member, self._past)
+        self._past[member.mode].add(member, member.sink.pending if member.sink else 0)
 
     def statistics(self, topics: int, members: Collection[Member]) -> Statistics:
         """Sum up, with those who are there now; the cost grows with their number."""
-        totals = Counter(self._past)
-        for member in members:
-            _count(member, totals)
-        sessions = Counter(member.mode for member in members)
+        totals: dict[Mode, Totals] = {}
+        sessions: dict[Mode, int] = {}
+        unwritten = 0
+        for mode, past in self._past.items():
+            total = totals[mode] = copy(past)
+            of_mode = [member for member in members if member.mode is mode]
+            sessions[mode] = len(of_mode)
+            for member in of_mode:
+                pending = member.sink.pending if member.sink else 0
+                unwritten += pending
+                total.add(member, pending)
         return Statistics(
             topics=topics,
-            sessions={mode: sessions[mode] for mode in Mode},
+            sessions=sessions,
             waiting_publishers=sum(member.waiting > 0 for member in members),
             clogged_subscribers=sum(member.clogged for member in members),
-            send_buffer_bytes=sum(member.sink.pending for member in members if member.sink),
-            received_bytes={mode: totals["received_bytes", mode] for mode in Mode},
-            delivered_bytes={mode: totals["delivered_bytes", mode] for mode in Mode},
-            received_chunks=sum(totals["received_chunks", mode] for mode in Mode),
-            delivered_chunks=sum(totals["delivered_chunks", mode] for mode in Mode),
-            dropped_bytes=sum(totals["dropped_bytes", mode] for mode in Mode),
+            send_buffer_bytes=unwritten,
+            received_bytes={mode: total.received_bytes for mode, total in totals.items()},
+            delivered_bytes={mode: total.delivered_bytes for mode, total in totals.items()},
+            received_chunks=sum(total.received_chunks for total in totals.values()),
+            delivered_chunks=sum(total.delivered_chunks for total in totals.values()),
+            dropped_bytes=sum(total.dropped_bytes for total in totals.values()),
         )
-
-
-def _count(member: Member, totals: Counter[tuple[str, Mode]]) -> None:
-    totals["received_bytes", member.mode] += member.received_bytes
-    totals["received_chunks", member.mode] += member.received_chunks
-    totals["delivered_bytes", member.mode] += member.written_bytes
-    totals["delivered_chunks", member.mode] += member.accepted_chunks
-    totals["dropped_bytes", member.mode] += member.dropped_bytes

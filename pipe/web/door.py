@@ -16,7 +16,6 @@ import structlog
 from aiohttp.web import RequestPayloadError
 
 from pipe.errors import QuotaExceeded
-from pipe.limits.doorman import Doorman
 from pipe.limits.gate import Refusal, Visit
 from pipe.limits.penalties import Offence
 
@@ -63,24 +62,36 @@ class Door:
         self._guests: dict[object, Guest] = {}
         self.closed = asyncio.Event()
 
-    def protocol(self) -> asyncio.Protocol:
-        """Make the protocol of a connection that was just accepted."""
-        return Doorman(self._welcome)
-
-    def __len__(self) -> int:
-        return len(self._guests)
-
-    def _welcome(self, address: str) -> Guest | None:
-        exempt = bool(address) and address in self._proxies
+    def welcome(self, connection: socket.socket, address: str) -> None:
+        """Let a connection in, or close it."""
+        exempt = address in self._proxies
         visit = self._service.gate.enter(address, self._loop.time(), exempt=exempt)
         if isinstance(visit, Refusal):
             self._service.metrics.refused.labels(visit.value).inc()
             log.info("connection refused", address=address, reason=visit.value)
-            return None
-        context = self._make_context() if self._make_context else None
-        guest = Guest(self._service, self._make_handler(), visit, self._guests, context)
+            connection.close()
+            return
+        guest = Guest(self._service, self._make_handler(), visit, self._guests)
         visit.cut = guest.cut_off
-        return guest
+        guest.arrival = self._loop.create_task(self._serve(guest, connection))
+
+    async def _serve(self, guest: Guest, connection: socket.socket) -> None:
+        """Make a connection a transport, by TLS where that is wanted."""
+        context = self._make_context() if self._make_context else None
+        timeout = self._service.settings.login_timeout if context else None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: guest, connection, ssl=context, ssl_handshake_timeout=timeout
+            )
+        except (OSError, asyncio.CancelledError) as error:  # ssl.SSLError is an OSError
+            log.debug("connection without a request", error=str(error))
+            connection.close()
+            guest.connection_lost(None)
+        finally:
+            guest.arrival = None
+
+    def __len__(self) -> int:
+        return len(self._guests)
 
     # -- what requests tell -----------------------------------------------------------------------
 
@@ -134,25 +145,18 @@ class Guest(asyncio.Protocol):
         handler: serves it.
         visit: as the gate sees it.
         guests: where it is found by its handler while it is there.
-        context: for TLS; None: plain.
     """
 
     def __init__(
-        self,
-        service: Service,
-        handler: Handler,
-        visit: Visit,
-        guests: dict[object, Guest],
-        context: ssl.SSLContext | None,
+        self, service: Service, handler: Handler, visit: Visit, guests: dict[object, Guest]
     ) -> None:
         self._service = service
         self._handler = handler
         self._visit = visit
         self._guests = guests
-        self._context = context
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._handshake: asyncio.Task[None] | None = None
+        self.arrival: asyncio.Task[None] | None = None  # until there is a transport
         self._timer: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None  # of the request that is served
         self._mark = 0  # unsent bytes when the timer was started
@@ -162,43 +166,16 @@ class Guest(asyncio.Protocol):
         self._known = False
         self._late = False
         self.offended = False
+        guests[handler] = self
 
     # -- the transport ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is let in: speak TLS first, where that is wanted."""
+        """It is let in, and TLS is spoken where that is wanted."""
         self._transport = cast("asyncio.Transport", transport)
         self._keep_alive()
-        self._guests[self._handler] = self
         self._start_timer(self._service.settings.login_timeout)
-        if self._context:
-            self._transport.pause_reading()
-            self._handshake = self._loop.create_task(
-                self._shake_hands(self._transport, self._context)
-            )
-        else:
-            self._handler.connection_made(transport)
-
-    async def _shake_hands(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
-        try:
-            secure = await self._loop.start_tls(
-                plain,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=self._service.settings.login_timeout,
-            )
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            log.debug("no TLS", error=str(error))
-            plain.abort()
-            self.connection_lost(None)
-            return
-        self._handshake = None
-        if secure is None:
-            self.connection_lost(None)
-            return
-        self._transport = secure
-        self._handler.connection_made(secure)
+        self._handler.connection_made(transport)
 
     def _keep_alive(self) -> None:
         """Have the kernel ask silent clients whether they live, as SSH has its own way to.
@@ -234,7 +211,7 @@ class Guest(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """The client has sent everything: it counts as gone."""
-        return self._handler.eof_received() if not self._handshake else None
+        return self._handler.eof_received()
 
     def pause_writing(self) -> None:
         """Hand it on."""
@@ -249,7 +226,7 @@ class Guest(asyncio.Protocol):
         if self._guests.pop(self._handler, None) is None:
             return
         self._stop_timer()
-        if self._handshake is None:
+        if self._transport:
             self._handler.connection_lost(exc)
         self._visit.leave(self._offence, self._loop.time())
 
@@ -300,6 +277,8 @@ class Guest(asyncio.Protocol):
         """Close it, whatever it does."""
         if self._transport:
             self._transport.abort()
+        elif self.arrival:
+            self.arrival.cancel()
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()

@@ -120,7 +120,9 @@ class WebPort:
         self.gate = Bell()
         self.on_first: Callable[[], None] | None = None  # before the first chunk is queued
         self.on_resume: Callable[[], None] | None = None  # once, when the client may send
-        transport.set_write_buffer_limits(high=0)
+        # To say when it is empty.  With TLS it would take 0 for being full when it is empty.
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=int(encrypted), low=0)
 
     def connect(self, feed: Callable[[Chunk], None]) -> None:
         """Give what the client sends to ``feed``, chunk by chunk."""

@@ -20,6 +20,7 @@ from pipe.web import api
 from pipe.web.caller import client_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
+from pipe.web.listener import Listener
 from pipe.web.origin import Site
 from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
-
-BACKLOG = 512
-"""Connections that the kernel may hold ready while the loop is busy, as for SSH."""
 
 LINGER_SECONDS = 5.0
 """How long a body that nobody wants is read over, so that its sender gets to see the answer."""
@@ -91,7 +89,6 @@ class WebServer:
         settings = service.settings
         _check_privacy(settings)
         self._settings = settings
-        self._server: asyncio.Server | None = None
         loop = asyncio.get_running_loop()
         self.parts = Web(
             service,
@@ -130,26 +127,22 @@ class WebServer:
             parts.proxies,
             (lambda: certificate.context) if certificate else None,
         )
+        self._listener = Listener(parts.door.welcome)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                parts.door.protocol, settings.web_host, settings.web_port, backlog=BACKLOG
-            )
+            self.port = await self._listener.start(settings.web_host, settings.web_port)
         except OSError as error:
             await self.close()
             raise StartError(_why_not(settings, error)) from error
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def stop_accepting(self) -> None:
         """Close the listening socket, and connections that ask for nothing."""
-        if self._server:
-            self._server.close()
+        self._listener.close()
         self.parts.door.stop()
 
     async def close(self) -> None:
         """End what is left."""
         await self._runner.cleanup()
-        if hasattr(self.parts, "door"):
-            self.parts.door.close()
+        self.parts.door.close()
         self.parts.hangups.close()
 
 

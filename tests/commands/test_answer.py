@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "command", ["grant build carol", "revoke build carol", "keys", "ls", "grants", "explain build"]
+    "command",
+    [
+        *("grant build carol", "revoke build carol", "keys", "ls", "grants", "explain build"),
+        *("tokens", "login", "link build"),
+    ],
 )
 async def test_crowd_of_one_user_is_one(people: People, command: str) -> None:
     """Whoever asks after fifty of alice's has an answer before most of them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.commands.layout import WIDTH
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.sessions import fingerprint
 
 if TYPE_CHECKING:

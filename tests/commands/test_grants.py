@@ -10,7 +10,7 @@ import pytest
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
 from pipe.language.names import parse_topic
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.sessions import fingerprint
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from pipe.commands import invitations
 from pipe.language.names import parse_topic
 from pipe.language.requests import Pipe, Publish, parse
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from tests.sessions import People

@@ -12,7 +12,7 @@ from pipe.commands import keys as keys_module
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, StoreUnavailable, UsageError
 from pipe.rights.access import REMOVED_TEXT
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.sessions import fingerprint, key
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import pytest
 from pipe.commands import ls as ls_module
 from pipe.rights.access import Access
 from pipe.rights.live import LiveSession
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipe.language.names import TopicName
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from tests.sessions import People
 
 

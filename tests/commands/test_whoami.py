@@ -13,7 +13,7 @@ from pipe.commands.layout import WIDTH
 from pipe.language.quantities import MIB
 from pipe.language.requests import WhoAmI, parse
 from pipe.limits.quotas import Holder, Resource, Scope
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import Store

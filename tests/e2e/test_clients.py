@@ -88,6 +88,18 @@ def test_other_client_subscribes(server: Server, program: str) -> None:
 
     assert statuses(writer, usual, other) == [Status.OK] * 3
     assert sha256(other.stdout.data) == sha256(usual.stdout.data) == sha256(DATA)
+    assert f"sent {len(DATA)} bytes to 2 subscribers\n" in writer.text
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_other_client_confirms(server: Server, program: str) -> None:
+    """It closes its channel when it has everything: alone, it lets its writer end with 0."""
+    other = start(server, program, "sub mixed")
+    server.wait_sessions(subscribe=1)
+    writer = server.ssh("alice", "pub mixed", stdin=DATA)
+
+    assert statuses(writer, other) == [Status.OK] * 2
+    assert f"sent {len(DATA)} bytes to 1 subscriber\n" in writer.text
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -141,7 +153,7 @@ def test_paramiko_publishes(server: Server) -> None:
 
 
 def test_paramiko_subscribes(server: Server) -> None:
-    """A paramiko reader gets all bytes to the end of file, and status 0."""
+    """A paramiko reader gets all bytes and status 0; it confirms when it closes its channel."""
     digest = hashlib.sha256()
     with paramiko_session(server, "sub snake") as channel:
         server.wait_sessions(subscribe=1)
@@ -149,6 +161,7 @@ def test_paramiko_subscribes(server: Server) -> None:
         while data := channel.recv(1 << 15):
             digest.update(data)
         assert channel.recv_exit_status() == Status.OK
+        channel.close()  # a client that closes its connection first may have lost its answer
 
     assert writer.wait() == Status.OK
     assert digest.hexdigest() == sha256(DATA)

@@ -60,6 +60,11 @@ COMMANDS = (
     "pub -t {} x",
     "pub -m {} x",
     "grant x bob --for {}",
+    "tokens add --read {}",
+    "tokens add --read x --name {}",
+    "tokens rm {}",
+    "login --for {}",
+    "link {}",
 )
 """Every way to have the server quote its client."""
 

@@ -149,7 +149,7 @@ class LaneTarget:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._service = make_service(Lane.FAST, window=WINDOW, buffer=BUFFER)
-        self._outbox = Outbox(loop)
+        self._outbox = Outbox(loop, self._service.turns)
         self._wire: BareWire | None = None
         self._innocent: Wire | None = None
         self._model: Model

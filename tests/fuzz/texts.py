@@ -26,6 +26,7 @@ from pipe.language.names import (
 from pipe.language.quantities import format_size, parse_size
 from pipe.language.requests import parse
 from pipe.limits.bounds import parse_networks
+from pipe.rights.scopes import MAX_PATTERN_BYTES, Reach
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.key_files import parse_line
 from pipe.ssh.login.signatures import fingerprint_of, is_certificate, name_of
@@ -63,6 +64,13 @@ def _read_pattern(data: bytes) -> None:
         pattern.matches(TOPIC)
     else:
         assert isinstance(pattern, TopicName)
+
+
+def _read_reach(data: bytes) -> None:
+    reach = Reach.parse(_text(data).split(","), owner="alice")
+    reach.covers(TOPIC)
+    assert len("\n".join(reach.shown)) <= MAX_PATTERN_BYTES
+    assert Reach.parse(reach.shown, owner="bob") == reach
 
 
 def _read_user(data: bytes) -> None:
@@ -117,6 +125,7 @@ READERS: Final[dict[str, Callable[[bytes], object]]] = {
     "networks": _read_networks,
     "certificate": _read_certificate,
     "escape": _escape,
+    "reach": _read_reach,
 }
 
 REFUSALS: Final = (UsageError, BadName, AccessDenied)

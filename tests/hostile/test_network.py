@@ -112,8 +112,8 @@ def test_who_vanishes_is_found_out(set_scene: SetScene, part: str) -> None:
             reader = ssh(scene, proxy, "alice", "sub hole")
             scene.server.wait_metric("pipe_sessions", 2, mode="subscribe")
             writer = scene.server.ssh("alice", "pub -b=false hole", stdin=data)
-            assert writer.wait() == Status.OK
-            assert "1 of them left early" in writer.text
+            assert writer.wait() == Status.BROKEN
+            assert "to 1 subscriber, 1 of them left early" in writer.text
         scene.server.wait_metric("pipe_connections", 2)
 
     assert data.startswith(reader.stdout.data)

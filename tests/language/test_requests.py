@@ -39,6 +39,13 @@ from pipe.language.requests import (
     parse,
     ssh_command,
 )
+from pipe.language.token_requests import (
+    AddToken,
+    ListTokens,
+    LogIn,
+    MakeLink,
+    RemoveToken,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -146,6 +153,22 @@ def assert_fits(text: str) -> None:
         ("grant x bob --write", GrantAccess("x", ("bob",), write=True)),
         ("revoke x bob carol", RevokeAccess("x", ("bob", "carol"))),
         ("grants", ListGrants()),
+        ("tokens", ListTokens()),
+        ("tokens --json", ListTokens(json=True)),
+        ("tokens add --read x", AddToken(read=("x",))),
+        (
+            "tokens add --write 'ci-*, bob/x,ci-*' --for 1h --name 'my laptop' --admin",
+            AddToken(write=("ci-*", "bob/x"), duration=3600.0, name="my laptop", admin=True),
+        ),
+        ("tokens add", AddToken()),
+        ("tokens rm abcd", RemoveToken("abcd")),
+        ("login", LogIn()),
+        ("login --for 30d --admin", LogIn(duration=30 * 86_400.0, admin=True)),
+        ("link x", MakeLink("x")),
+        (
+            "link x --write --for 365d -n 3 --qr",
+            MakeLink("x", write=True, duration=365 * 86_400.0, uses=3, qr=True),
+        ),
         ("explain x --json", Explain("x", json=True)),
         ("pub", Publish()),
         ("pub x", Publish("x")),
@@ -298,6 +321,46 @@ def test_flag_forms(command: str, request_: Request) -> None:
         ),
         ("keys add x", "keys add takes no argument, and 'x' is too many"),
         ("keys rm", "keys rm needs a FINGERPRINT; 'ssh HOST keys rm -h' says more"),
+        (
+            "tokens ad",
+            "unknown command 'tokens ad': there are tokens, tokens add, tokens rm; "
+            "'ssh HOST tokens -h' says more",
+        ),
+        ("tokens rm", "tokens rm needs an ID; 'ssh HOST tokens rm -h' says more"),
+        (
+            "tokens add --read x,",
+            "flag --read has the value 'x,': the list has an empty entry: write it like "
+            "build,ci-web",
+        ),
+        (
+            "tokens add --read x --for 366d",
+            "flag --for has the value '366d': it has to last, and can for 365d at most",
+        ),
+        (
+            "tokens add --read x --for 0",
+            "flag --for has the value '0': it has to last, and can for 365d at most",
+        ),
+        (
+            rb"tokens add --name '\x1b[2J'".decode("unicode_escape"),
+            r"flag --name has the value '\x1b[2J': a name has at most 64 characters that can be "
+            "printed",
+        ),
+        ("tokens add x", "tokens add takes no argument, and 'x' is too many"),
+        (
+            "tokens add --reed x",
+            "unknown flag '--reed'; did you mean '--read'? 'ssh HOST tokens add -h' lists the "
+            "flags",
+        ),
+        (
+            "login --for 31d",
+            "flag --for has the value '31d': it has to last, and can for 30d at most",
+        ),
+        (
+            "logn",
+            "unknown command 'logn'; did you mean 'login'? 'ssh HOST help' lists the commands",
+        ),
+        ("link", "link needs a TOPIC; 'ssh HOST link -h' says more"),
+        ("link x -n 0", "flag -n has the value '0': it takes a whole number from 1 to 10000"),
         ("grant", "grant needs a TOPIC; 'ssh HOST grant -h' says more"),
         ("grant x", "grant needs a WHO; 'ssh HOST grant -h' says more"),
         ("grant x bob ''", "grant has an empty WHO: write a name"),

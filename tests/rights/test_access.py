@@ -10,7 +10,8 @@ import pytest
 
 from pipe.errors import AccessDenied, Outcome, UsageError
 from pipe.language.names import EVERYONE, TopicName, parse_pattern, parse_topic
-from pipe.rights.access import Access, Caller, Loss, Pass, Rule
+from pipe.rights.access import SPARED_BARS, Access, Loss, Pass, Rule
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 
 if TYPE_CHECKING:
@@ -503,6 +504,63 @@ def test_barred_are_those_who_logged_in_before(access: Access, fingerprint: str)
 
     assert not access.why_barred(Caller("bob2", BOB.fingerprint))
     assert not access.why_barred(CAROL)
+
+
+def log_in_and_remove(access: Access, number: int) -> None:
+    """Add a key, prove it, remove it; its login is over then."""
+    caller = Caller(BOB.user, f"SHA256:{number:043}")
+    access.bar(BOB.user, caller.fingerprint)
+    assert access.why_barred(caller)
+
+
+def test_removals_that_concern_nobody_are_forgotten(access: Access) -> None:
+    """Keys that come and go leave nothing behind, though their user stays logged in."""
+    for number in range(20 * SPARED_BARS):
+        log_in_and_remove(access, number)
+        assert len(access._barred) <= SPARED_BARS + 1  # noqa: SLF001
+    assert not access.why_barred(BOB)
+
+
+def test_removals_of_users_are_forgotten(access: Access) -> None:
+    """So do accounts that come and go."""
+    for number in range(20 * SPARED_BARS):
+        access.bar(f"user{number}")
+        assert len(access._barred) <= SPARED_BARS + 1  # noqa: SLF001
+
+
+@pytest.mark.parametrize("fingerprint", [BOB.fingerprint, ""])
+def test_no_removal_is_forgotten_that_concerns_somebody(access: Access, fingerprint: str) -> None:
+    """Whoever was removed stays so while the login lives, however many others are."""
+    before = [Caller(BOB.user, BOB.fingerprint) for _ in range(3)]
+    access.bar(BOB.user, fingerprint)
+    after = Caller(BOB.user, BOB.fingerprint)
+    for number in range(4 * SPARED_BARS):
+        log_in_and_remove(access, number)
+        assert all(map(access.why_barred, before))
+        assert not access.why_barred(after)
+        if number % SPARED_BARS == 0 and len(before) > 1:
+            before.pop()
+
+
+def test_no_removal_is_forgotten_while_a_login_is_judged(access: Access) -> None:
+    """A key that is removed while a login with it is under way is one of that login."""
+    attempt = Caller(BOB.user, "")
+    for number in range(4 * SPARED_BARS):
+        access.bar(BOB.user, f"SHA256:{number:043}")
+    for number in range(4 * SPARED_BARS):
+        assert access.why_barred(Caller(BOB.user, f"SHA256:{number:043}", login=attempt.login))
+    del attempt
+    for number in range(8 * SPARED_BARS):
+        log_in_and_remove(access, number)
+    assert len(access._barred) <= SPARED_BARS + 1  # noqa: SLF001
+
+
+def test_removals_of_a_crowd_are_all_remembered(access: Access) -> None:
+    """As many removals are kept as there are logins that they concern."""
+    crowd = [Caller(BOB.user, f"SHA256:{number:043}") for number in range(4 * SPARED_BARS)]
+    for one in crowd:
+        access.bar(BOB.user, one.fingerprint)
+    assert all(map(access.why_barred, crowd))
 
 
 def test_grants_are_found_from_both_sides(access: Access) -> None:

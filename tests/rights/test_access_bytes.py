@@ -16,7 +16,7 @@ from pipe.errors import AccessDenied, Outcome
 from pipe.language.names import EVERYONE, TopicName
 from pipe.rights.access import Loss
 from pipe.rights.grants import Grant, Operation
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.sessions import People, Session, fingerprint, started
 
 if TYPE_CHECKING:

@@ -23,10 +23,13 @@ from hypothesis.stateful import (
 
 from pipe.errors import AccessDenied, Outcome
 from pipe.language.names import EVERYONE, PUBLIC, Pattern, TopicName
-from pipe.rights.access import Access, Caller, Loss, Pass
+from pipe.rights.access import SPARED_BARS, Access, Loss, Pass
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
-from pipe.stream.members import Member, Mode
+from pipe.rights.scopes import Reach, Scope
+from pipe.stream.ports import Mode
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, FakeSource
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ USERS = st.sampled_from(["alice", "bob", "bob", "bob", "carol", "dora", "boss"])
 TOPICS = st.sampled_from([*[NAMES[0]] * 4, *NAMES])
 GRANTEES = st.sampled_from(["bob", "bob", "carol", BOB.fingerprint, EVERYONE])
 SELDOM = st.sampled_from([False] * 5 + [True])
+REACHES = st.frozensets(st.sampled_from(NAMES)).map(Reach)
 LISTS = st.none() | st.lists(GRANTEES, min_size=1, max_size=2, unique=True).map(tuple)
 
 
@@ -73,6 +77,8 @@ class Rights:
 
     def may(self, caller: Caller, topic: TopicName, operation: Operation) -> bool:
         """Whether somebody may do all this now."""
+        if caller.scope is not None and not caller.scope.allows(operation, topic):
+            return False
         return caller.login not in self.ended and all(
             self._may(caller, topic, one) for one in operation
         )
@@ -264,6 +270,7 @@ class AccessMachine(RuleBasedStateMachine):
             welcome &= not exists or self.rights.public.get(topic) == wanted
         elif grantees is not None:
             welcome &= topic.owner == caller.user
+            welcome &= self.rights.may(caller, topic, Operation.BOTH)
         visitor = Visitor(self, caller, mode, topic)
         if welcome and grantees is not None:
             if topic.owner == PUBLIC:
@@ -385,6 +392,29 @@ class AccessMachine(RuleBasedStateMachine):
             listed.discard(who)
         self.access.forget(who)
 
+    @rule(user=USERS, reads=REACHES, writes=REACHES)
+    def come_with_a_token(self, user: str, reads: Reach, writes: Reach) -> None:
+        """Somebody makes a token, and comes with that from now on."""
+        last = self.logins[user][-1]
+        token = f"token{last.login}"
+        caller = Caller(user, last.fingerprint, last.admin, scope=Scope(reads, writes), token=token)
+        self.access.logged_in(caller)
+        self.logins[user].append(caller)
+
+    @rule(user=USERS)
+    def remove_a_token(self, user: str) -> None:
+        """The token that somebody came with last is removed, and a key does again."""
+        last = self.logins[user][-1]
+        if not last.token:
+            return
+        self.access.end_token(last.token)
+        self.rights.ended.add(last.login)
+        with self.router.at_once():
+            for visitor in self.everybody:
+                if self.access.why_barred(visitor.caller):
+                    visitor.leave()
+        self.logins[user].append(Caller(user, last.fingerprint, last.admin))
+
     @rule(user=USERS, how=st.sampled_from(["user", "key", "login"]), really=SELDOM)
     def end_logins(self, user: str, how: str, really: bool) -> None:
         """A user or key is removed, or a login over; who comes back may be an admin no more."""
@@ -397,6 +427,8 @@ class AccessMachine(RuleBasedStateMachine):
         else:
             self.access.bar(user, before[-1].fingerprint if how == "key" else "")
             self.rights.ended.update(one.login for one in before)
+            for number in range(2 * SPARED_BARS):  # what concerns nobody is forgotten then
+                self.access.bar(user, f"SHA256:{number}")
         with self.router.at_once():
             for visitor in self.everybody:
                 if self.access.why_barred(visitor.caller):

@@ -9,7 +9,8 @@ import pytest
 from pipe.errors import UsageError
 from pipe.session.collector import Collector
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 
 MEMBER = Member(Mode.PUBLISH)
 
@@ -19,7 +20,7 @@ async def test_all_of_it() -> None:
     collector = Collector(10)
     waiting = asyncio.ensure_future(collector.wait_collected())
     collector.publish(MEMBER, Chunk(b"123"))
-    collector.deal(MEMBER, [b"45", b"6"], Chunk)
+    collector.deal(MEMBER, Chunk(b"456"), b"\n")
     await asyncio.sleep(0)
     assert not waiting.done()
     collector.publish(MEMBER, Chunk(b"7890"))

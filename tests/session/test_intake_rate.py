@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipe.language.names import TopicName
 from pipe.language.requests import Framing
+from pipe.limits.turns import Turns
 from pipe.session.intake import Intake
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, subscriber
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ class FakePort:
         """Close it."""
         self._reading = False
 
+    def charge(self, records: int) -> None:
+        """Nobody counts."""
+
     def resume_reading(self) -> None:
         """Open it."""
         self._reading = True
@@ -76,7 +81,7 @@ class Scene:
             finish=lambda _receipt: None,
             fail=lambda _error: None,
         )
-        self.intake = Intake(cast("Any", session), cast("Any", self.port), self.router)
+        self.intake = Intake(cast("Any", session), cast("Any", self.port), self.router, Turns())
         member = Member(Mode.PUBLISH, source=self.intake, wants=1)
         self.intake.bind(member, framing, empty=False)
         self.intake.throttle(cast("Any", self.bucket))

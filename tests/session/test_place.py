@@ -11,13 +11,15 @@ from pipe.errors import AccessDenied, QuotaExceeded
 from pipe.language.names import Pattern, TopicName, parse_pattern
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Holder, Resource, Scope
-from pipe.rights.access import Caller
+from pipe.limits.turns import BUDGET_SECONDS
+from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 from pipe.service import Service
 from pipe.session.place import Place
 from pipe.settings import Settings
 from pipe.store import Store
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 from tests.fakes import FakeSink, FakeSource
 
 if TYPE_CHECKING:
@@ -120,8 +122,10 @@ async def test_rate_is_shared_while_publishing(service: Service) -> None:
     assert len(service.rates) == 0
 
 
-async def test_pattern_is_counted_until_its_reader_is_off(service: Service) -> None:
-    """Leaving is done in a turn of the event loop of its own, and the quota given back with it."""
+async def test_pattern_is_counted_until_its_reader_is_off(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving waits for a turn that has the time for it, and the quota is given back with it."""
     pattern = parse_pattern("**", caller="alice")
     assert isinstance(pattern, Pattern)
     seats = [seat(service) for _ in range(2)]
@@ -131,6 +135,14 @@ async def test_pattern_is_counted_until_its_reader_is_off(service: Service) -> N
     with pytest.raises(QuotaExceeded):
         seat(service).place.enter_pattern(pattern, Subscribe("**"))
 
+    leave = service.router.leave
+
+    def leave_slowly(member: Member) -> None:
+        leave(member)
+        service.turns.use(BUDGET_SECONDS)
+
+    monkeypatch.setattr(service.router, "leave", leave_slowly)
+    service.turns.use(BUDGET_SECONDS)
     for place, member in seats:
         place.leave(member, 0)
         place.leave(member, 0)

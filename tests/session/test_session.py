@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
 from pipe.limits.quotas import Holder, Resource, Scope
+from pipe.limits.turns import BUDGET_SECONDS
+from pipe.session import Session
+from pipe.stream.ports import Mode
 from tests.ssh.serving import connect, serving
 
 if TYPE_CHECKING:
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pipe.stream.members import Member
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
 
 
 READERS = 10
@@ -71,7 +74,7 @@ async def test_readers_on_patterns_join_in_turns(
 async def test_readers_on_patterns_leave_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many hang up at once, each is taken off all topics in a turn of its own."""
+    """However many hang up at once, a turn takes no more of them off all topics than fit it."""
     left: list[int] = []
     all_left = asyncio.Event()
 
@@ -81,6 +84,7 @@ async def test_readers_on_patterns_leave_in_turns(
         def note(_router: Router, member: Member) -> None:
             left.append(turns())
             leave(member)
+            service.turns.use(BUDGET_SECONDS)  # as if there were very many
             if len(left) == READERS:
                 all_left.set()
 
@@ -107,3 +111,55 @@ async def test_reader_that_goes_before_its_turn(tmp_path: Path) -> None:
         assert not any(service.router.statistics().sessions.values())
         assert not service.quotas.held(Resource.PATTERNS, ALICE)
         alice.close()
+
+
+async def test_sessions_begin_within_the_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that come together are begun as a turn has time for them, in their order."""
+    joined: list[int] = []
+    all_joined = asyncio.Event()
+
+    async with serving(tmp_path) as service, counted_turns() as turns:
+        join = service.router.join
+
+        def note(_router: Router, *arguments: object) -> None:
+            joined.append(turns())
+            join(*arguments)  # type: ignore[arg-type]
+            service.turns.use(BUDGET_SECONDS)  # as if it took long
+            if len(joined) == READERS:
+                all_joined.set()
+
+        monkeypatch.setattr(type(service.router), "join", note)
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        readers = await asyncio.gather(*(alice.create_process("sub x") for _ in range(READERS)))
+        await all_joined.wait()
+        assert len(set(joined)) == READERS
+        for reader in readers:
+            reader.close()
+        alice.close()
+
+
+async def test_quotas_are_given_back_before_the_ends_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hangs up with many sessions may come back at once, however long the log takes."""
+    async with serving(tmp_path) as service:
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        for _ in range(READERS):
+            await alice.create_process("sub x")
+        while service.router.statistics().sessions[Mode.SUBSCRIBE] < READERS:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        told: list[int] = []
+        report = Session._report  # noqa: SLF001
+
+        def note(session: Session, *arguments: Any) -> None:  # noqa: ANN401
+            told.append(service.quotas.held(Resource.SESSIONS, ALICE))
+            report(session, *arguments)
+
+        monkeypatch.setattr(Session, "_report", note)
+        alice.abort()
+        while len(told) < READERS:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert told == [0] * READERS
+        assert not service.sessions

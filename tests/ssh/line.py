@@ -9,7 +9,7 @@ from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST, MSG_GLOBA
 from asyncssh.packet import Boolean, Byte, SSHPacket, String
 
 from pipe.errors import Outcome
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.ssh.channel import Channel

@@ -20,6 +20,7 @@ class MemoryTransport(asyncio.Transport):
         self.written = bytearray()
         self.reading = True
         self.closed = False
+        self.breaks = False  # at the next write, and tells later, as a socket does
         self._protocol: asyncio.BaseProtocol | None = None
 
     def deliver(self, data: bytes) -> int:
@@ -68,6 +69,7 @@ class MemoryTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep a copy: the writer may use its memory again."""
+        self.closed |= self.breaks
         if not self.closed:
             self.written += data
 

@@ -19,7 +19,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import SSHPacket
 
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Lane, Settings
 from pipe.ssh.channel import Channel
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
     from tests.ssh.led_client import Received
 
 BUFFER = 65_536

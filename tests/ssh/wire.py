@@ -187,10 +187,10 @@ class Wire:
         self.options = make_options(self.service, HOST_KEY, cast("Any", lambda: Doorman(self)))
         self.server: Connection
         if lane is Lane.FAST:
-            outbox = outbox or Outbox(loop)
+            outbox = outbox or Outbox(loop, self.service.turns)
             self.server = LaneConnection(loop, self.options, self.service, outbox)
         else:
-            self.server = PlainConnection(loop, self.options, self.service, Turns(loop))
+            self.server = PlainConnection(loop, self.options, self.service)
         self.client = Client(loop, client_options(tuple(ciphers)))
         self.server_side, self.client_side = MemoryTransport(), MemoryTransport()
         self.debug_messages = 0
@@ -307,7 +307,9 @@ class Wire:
 
 def make_service(lane: Lane, **settings: Any) -> Service:  # noqa: ANN401
     """What the server's end shares with others, as far as a connection looks at it."""
-    shared = SimpleNamespace(settings=Settings(lane=lane, **settings), router=Router())
+    turns = Turns()
+    router = Router(later=turns.do)
+    shared = SimpleNamespace(settings=Settings(lane=lane, **settings), router=router, turns=turns)
     return cast("Service", shared)
 
 

@@ -14,6 +14,7 @@ from pipe.language.names import TopicName
 from pipe.rights.grants import Grant, Operation
 from pipe.store import GrantStore, Store
 from pipe.store.database import FOREIGN_CHANGE_SECONDS
+from pipe.store.uses import Uses
 
 from .conftest import new_key
 
@@ -393,15 +394,15 @@ async def test_a_flurry_of_uses_is_one_transaction(sqlite_store: Store) -> None:
 
 async def test_uses_are_stored_by_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to ask for what was noted to be stored."""
-    monkeypatch.setattr("pipe.store.accounts.USES_DELAY", 0.0)
+    monkeypatch.setattr("pipe.store.uses.USES_DELAY", 0.0)
     stored = asyncio.Event()
-    flush = store.flush_uses
+    flush = Uses.flush
 
-    async def watched() -> None:
-        await flush()
+    async def watched(uses: Uses[object, object]) -> None:
+        await flush(uses)
         stored.set()
 
-    monkeypatch.setattr(store, "flush_uses", watched)
+    monkeypatch.setattr(Uses, "flush", watched)
     await store.add_user("bob", keys=[new_key("aaaa")])
     store.note_use("bob", "SHA256:aaaa", 7.0)
     await stored.wait()

@@ -123,7 +123,7 @@ def _as_new(key: Key) -> NewKey:
     return NewKey(key.fingerprint, key.key_type, key.public, key.comment)
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 async def test_an_older_database(url: str, revision: str) -> None:
     """Servers that start together on an older database migrate it once, and keep what it holds."""
     engine = create_engine(with_driver(url))
@@ -136,7 +136,7 @@ async def test_an_older_database(url: str, revision: str) -> None:
         for name, rows in (("users", _OLD_USERS), ("keys", _OLD_KEYS)):
             table = Table(name, MetaData(), autoload_with=connection)
             for row in rows:
-                values = {"shared": False, **dataclasses.asdict(row)}
+                values = {"shared": False, "proved": True, **dataclasses.asdict(row)}
                 connection.execute(
                     insert(table), {name: values[name] for name in values if name in table.c}
                 )

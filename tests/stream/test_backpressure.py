@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
 from tests.fakes import (
     BOUND,
     FULL,

@@ -7,8 +7,9 @@ import pytest
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.ports import Mode, Receipt
 from pipe.stream.router import Router
+from pipe.stream.topics import Member
 from tests.fakes import (
     BOUND,
     FULL,
@@ -120,7 +121,7 @@ def test_dealing_records_equals_publishing_each(replay: bool, batches: list[int]
             records = [f"{serial + i};".encode() for i in range(size)]
             serial += size
             if dealt:
-                router.deal(source.member, records, Chunk)
+                router.deal(source.member, Chunk(b"".join(records)), b";")
             else:
                 source.send(*records)
         for sink in sinks:
@@ -136,8 +137,8 @@ def test_dealing_makes_one_chunk_per_reader(router: Router) -> None:
     """Many records cost one chunk per reader that gets any."""
     source = publisher(router, NAME, dispatch=Dispatch.ROUND_ROBIN)
     sinks = [subscriber(router, NAME) for _ in range(2)]
-    router.deal(source.member, [b"%d\n" % i for i in range(9)], Chunk)
-    router.deal(source.member, [], Chunk)
+    router.deal(source.member, Chunk(b"".join(b"%d\n" % i for i in range(9))), b"\n")
+    router.deal(source.member, Chunk(b""), b"\n")
     assert [len(sink.taken) for sink in sinks] == [1, 1]
     assert router.statistics().received_chunks == 2
 
@@ -146,7 +147,7 @@ def test_dealing_by_multicast_joins_the_records(router: Router) -> None:
     """Where everybody gets everything, the records go in one chunk."""
     source = publisher(router, NAME)
     sinks = [subscriber(router, NAME) for _ in range(2)]
-    router.deal(source.member, [b"a\n", b"b\n"], Chunk)
+    router.deal(source.member, Chunk(b"a\nb\n"), b"\n")
     assert [bytes(chunk.data) for sink in sinks for chunk in sink.taken] == [b"a\nb\n"] * 2
 
 
@@ -157,7 +158,7 @@ def test_deal_is_one_fan_out(router: Router) -> None:
     other = publisher(router, NAME, wants=3, synchronous=True)
     other.send("more")
     sinks[0].on_write = lambda: subscriber(router, NAME)
-    router.deal(source.member, [b"a\n", b"b\n"], Chunk)
+    router.deal(source.member, Chunk(b"a\nb\n"), b"\n")
     for sink in sinks:
         sink.drain()
     assert [sink.text for sink in sinks] == ["a\nmore", "b\nmore"]

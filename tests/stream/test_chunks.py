@@ -23,12 +23,19 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[start:stop] for start, stop in pairwise(edges)]
 
 
+def feed(framer: Framer, piece: bytes | memoryview) -> bytes:
+    """What a framer has to say to a piece."""
+    return bytes(framer.feed(Chunk(piece)).data)
+
+
 def frame(pieces: list[bytes], separator: bytes) -> list[bytes]:
     """All records of a stream that comes in pieces."""
     framer = Framer(separator)
-    records = [record for piece in pieces for record in framer.feed(piece)]
+    whole = [feed(framer, piece) for piece in pieces]
+    assert all(piece.endswith(separator) for piece in whole if piece)
     last = framer.close()
-    return [*records, last] if last else records
+    ended = [record + separator for record in b"".join(whole).split(separator)[:-1]]
+    return [*ended, last] if last else ended
 
 
 def test_chunk_knows_its_size() -> None:
@@ -60,16 +67,38 @@ def test_nothing_is_lost_between_records(
 def test_records_come_as_soon_as_they_are_whole() -> None:
     """Only the record that has not ended yet is held back."""
     framer = Framer(b"\n")
-    assert framer.feed(b"a\nb\nc") == [b"a\n", b"b\n"]
-    assert framer.feed(b"") == []
-    assert framer.feed(memoryview(b"d\n")) == [b"cd\n"]
+    assert feed(framer, b"a\nb\nc") == b"a\nb\n"
+    assert feed(framer, b"") == b""
+    assert feed(framer, memoryview(b"d\n")) == b"cd\n"
     assert framer.close() == b""
+
+
+@pytest.mark.parametrize("data", [b"\n" * 32_768, b"a\n"])
+def test_whole_records_pass_through(data: bytes) -> None:
+    """What begins and ends with a whole record goes on as the chunk that it came in, uncut."""
+    framer = Framer(b"\n")
+    chunk = Chunk(data)
+    assert framer.feed(chunk) is chunk
+
+
+def test_records_before_one_that_began_earlier() -> None:
+    """What was held back counts for the first record's length, and is lost with it alone."""
+    framer = Framer(b"\n")
+    feed(framer, b"x" * 10)
+    with pytest.raises(TooLong) as caught:
+        feed(framer, b"x" * (MAX_RECORD_BYTES - 10) + b"\n")
+    assert caught.value.records.size == 0
+    framer = Framer(b"\n")
+    feed(framer, b"ab")
+    with pytest.raises(TooLong) as caught:
+        feed(framer, b"c\n" + b"x" * MAX_RECORD_BYTES + b"\n")
+    assert bytes(caught.value.records.data) == b"abc\n"
 
 
 def test_closing_gives_the_rest_once() -> None:
     """The last record needs no separator."""
     framer = Framer(b"\n")
-    framer.feed(b"rest")
+    feed(framer, b"rest")
     assert (framer.close(), framer.close()) == (b"rest", b"")
 
 
@@ -94,8 +123,8 @@ def test_records_before_one_that_is_too_long() -> None:
     """What came whole before it in the same packet is not lost with it."""
     framer = Framer(b"\n")
     with pytest.raises(TooLong) as caught:
-        framer.feed(b"a\nb\n" + b"x" * MAX_RECORD_BYTES + b"x\nlate\n")
-    assert caught.value.records == [b"a\n", b"b\n"]
+        feed(framer, b"a\nb\n" + b"x" * MAX_RECORD_BYTES + b"x\nlate\n")
+    assert bytes(caught.value.records.data) == b"a\nb\n"
     assert str(MAX_RECORD_BYTES) in caught.value.message
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pipe.errors import Outcome
+from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import Chunk
-from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.ports import Mode, Receipt
+from pipe.stream.topics import Member
 from tests.fakes import (
     BOUND,
     FULL,
@@ -109,9 +113,9 @@ def test_receipt_without_readers(router: Router) -> None:
 
 
 def test_receipt_counts_those_that_left_early(router: Router) -> None:
-    """Gone before the end, or before the last byte was written, is early; gone after is not."""
+    """Gone before the end, or without a word that everything is there, is early."""
     source = publisher(router, NAME)
-    sinks = [subscriber(router, NAME, confirms=False) for _ in range(3)]
+    sinks = [subscriber(router, NAME, confirms=False) for _ in range(4)]
     source.send("hello")
     sinks[0].drain()
     sinks[0].vanish()
@@ -120,17 +124,84 @@ def test_receipt_counts_those_that_left_early(router: Router) -> None:
     sinks[1].vanish()
     sinks[2].drain()
     sinks[2].vanish()
-    assert source.receipts == [Receipt(5, 3, 2)]
+    sinks[3].drain()
+    sinks[3].confirm()
+    assert source.receipts == [Receipt(5, 4, 3)]
 
 
-def test_receipt_counts_a_staying_reader_that_breaks(router: Router) -> None:
-    """One that would have stayed but vanished before its last byte left early."""
+@pytest.mark.parametrize(
+    ("drained", "cut", "early"), [(4, False, 1), (5, False, 0), (4, True, 1), (5, True, 0)]
+)
+def test_receipt_counts_a_staying_reader_by_what_was_written(
+    router: Router, drained: int, cut: bool, early: int
+) -> None:
+    """One that would have stayed left early if it vanished or was cut before its last byte."""
     source = publisher(router, NAME)
-    sink = subscriber(router, NAME, keep_alive=True)
+    sink = subscriber(router, NAME, keep_alive=True, on_slow=OnSlow.DISCONNECT)
+    other = publisher(router, NAME)
     source.send("hello")
     source.end()
+    sink.drain(drained)
+    if cut:
+        other.send(FULL)
+        assert sink.cut_for
     sink.vanish()
-    assert source.receipts == [Receipt(5, 1, 1)]
+    assert source.receipts == [Receipt(5, 1, early)]
+
+
+def test_every_publisher_of_a_reader_that_did_not_confirm_is_told(router: Router) -> None:
+    """One that ended while the reader stayed for another waits, and is told, like the last one."""
+    first, last = publisher(router, NAME), publisher(router, NAME)
+    sink = subscriber(router, NAME, confirms=False)
+    first.send("one")
+    first.end()
+    last.send("two")
+    last.end()
+    sink.drain()
+    sink.vanish()
+    assert (first.receipts, last.receipts) == ([Receipt(3, 1, 1)], [Receipt(3, 1, 1)])
+
+
+def test_receipt_of_streams_dealt_out(router: Router) -> None:
+    """Each reader confirms its own part: who does not leaves a hole, and counts as early."""
+    source = publisher(router, NAME, dispatch=Dispatch.ROUND_ROBIN)
+    sinks = [subscriber(router, NAME, confirms=False) for _ in range(2)]
+    source.send("one", "two")
+    source.end()
+    for sink in sinks:
+        sink.drain()
+    sinks[0].confirm()
+    sinks[1].vanish()
+    assert source.receipts == [Receipt(6, 2, 1)]
+
+
+def test_receipt_of_a_reader_that_drops(router: Router) -> None:
+    """A hole that it asked for does not make it early; to leave without a word does."""
+    source = publisher(router, NAME)
+    sinks = [subscriber(router, NAME, on_slow=OnSlow.DROP, confirms=False) for _ in range(2)]
+    source.send(FULL, "dropped")
+    source.end()
+    for sink in sinks:
+        assert sink.finished == (Outcome.DROPPED, 0)
+        sink.drain()
+    sinks[0].confirm()
+    sinks[1].vanish()
+    assert source.receipts == [Receipt(BOUND + 7, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("receipt", "undelivered"),
+    [
+        (Receipt(5, 1, 1), True),
+        (Receipt(5, 2, 2), True),
+        (Receipt(5, 2, 1), False),
+        (Receipt(5, 1, 0), False),
+        (Receipt(5, 0, 0), False),
+    ],
+)
+def test_undelivered(receipt: Receipt, undelivered: bool) -> None:
+    """A stream is undelivered if there were readers and all left early; to nobody is no failure."""
+    assert receipt.undelivered is undelivered
 
 
 def test_receipt_counts_late_readers(router: Router) -> None:
@@ -161,7 +232,7 @@ def test_readers_that_leave_inside_finish(router: Router) -> None:
     last = subscriber(router, NAME)
     source.end()
     assert not last.finished
-    assert source.receipts == [Receipt(0, 2, 0)]
+    assert source.receipts == [Receipt(0, 2, 1)]
     assert NAME not in router
 
 
@@ -219,7 +290,7 @@ def test_end_counts_once(router: Router) -> None:
     router.end(source.member)
     router.end(source.member)
     router.publish(source.member, Chunk(b"late"))
-    router.deal(source.member, [b"late"], Chunk)
+    router.deal(source.member, Chunk(b"late\n"), b"\n")
     assert (len(source.receipts), sink.taken) == (1, [])
 
 

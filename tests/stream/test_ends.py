@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from tests.fakes import (
     FULL,
     NAME,

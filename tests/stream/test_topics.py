@@ -7,9 +7,9 @@ import pytest
 from pipe.errors import Outcome
 from pipe.language.names import TopicName
 from pipe.language.requests import OnSlow
-from pipe.stream.members import Member, Mode, Receipt
+from pipe.stream.ports import Mode, Receipt
 from pipe.stream.router import Router
-from pipe.stream.topics import Topic
+from pipe.stream.topics import Member, Topic
 from tests.fakes import (
     ALL,
     FULL,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import asyncssh
 from asyncssh.packet import SSHPacket, String
 
+from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.lane.close_event import CloseEvent
 from pipe.ssh.openssh import BROKEN_PIPE
 
 
-class LaneChannel(asyncssh.SSHServerChannel[bytes]):
+class LaneChannel(ConfirmedChannel):
     """A session's channel on a connection of the lane."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - asyncssh's own
@@ -22,6 +22,11 @@ class LaneChannel(asyncssh.SSHServerChannel[bytes]):
         """The client's stdout is gone: to the session that is a signal."""
         packet.check_end()
         return self._process_signal_request(SSHPacket(String(BROKEN_PIPE)))
+
+    @property
+    def peer_window(self) -> int:
+        """How many bytes the client would take now; the lane's ports send some by themselves."""
+        return self._send_window
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         """Accept a variable and forget it: asyncssh would keep every one that a client sends."""

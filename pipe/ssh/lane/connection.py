@@ -18,8 +18,9 @@ What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the 
 from __future__ import annotations
 
 import time
+from functools import partial
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -29,7 +30,6 @@ from asyncssh.constants import (
 )
 from asyncssh.encryption import GCMEncryption
 
-from pipe.limits.turns import FIRST_SLICE_BYTES, SHARE_SECONDS, SIP_BYTES, TURN_SECONDS, next_slice
 from pipe.settings import Lane
 from pipe.ssh.lane.channel import LaneChannel
 from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
@@ -39,6 +39,14 @@ from pipe.ssh.lane.port import BLOCK_BYTES, DATA_OFFSET, MIN_PADDING_BYTES, Lane
 from pipe.ssh.lane.reader import BufferReader
 from pipe.ssh.lane.sending import MAX_SEQUENCE, SendingConnection
 from pipe.ssh.lane.steering import GCM_CIPHERS, KEXINIT_PATIENCE_SECONDS, offers_gcm
+from pipe.ssh.slices import (
+    FIRST_SLICE_BYTES,
+    SHARE_SECONDS,
+    SIP_BYTES,
+    SIP_SLICE_BYTES,
+    TURN_SECONDS,
+    next_slice,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,13 +93,13 @@ class LaneConnection(SendingConnection):
         "_has_share",
         "_input",
         "_kexinit_timer",
+        "_opened",
         "_opener",
         "_queues",
         "_reading_paused",
         "_reads_sip",
         "_slice_bytes",
         "_start",
-        "_turns",
         "lane_ports",
         "share_seconds",
     )
@@ -107,13 +115,13 @@ class LaneConnection(SendingConnection):
     ) -> None:
         super().__init__(loop, options, service, outbox)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
-        self._turns = outbox.turns
         self._queues = False
         self._has_share = False  # of this turn, however much the others have used
         self._reads_sip = False
         self.share_seconds = TURN_SECONDS  # on asyncssh's path, at first
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
+        self._opened: tuple[bytes, bytes] | None = None  # a packet for asyncssh that queues
         self._input: bytes | memoryview = b""
         self._start = 0  # where in the input the next packet begins
         self._buffer = outbox.input
@@ -146,7 +154,8 @@ class LaneConnection(SendingConnection):
         """Give a new session its data path: the lane's where this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(owner, channel)
-        return LanePort(owner, channel, self, self._service.router, self._service.settings.buffer)
+        made = cast("LaneChannel", channel)  # by `create_server_channel`
+        return LanePort(owner, made, self, self._service.router, self._service.settings.buffer)
 
     # -- receiving --------------------------------------------------------------------------------
 
@@ -159,7 +168,7 @@ class LaneConnection(SendingConnection):
     def get_buffer(self) -> memoryview:
         """Where the transport may put what comes next: in the shared buffer, behind the rest."""
         rest = self._rest()
-        self._reads_sip = self._waits() or (self._turns.spent and not self._has_share)
+        self._reads_sip = self._waits() or (self.turns.spent and not self._has_share)
         room = SIP_BYTES if self._reads_sip else READ_BYTES
         buffer = self._outbox.input
         if len(rest) > len(buffer) - room:
@@ -186,7 +195,7 @@ class LaneConnection(SendingConnection):
     def _queue(self) -> None:
         if not self._queues:
             self._queues = True
-            self._turns.queue(self)
+            self.turns.queue(self)
 
     def _rest(self) -> bytes:
         """Keep what is left of the input, and nothing else."""
@@ -200,8 +209,9 @@ class LaneConnection(SendingConnection):
         Args:
             more: whether there is more to read, so that it must queue in any case.
         """
-        full = self._has_share or not self._turns.spent
-        started, unhandled = time.monotonic(), len(self._input)
+        full = self._has_share or not self.turns.spent
+        used, given = self.turns.used, bool(self._input or self._opened)
+        started = time.monotonic()
         self._outbox.begin_turn()
         try:
             if full or self._authenticated:
@@ -217,8 +227,8 @@ class LaneConnection(SendingConnection):
         finally:
             self._outbox.end_turn()
         took = time.monotonic() - started
-        self._turns.use(took)
-        if full and unhandled:
+        self.turns.use(took, used)
+        if full and given:
             self._has_share = False
             self.share_seconds = max(took, self.share_seconds * MEMORY)
         if self._transport is None or self._transport.is_closing():
@@ -226,7 +236,8 @@ class LaneConnection(SendingConnection):
             return
         if more:
             self._queue()
-        hold = more or (len(self._input) > self._start and self._waits())
+        unhandled = len(self._input) > self._start or len(self._inpbuf) > 0
+        hold = more or (unhandled and self._waits())
         if hold != self._reading_paused:
             self._reading_paused = hold
             if hold:
@@ -245,7 +256,7 @@ class LaneConnection(SendingConnection):
         if pkttype in _STREAM_MESSAGES:
             self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
-        if is_async and self._transport is not None and self._input:
+        if is_async and self._transport is not None and (self._input or self._reading_paused):
             self._queue()
 
     def _waits(self) -> bool:
@@ -282,14 +293,15 @@ class LaneConnection(SendingConnection):
         while self._start < len(self._input) and not self._waits():
             if self._on_lane():
                 return True
-            stop = self._start + self._slice_bytes
+            stop = self._start + (self._slice_bytes if full else SIP_SLICE_BYTES)
             self._inpbuf += self._input[self._start : stop]
             self._start = stop
             self._recv_data()
             if self._transport is None:
                 return False
             before, now = now, time.monotonic()
-            self._slice_bytes = next_slice(self._slice_bytes, now - before)
+            if full:
+                self._slice_bytes = next_slice(self._slice_bytes, now - before)
             if now > deadline or self._outbox.load > TURN_LOAD:
                 break
         return self._start < len(self._input) and not self._waits()
@@ -303,6 +315,14 @@ class LaneConnection(SendingConnection):
         if opener is None or self._waits():
             return False
         budget = TURN_PACKETS if full else SIP_PACKETS
+        if self._opened:
+            if not full:
+                return True
+            waiting, self._opened = self._opened, None
+            if not self._hand_over(opener, *waiting):
+                return self._transport is not None and not self._waits()
+            longest = self._max_recv_pktlen
+            budget -= HAND_OVER_COST
         while budget > 0 and end - start >= LENGTH_BYTES:
             body = start + LENGTH_BYTES
             (length,) = _UINT32.unpack_from(data, start)
@@ -318,22 +338,30 @@ class LaneConnection(SendingConnection):
             if self._take(packet, length, ports):
                 self._recv_seq = (self._recv_seq + 1) & MAX_SEQUENCE
                 budget -= 1
-            else:
-                opener.hand_over(packet)
-                self._inpbuf = bytes(view[start:stop])
-                self._recv_data()
-                if self._transport is None or self._waits():
-                    return False
-                if not self._on_lane() or self._opener is not opener:
-                    return True  # there is another key now
+            elif full:
+                if not self._hand_over(opener, packet, bytes(view[start:stop])):
+                    return self._transport is not None and not self._waits()
                 longest = self._max_recv_pktlen
                 budget -= HAND_OVER_COST
+            else:
+                # What somebody has typed is no such packet: this one may take its turn.
+                self._opened = packet, bytes(view[start:stop])
+                return True
             start = stop
             if self._transport is None:
                 return False
             if outbox.load > TURN_LOAD:
                 return True
         return budget <= 0
+
+    def _hand_over(self, opener: Opener, packet: bytes, sealed: bytes) -> bool:
+        """Have asyncssh handle a packet; whether the next can be opened with the same key."""
+        opener.hand_over(packet)
+        self._inpbuf = sealed
+        self._recv_data()
+        if self._transport is None or self._waits():
+            return False
+        return self._on_lane() and self._opener is opener  # or there is another key now
 
     def _take(self, packet: bytes, length: int, ports: dict[int, LanePort]) -> bool:
         """Handle a packet of a stream; False where it is something else, or out of order."""
@@ -374,7 +402,7 @@ class LaneConnection(SendingConnection):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """Finish a key exchange; what was signed in it is needed no more."""
         self._client_kexinit = self._server_kexinit = b""
-        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
+        super().send_newkeys(k, h)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""
@@ -407,9 +435,13 @@ class LaneConnection(SendingConnection):
         super().connection_lost(exc)
 
     def _cleanup(self, exc: Exception | None) -> None:
+        """Let go of everything, in a turn that has the time for all its sessions."""
+        self.turns.do(partial(self._end, exc))
+
+    def _end(self, exc: Exception | None) -> None:
         """Let go of everything, itself too: asyncssh's parser is a method, bound to it."""
         super()._cleanup(exc)
-        self._input = b""
+        self._input, self._opened = b"", None
         self._recv_handler = _stop
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.limits.turns import Turns
-
 if TYPE_CHECKING:
     import asyncio
+
+    from pipe.limits.turns import Turns
 
 ARENA_BYTES = 1 << 19
 """Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""
@@ -50,16 +50,17 @@ class Outbox:
     """The connections of one server that have something to write.
 
     `flush` is due at the end of each turn in which a lane handled input; what is written outside
-    such a turn is flushed by a callback of its own.
+    such a turn is flushed by a callback of its own, or after the step of `Turns` that it came from.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
         self._loop = loop
         self._waiting: list[Flushable] = []
         self._scheduled = False
         self._depth = 0
         self.load = 0  # what this turn has to seal, in bytes
-        self.turns = Turns(loop)
+        self.turns = turns
+        turns.written = self._flush_step
         self.arena = bytearray(ARENA_BYTES)
         self.input = memoryview(bytearray(LEFT_OVER_BYTES + READ_BYTES))
 
@@ -94,6 +95,11 @@ class Outbox:
     def renew_arena(self) -> None:
         """The socket did not take all, so the transport still holds the arena: leave it there."""
         self.arena = bytearray(ARENA_BYTES)
+
+    def _flush_step(self) -> None:
+        """Write what came of a step, unless a connection that handles input does so in the end."""
+        if self._waiting and not self._depth:
+            self.flush()
 
     def _flush_later(self) -> None:
         self._scheduled = False

@@ -12,14 +12,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
-from asyncssh.packet import UInt32
+from asyncssh.constants import MSG_CHANNEL_DATA
 
 from pipe.ssh.port import CHUNK_COST, Carrier, Port
+from pipe.ssh.windows import MAX_WINDOW
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
     from pipe.session.front import Owner
+    from pipe.ssh.lane.channel import LaneChannel
     from pipe.stream.router import Router
 
 DATA_OFFSET = 10
@@ -35,8 +36,9 @@ MIN_PADDING_BYTES = 4
 MAX_DATA_BYTES = 32_768
 """Data in one packet, whatever more a peer would take: RFC 4253, section 6.1, asks for as much."""
 
-MAX_WINDOW = 2**32 - 1
-"""RFC 4254, section 5.2: a window must not grow beyond it."""
+RECORD_COST = 256
+"""What a record that is dealt out counts as, in the measure of `outbox.TURN_LOAD`: a chunk may have
+32,768 of them."""
 
 _PADDING = os.urandom(BLOCK_BYTES + MIN_PADDING_BYTES)
 """Padding need not be fresh under an AEAD cipher, which gives each packet another key stream."""
@@ -61,6 +63,9 @@ class LaneCarrier(Carrier, Protocol):
     def send_stream(self, packet: bytes) -> None:
         """Send a packet of a stream; not to be called while the connection is blocked."""
 
+    def charge(self, load: int) -> None:
+        """Count so much for the turn's load, beside the packets."""
+
 
 class LanePort(Port):
     """The lane's form of a port.
@@ -70,20 +75,19 @@ class LanePort(Port):
     does, and while its connection is blocked.
     """
 
+    _channel: LaneChannel
     _connection: LaneCarrier
 
     def __init__(
         self,
         owner: Owner,
-        channel: asyncssh.SSHServerChannel[bytes],
+        channel: LaneChannel,
         connection: LaneCarrier,
         router: Router,
         buffer: int,
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)
         self._queue: deque[Chunk] | None = None  # made when it is needed: most readers keep up
-        self._queued = 0
-        self._reading = False  # until the session has been told what to do with what comes
         self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
         if self._number is not None:
@@ -92,7 +96,7 @@ class LanePort(Port):
     def close(self) -> None:
         """The channel is gone: let go of everything."""
         super().close()
-        self._queue = None  # what was in it stays pending, so that it never counts as delivered
+        self._queue = None
         if self._number is not None:
             self._connection.lane_ports.pop(self._number, None)
 
@@ -117,29 +121,30 @@ class LanePort(Port):
             self._open_window()
         return True
 
-    def pause_reading(self) -> None:
-        """Open the window no further."""
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        """Everything received so far has been taken: open the window again."""
-        self._reading = True
-        if self._channel._recv_window * 2 < self._channel._init_recv_window:
-            self._open_window()
+    def charge(self, records: int) -> None:
+        """Count records for the turn's load, beside the packets that came of them."""
+        self._connection.charge(records * RECORD_COST)
 
     def _open_window(self) -> None:
         channel = self._channel
-        if channel._recv_state == "open":
+        if channel._recv_window * 2 < channel._init_recv_window and channel._recv_state == "open":
             grown = channel._init_recv_window - channel._recv_window
             channel._recv_window = channel._init_recv_window
-            channel.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(grown))
+            channel.open_window(grown)
 
     # -- sending ----------------------------------------------------------------------------------
 
     @property
-    def pending(self) -> int:
-        """Bytes taken and not yet written to the connection."""
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection."""
         return self._queued
+
+    def settle(self) -> None:
+        """The connection has written all that it was handed; it says so in each of its turns."""
+        if self._flushing:
+            super().settle()
+        elif self._member:
+            self._written = self._member.accepted_bytes - self._queued - self._lost
 
     def write(self, chunk: Chunk) -> None:
         """Seal a chunk and send it, or queue it until the window and the connection allow."""
@@ -165,6 +170,7 @@ class LanePort(Port):
 
     def _enqueue(self, chunk: Chunk) -> None:
         if self._channel._send_state != "open":
+            self._lost += chunk.size
             return
         if self._queue is None:
             self._queue = deque()
@@ -234,4 +240,4 @@ class LanePort(Port):
         """The connection is blocked now, or no more."""
         if self._queue and not self._connection.blocked:
             self.pump()
-        self._update()
+        super().connection_changed()

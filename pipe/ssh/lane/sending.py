@@ -68,21 +68,31 @@ class SendingConnection(Connection):
         """Send a packet of a stream; not to be called while the connection is blocked."""
         self._packets.append(packet)
         self._outbox.load += len(packet) + PACKET_COST
-        self._wait_for_flush()
+        if not self._flush_due:
+            self._wait_for_flush()
         self._send_seq = (self._send_seq + 1) & MAX_SEQUENCE
         self._rekey_bytes_sent += len(packet)
         if self._rekey_bytes_sent >= self._rekey_bytes:
             self._start_rekey_if_due()
 
+    def charge(self, load: int) -> None:
+        """What this connection has just done took as long as to send so many bytes."""
+        self._outbox.load += load
+
     def _send(self, data: bytes) -> None:
         """Send what asyncssh has made of a packet."""
         self._frames.append(data)
-        self._wait_for_flush()
+        if not self._flush_due:
+            self._wait_for_flush()
 
     def _wait_for_flush(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
-            self._outbox.add(self)
+        self._flush_due = True
+        self._outbox.add(self)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether what was sent has not reached the transport, or never will."""
+        return self._flush_due or super().holds_back
 
     def _seal_packets(self) -> None:
         """Seal the stream's packets of this turn, as one comes that is sealed at once."""
@@ -127,6 +137,9 @@ class SendingConnection(Connection):
             transport.write(view[: self._seal_into(view)])
             if shared and transport.get_write_buffer_size():
                 self._outbox.renew_arena()
+        if not (self.lost or self._rekey_timer or transport.is_closing()):
+            for port in tuple(self.ports):
+                port.settle()
 
     def abandon(self) -> None:
         """What waits cannot be written: close without it, as asyncssh does after any mistake."""
@@ -136,7 +149,9 @@ class SendingConnection(Connection):
 
     def _force_close(self, exc: Exception | None) -> None:
         """Close, after what has been sent so far."""
+        self.lost = True
         self.flush()
+        self.lose()
         super()._force_close(exc)
 
     def _start_rekey_if_due(self) -> None:

@@ -143,6 +143,7 @@ def judge(
     return Restrictions(
         command=_command(certificate.critical_options.get(_FORCE_COMMAND)),
         pty=_PERMIT_PTY in certificate.extensions,
+        certified_addresses=_addresses(certificate.critical_options.get(_SOURCE_ADDRESS)),
     )
 
 
@@ -177,11 +178,15 @@ def _check_principals(principals: tuple[str, ...], user: str) -> None:
         raise AccessDenied(f"the certificate is for {names}{more}, not for {quoted(user)}")
 
 
+def _addresses(option: bytes | None) -> str:
+    return "" if option is None else _only_string(option).decode("ascii")
+
+
 def _check_address(option: bytes | None, address: str) -> None:
     if option is None:
         return
     try:
-        text = _only_string(option).decode("ascii")
+        text = _addresses(option)
         networks = [ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",")]
         allowed = any(ipaddress.ip_address(address) in network for network in networks)
     except (PacketDecodeError, ValueError) as error:

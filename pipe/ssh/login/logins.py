@@ -23,6 +23,8 @@ import structlog
 
 from pipe.errors import AccessDenied, BadName, StartError, UsageError
 from pipe.language.names import escape, parse_user, quoted
+from pipe.rights.access import REMOVED_TEXT
+from pipe.rights.callers import FILED, NO_BACKING
 from pipe.settings import Signup
 from pipe.ssh.login.certificates import judge, read_authorities, read_certificate
 from pipe.ssh.login.files import WatchedFile
@@ -44,8 +46,11 @@ if TYPE_CHECKING:
     from pipe.limits.sources import ClaimLimit
     from pipe.service import Service
     from pipe.ssh.login.certificates import Certificate
+    from pipe.store import Token
 
 log = structlog.get_logger()
+
+UNTRUSTED_TEXT = "access denied: the CA of the certificate that you logged in with is not trusted"
 
 OTHERS_KEY_TEXT = "this key belongs to another user: log in by that name, as in ssh NAME@HOST"
 """Most of those who see it have left out the name, so that `ssh` took the one that they have on
@@ -81,6 +86,16 @@ class Identity:
     def ends_with_another(self) -> bool:
         """Whether the login lasts no longer than a file says, or a certificate."""
         return self.filed or bool(self.authority)
+
+    @property
+    def backing(self) -> str:
+        """What stands behind the key, as `pipe.rights.access.Caller` has it."""
+        if self.filed:
+            return FILED
+        held = self.restrictions
+        if self.authority and held and (held.command is not None or held.certified_addresses):
+            return NO_BACKING
+        return self.authority
 
 
 class Logins:
@@ -264,6 +279,28 @@ class Logins:
         if login is None:
             return replace(identity, registered=False)
         return replace(identity, admin=login.user.admin)
+
+    async def vouch(self, token: Token, address: str) -> Identity:
+        """Say what stands behind a token that a login by a file or a certificate has made.
+
+        Raises:
+            AccessDenied: Nothing does any more, or not for whoever comes from this address.
+        """
+        found = Identity(token.user, token.made_by)
+        if token.backing != FILED:
+            if not await self.trusts(token.backing):
+                raise AccessDenied(UNTRUSTED_TEXT)
+            return replace(found, authority=token.backing)  # the token ends before it
+        place = ipaddress.ip_address(address)
+        files = self.key_files
+        if files is None:
+            raise AccessDenied(REMOVED_TEXT)
+        entry = await asyncio.to_thread(files.find, token.user, token.made_by, place, time.time())
+        if entry is None:
+            raise AccessDenied(REMOVED_TEXT)
+        if entry.restrictions.command is not None:
+            raise AccessDenied("access denied: your key is held to one command by now")
+        return replace(found, filed=True, restrictions=entry.restrictions, expires=entry.expires)
 
     # -- claims -----------------------------------------------------------------------------------
 

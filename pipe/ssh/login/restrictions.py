@@ -16,6 +16,8 @@ class Restrictions:
     """The only command, whatever the client asks for."""
     pty: bool = True
     """Whether the client may have a pseudo-terminal."""
+    certified_addresses: str = ""
+    """Where alone its certificate may be used; addresses in a file are judged anew at each use."""
 
 
 NO_RESTRICTIONS = Restrictions()

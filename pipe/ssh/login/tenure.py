@@ -1,4 +1,4 @@
-"""How long a login lasts that a file or a certificate has let in.
+"""How long a login lasts that a file or a certificate has let in, and what its tokens let in.
 
 Rules that it keeps:
 
@@ -27,13 +27,16 @@ import structlog
 from pipe.errors import AccessDenied
 from pipe.rights.access import REMOVED_TEXT
 from pipe.ssh.login.key_files import choose
+from pipe.ssh.login.logins import UNTRUSTED_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.rights.access import Access, Caller
+    from pipe.rights.access import Access
+    from pipe.rights.callers import Caller
     from pipe.ssh.login.key_files import Entry
     from pipe.ssh.login.logins import Identity, Logins
+    from pipe.store import Token
 
 log = structlog.get_logger()
 
@@ -42,7 +45,6 @@ LOOK_SECONDS = 0.4
 
 KEY_EXPIRED_TEXT = "access denied: this key has expired"
 CERTIFICATE_EXPIRED_TEXT = "access denied: the certificate that you logged in with has expired"
-UNTRUSTED_TEXT = "access denied: the CA of the certificate that you logged in with is not trusted"
 CHANGED_TEXT = "access denied: your key may be used on other terms now: log in again"
 
 
@@ -98,8 +100,12 @@ class Tenures:
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
+    async def vouch(self, token: Token, address: str) -> Identity:
+        """Say what stands behind a token, as `pipe.ssh.login.logins.Logins.vouch` does."""
+        return await self._logins.vouch(token, address)
+
     def begin(self, caller: Caller, identity: Identity, address: str) -> None:
-        """Somebody has logged in, from this IP address."""
+        """Somebody has logged in, from this IP address: with a key, or with a token of its."""
         if not identity.ends_with_another:
             return
         self._tenures[caller.login] = _Tenure(caller, identity, address)

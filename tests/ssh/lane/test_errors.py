@@ -14,6 +14,8 @@ from asyncssh.constants import MSG_DISCONNECT, MSG_GLOBAL_REQUEST
 from asyncssh.packet import Boolean, Byte, String, UInt32
 
 from pipe.settings import Lane
+from pipe.ssh.server import CIPHERS
+from pipe.stream.chunks import Chunk
 from tests.ssh.led_client import Client, Disconnect
 from tests.ssh.messages import adjust, close, data, eof, padded
 from tests.ssh.wire import LANES, Wire
@@ -254,12 +256,39 @@ async def test_padding_that_eats_into_the_data(lane: Lane, padding: int) -> None
     await wire.finish()
 
 
-@pytest.mark.parametrize("grown", [1, 2**31, 2**32 - 1])
-async def test_window_adjust_overflow(grown: int) -> None:
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize(
+    ("window", "grown"),
+    [(2**32 - 1, [1]), (2**32 - 1, [2**32 - 1]), (2**31, [2**31]), (0, [2**31, 2**31])],
+)
+async def test_window_adjust_overflow(
+    lane: Lane, cipher: str, window: int, grown: list[int]
+) -> None:
     """A window of more than 2³²-1 bytes ends the connection (RFC 4254, section 5.2)."""
-    wire = await Wire.ready(Lane.FAST)
+    wire = await Wire.ready(lane, ciphers=[cipher])
+    await wire.open(window=window)
+    for size in grown:
+        wire.client.send(adjust(0, size))
+    await wire.settle()
+    assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window adjust overflow")
+    await wire.finish()
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("cipher", CIPHERS)
+async def test_window_that_was_used_up_may_grow_again(lane: Lane, cipher: str) -> None:
+    """What has been sent is room for the window to grow by, on stdout and on stderr, no more."""
+    wire = await Wire.ready(lane, ciphers=[cipher])
     await wire.open(window=2**32 - 1)
-    wire.client.send(adjust(0, grown))
+    [session] = wire.sessions
+    session.port.write(Chunk(bytes(1000)))
+    session.channel.write_stderr(bytes(500))
+    await wire.settle()
+    wire.client.send(adjust(0, 1500))
+    await wire.settle()
+    assert not wire.lost
+    wire.client.send(adjust(0, 1))
     await wire.settle()
     assert wire.client.goodbye == Disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Window adjust overflow")
     await wire.finish()

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pipe.ssh.server import CIPHERS
 from pipe.stream.chunks import Chunk
 from tests.e2e.payloads import GIB, MIB, write_blob
 from tests.e2e.processes import DEADLINE, statuses
 from tests.e2e.server import Server, Status
 from tests.ssh.messages import data, padded, request
-from tests.ssh.wire import LANES, Wire, make_service
+from tests.ssh.wire import LANES, Wire, flood, make_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import StartServer
     from tests.e2e.payloads import Blob
     from tests.e2e.processes import Process
+    from tests.ssh.memory_transport import MemoryTransport
 
 LIMIT = ("-o", "RekeyLimit=1M")
 TALKATIVE = ("-o", "LogLevel=DEBUG1")
@@ -175,6 +180,24 @@ async def test_nothing_piles_up_while_keys_are_exchanged(lane: Lane) -> None:
     await wire.finish()
 
 
+async def test_exchange_after_exchange_holds_the_streams_back(lane: Lane) -> None:
+    """What one exchange has kept back may begin the next, which blocks and is timed as well."""
+    wire = await Wire.ready(lane, rekey_bytes=65_536, rekey_timeout=2.0)
+    await wire.open()
+    port = wire.sessions[0].port
+    wire.client.rekey()
+    wire.client.send_raw(flood(wire, request(0, "nothing", reply=True), 4_200))
+    # Until the server has written its NEWKEYS, the answers, and another KEXINIT behind them.
+    while len(wire.server_side.written) < 65_536:
+        assert not wire.lost
+        wire.exchange()
+        await asyncio.sleep(0)
+    assert port.clogged, "streams go on without new keys"
+    await ended(wire)
+    assert "no new keys" in str(wire.lost[0])
+    wire.client_side.break_off()
+
+
 async def test_both_ends_begin_at_once(lane: Lane) -> None:
     """Two KEXINITs that cross each other make one exchange, and the stream goes on."""
     wire = await Wire.ready(lane, rekey_bytes=65_536)
@@ -210,3 +233,62 @@ async def test_packets_behind_the_clients_kexinit(lane: Lane) -> None:
     assert wire.events[-1] == (0, b"late")
     assert len(wire.client.received) == 1
     await wire.finish()
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.integers(1, 40_000)),
+    st.tuples(st.just("send"), st.integers(1, 3_000)),
+    st.tuples(st.just("rekey"), st.just(0)),
+    st.tuples(st.just("to client"), st.sampled_from([1, 100, 1_000, 70_000])),
+    st.tuples(st.just("to server"), st.sampled_from([1, 100, 1_000, 70_000])),
+    st.tuples(st.just("turn"), st.just(0)),
+)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+@settings(max_examples=60)
+@given(steps=st.lists(STEPS, min_size=20, max_size=120))
+async def test_key_exchanges_at_any_moment(
+    lane: Lane, cipher: str, steps: list[tuple[str, int]]
+) -> None:
+    """Whoever begins, and wherever the other is then: both streams are whole in the end."""
+    wire = await Wire.ready(lane, rekey_bytes=65_536, ciphers=[cipher])
+    await wire.open()
+    port = wire.sessions[0].port
+    written = sent = 0
+    for step, size in steps:
+        if step == "write" and not port.clogged:
+            port.write(Chunk(noise(written, size)))
+            written += size
+        elif step == "send":
+            wire.client.send(data(0, noise(sent, size)))
+            sent += size
+        elif step == "rekey" and not wire.client.rekeying:
+            wire.client.rekey()
+        elif step == "to client":
+            carry(wire.server_side, wire.client_side, size)
+        elif step == "to server" and wire.server_side.reading:
+            carry(wire.client_side, wire.server_side, size)
+        elif step == "turn":
+            await asyncio.sleep(0)
+    await wire.settle()
+    assert not wire.lost
+    assert not port.clogged
+    assert wire.client.data() == noise(0, written)
+    received = [event for _, event in wire.events if isinstance(event, bytes)]
+    assert b"".join(received) == noise(0, sent)
+    await wire.finish()
+
+
+def noise(start: int, size: int) -> bytes:
+    """A piece of a stream in which no two places look the same."""
+    first = start // 4
+    numbers = range(first, (start + size) // 4 + 1)
+    return struct.pack(f">{len(numbers)}I", *numbers)[start - 4 * first :][:size]
+
+
+def carry(source: MemoryTransport, target: MemoryTransport, size: int) -> None:
+    """Carry some of what one end has written to the other."""
+    piece = bytes(source.written[:size])
+    if piece:
+        del source.written[: target.deliver(piece)]

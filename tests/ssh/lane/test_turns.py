@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pipe.limits.turns import (
-    BUDGET_SECONDS,
-    MINOR_SECONDS,
-    SIP_BYTES,
-    SLICE_BYTES,
-    TURN_SECONDS,
-    Turns,
-)
+from pipe.limits.turns import BUDGET_SECONDS, MINOR_SECONDS, Turns
 from pipe.settings import Lane
-from pipe.ssh.lane.outbox import READ_BYTES
+from pipe.ssh.lane.outbox import READ_BYTES, TURN_LOAD
+from pipe.ssh.lane.port import RECORD_COST
+from pipe.ssh.slices import SIP_BYTES, SLICE_BYTES, TURN_SECONDS
+from pipe.stream.chunks import Chunk
 from tests.ssh.messages import data, debug
-from tests.ssh.wire import Wire, flood
+from tests.ssh.wire import LANES, Wire, flood
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +196,7 @@ async def test_asyncssh_gets_slices_until_its_time_is_over(
 async def test_crowd_shares_the_turn_on_asyncsshs_path_too() -> None:
     """Where the turn is used up, a connection sips and queues, and who types is served at once."""
     wire = await Wire.ready(Lane.ASYNCSSH)
-    turns = cast("Any", wire.server)._turns
+    turns = wire.server.turns
     packets = flood(wire, debug(""), 400)
     turns.use(BUDGET_SECONDS)
     wire.client.send_raw(packets)
@@ -212,4 +208,65 @@ async def test_crowd_shares_the_turn_on_asyncsshs_path_too() -> None:
     wire.client.send_raw(flood(wire, debug(""), 1))
     wire.exchange()
     assert wire.debug_messages == 401
+    await wire.finish()
+
+
+async def test_request_waits_where_a_line_does_not() -> None:
+    """In a turn that is used up the lane handles what is of a stream, and no other packet."""
+    wire = await Wire.ready()
+    await wire.open()
+    [session] = wire.sessions
+    wire.server.turns.use(BUDGET_SECONDS)
+    wire.client.send_raw(flood(wire, data(0, b"one"), 1))
+    wire.client.send_raw(flood(wire, debug(""), 1))
+    wire.client.send_raw(flood(wire, data(0, b"two"), 1))
+    wire.exchange()
+    assert [bytes(chunk.data) for chunk in session.chunks] == [b"one"]
+    assert wire.debug_messages == 0
+    paused = not wire.server_side.reading
+    assert paused
+    await wire.until(lambda: len(session.chunks) == 2)
+    assert wire.debug_messages == 1
+    assert wire.server_side.reading
+    await wire.finish()
+
+
+async def test_request_that_waits_is_forgotten_with_its_connection() -> None:
+    """A connection that is lost before its turn comes has nothing handled any more."""
+    wire = await Wire.ready()
+    wire.server.turns.use(BUDGET_SECONDS)
+    wire.client.send_raw(flood(wire, debug(""), 1))
+    wire.exchange()
+    wire.server_side.break_off()
+    await wire.finish()
+    assert (wire.debug_messages, len(wire.lost)) == (0, 1)
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_lost_connection_is_dead_before_it_is_cleaned_up(lane: Lane) -> None:
+    """Its sessions end when there is time for that; what they are given until then is unwritten."""
+    wire = await Wire.ready(lane)
+    await wire.open()
+    [session] = wire.sessions
+    session.port.write(Chunk(b"before"))
+    assert session.port.pending == 0
+    wire.server.turns.use(BUDGET_SECONDS)
+    wire.server_side.break_off(ConnectionResetError())
+    session.port.write(Chunk(b"after"))
+    assert (0, "closed") not in wire.events
+    assert session.port.pending == 5
+    await wire.until(lambda: bool(wire.lost))
+    assert (0, "closed") in wire.events
+    assert session.port.pending == 5
+    await wire.finish()
+
+
+async def test_records_that_were_dealt_out_count_for_the_turn() -> None:
+    """A chunk of 32,768 records uses up more of a turn's load than the bytes that came of it."""
+    wire = await Wire.ready()
+    await wire.open()
+    [session] = wire.sessions
+    outbox = cast("Any", wire.server)._outbox
+    session.port.charge(TURN_LOAD // RECORD_COST)
+    assert outbox.load == TURN_LOAD
     await wire.finish()

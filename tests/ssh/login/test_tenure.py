@@ -15,6 +15,7 @@ from pipe.errors import Outcome
 from pipe.rights.access import REMOVED_TEXT
 from pipe.ssh.login import tenure
 from pipe.ssh.login.key_files import KeyFiles
+from pipe.ssh.login.logins import UNTRUSTED_TEXT
 from tests.e2e.processes import DEADLINE
 from tests.ssh.serving import connect, serving
 
@@ -383,7 +384,7 @@ async def test_ca_that_is_not_trusted_any_more(tmp_path: Path, looks: Looks) -> 
             await looks.wait()
             await wait_sessions(service, "alice", "alice")
         ca_file.write_text(OTHER_CA_LINE)
-        await assert_over(readers[0], tenure.UNTRUSTED_TEXT)
+        await assert_over(readers[0], UNTRUSTED_TEXT)
         await looks.wait()
         await wait_sessions(service, "alice")
         for one in connections:

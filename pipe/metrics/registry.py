@@ -1,6 +1,6 @@
 """What an operator sees: Prometheus metrics on a port of their own.
 
-The hot path counts in plain integers (`pipe.stream.members.Member`); they are read when somebody
+The hot path counts in plain integers (`pipe.stream.topics.Member`); they are read when somebody
 scrapes.  Rare events (a login, a session's end) go into prometheus_client's own counters and
 histograms.  Labels are small fixed sets; no user, topic, key or command ever becomes one.
 """
@@ -8,8 +8,9 @@ histograms.  Labels are small fixed sets; no user, topic, key or command ever be
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import os
 import platform
+import socket
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -22,28 +23,24 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    make_wsgi_app,
-    start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pipe import __version__
 from pipe.errors import Ending, Outcome, StartError
-from pipe.stream.members import Mode
+from pipe.metrics.scrapes import ScrapeServer
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
     from pipe.stream.statistics import Statistics
 
 COMMAND_MODE = "command"
-"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.members.Mode`."""
+"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.ports.Mode`."""
 
 LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed", "probe")
 """accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login;
@@ -67,9 +64,6 @@ REFUSALS = (
 WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
-
-SCRAPE_TIMEOUT_SECONDS = 5.0
-"""How long a scrape waits for the event loop; Prometheus itself gives up after 10 s by default."""
 
 LAG_INTERVAL_SECONDS = 0.25
 """How often the lag of the event loop is measured."""
@@ -162,24 +156,26 @@ class Metrics:
             for kind in WEB_CLASSES:
                 self.web_requests.labels(route, kind)
 
-    def serve(
-        self, host: str, port: int, loop: asyncio.AbstractEventLoop, take: Callable[[], Snapshot]
-    ) -> MetricsServer:
-        """Answer scrapes from a thread, with snapshots that ``take`` makes on the event loop.
+    async def serve(self, host: str, port: int, take: Callable[[], Snapshot]) -> ScrapeServer:
+        """Answer scrapes, with snapshots that ``take`` makes.
 
         Raises:
             StartError: the address cannot be used.
         """
-        self.registry.register(_SnapshotCollector(loop, take))
+        self.registry.register(_SnapshotCollector(take))
+        server = ScrapeServer(self.registry)
         try:
-            server, thread = start_http_server(port, host, registry=self.registry)
+            await server.start(host, port)
         except OSError as error:
+            if isinstance(error, socket.gaierror):  # its numbers are not the system's
+                reason = "there is no such host"
+            else:
+                reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror or error}; "
+                f"cannot serve metrics on {host}:{port}: {reason}; "
                 "choose another --metrics-port, or 0 for none"
             ) from error
-        server.set_app(_within_time(make_wsgi_app(self.registry)))
-        return MetricsServer(server, thread)
+        return server
 
     async def watch_lag(self) -> None:
         """Measure the event loop's lag until cancelled."""
@@ -190,49 +186,13 @@ class Metrics:
             self.loop_lag.observe(max(0.0, loop.time() - planned))
 
 
-class MetricsServer:
-    """The HTTP server behind ``metrics-port``."""
-
-    def __init__(self, server: WSGIServer, thread: Thread) -> None:
-        self._server = server
-        self._thread = thread
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self._server.server_port
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _within_time(application: WSGIApplication) -> WSGIApplication:
-    """The same, but where the event loop has no time for it the answer says so, and no trace."""
-
-    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        try:
-            return application(environment, start)
-        except TimeoutError:
-            start("503 Service Unavailable", [("Content-Type", "text/plain")])
-            text = f"the event loop has not answered within {SCRAPE_TIMEOUT_SECONDS:g} seconds\n"
-            return [text.encode()]
-
-    return answer
-
-
 class _SnapshotCollector(Collector):
-    def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[[], Snapshot]) -> None:
-        self._loop = loop
+    def __init__(self, take: Callable[[], Snapshot]) -> None:
         self._take = take
 
     def collect(self) -> Iterator[Metric]:
-        """Fetch one snapshot from the event loop, so that all figures are of one moment."""
-        future: concurrent.futures.Future[Snapshot] = concurrent.futures.Future()
-        self._loop.call_soon_threadsafe(lambda: future.set_result(self._take()))
-        return _families(future.result(SCRAPE_TIMEOUT_SECONDS))
+        """Take one snapshot, so that all figures are of one moment."""
+        return _families(self._take())
 
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:

@@ -1,0 +1,151 @@
+"""What a user asks for about tokens: the requests and commands that `requests` takes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipe.errors import UsageError
+from pipe.language.durations import SECONDS_PER_DAY, format_duration, parse_duration
+from pipe.language.flags import Argument, Command, Flag, boolean, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_LIFETIME = 365.0 * SECONDS_PER_DAY
+"""Seconds that a token or link lasts at most: nobody remembers for longer what it is for."""
+
+MAX_LOGIN = 30.0 * SECONDS_PER_DAY
+"""Seconds that a browser stays logged in at most: it does all that its user may."""
+
+MAX_USES = 10_000
+"""How often a link may be used at most: as many subscribers as a publisher may wait for."""
+
+MAX_NAME = 64
+"""Characters of a token's name: it labels a token, it is no place to store data."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListTokens:
+    """``tokens``: the caller's tokens, links and logins of browsers."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddToken:
+    """``tokens add``: one more; names and patterns as the user wrote them, duration in seconds."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    duration: float = 90.0 * SECONDS_PER_DAY
+    name: str = ""
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveToken:
+    """``tokens rm``: a token less."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """``login``: an address that logs a browser in; the duration, in seconds, is its session's."""
+
+    duration: float = 12 * 3600.0
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """``link``: an address by which others read or write a topic; the duration is in seconds."""
+
+    topic: str
+    write: bool = False
+    duration: float = 1.0 * SECONDS_PER_DAY
+    uses: int = 1
+    qr: bool = False
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
+    if not all(entries):
+        raise UsageError("the list has an empty entry: write it like build,ci-web")
+    return entries
+
+
+def _lifetime(most: float) -> Callable[[str], float]:
+    """Make a reader of how long something lasts."""
+
+    def convert(text: str) -> float:
+        seconds = parse_duration(text)
+        if 0 < seconds <= most:
+            return seconds
+        raise UsageError(f"it has to last, and can for {format_duration(most)} at most")
+
+    return convert
+
+
+def _name(text: str) -> str:
+    if len(text) > MAX_NAME or not text.isprintable():
+        raise UsageError(f"a name has at most {MAX_NAME} characters that can be printed")
+    return text.strip()
+
+
+TOKEN_COMMANDS = (
+    Command(
+        "tokens",
+        ListTokens,
+        "list your tokens, links and logins of browsers",
+        "They let programs and browsers in over HTTP, and last no longer than the key that made"
+        " them.",
+        flags=(Flag("json", "--json", boolean, "print JSON"),),
+    ),
+    Command(
+        "tokens add",
+        AddToken,
+        "make a token for a program, and print it once",
+        "LIST has names and patterns of topics, with commas between them. The token does what it"
+        " says there as long as you may.",
+        flags=(
+            Flag("read", "--read", _patterns, "topics that it may read", "LIST"),
+            Flag("write", "--write", _patterns, "topics that it may write", "LIST"),
+            Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
+            Flag("name", "--name", _name, "what it is for, to tell it from others", "TEXT"),
+            Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),
+        ),
+    ),
+    Command(
+        "tokens rm",
+        RemoveToken,
+        "remove a token, link or login, and end its sessions",
+        "The start of its ID is enough if no other of yours starts so.",
+        (Argument("token", "ID", required=True),),
+    ),
+    Command(
+        "login",
+        LogIn,
+        "print an address that logs your browser in, once",
+        'Open it within 5 minutes: xdg-open "$(ssh HOST login)"',
+        flags=(
+            Flag("duration", "--for", _lifetime(MAX_LOGIN), "how long you stay logged in", "DUR"),
+            Flag("admin", "--admin", boolean, "as the admin that you are"),
+        ),
+    ),
+    Command(
+        "link",
+        MakeLink,
+        "print an address by which others read a topic of yours",
+        "Whoever has the address needs no account.",
+        (Argument("topic", "TOPIC", required=True),),
+        (
+            Flag("write", "--write", boolean, "they write to it instead"),
+            Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
+            Flag("uses", "-n --uses", whole_number(1, MAX_USES), "how often it works", "N"),
+            Flag("qr", "--qr", boolean, "also as a QR code"),
+        ),
+    ),
+)
+"""The commands, in the order of help."""
