@@ -11,9 +11,9 @@ from pipe.web.pages import Tickets
 
 if TYPE_CHECKING:
     from pipe.limits.sources import TrustedSources
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
     from pipe.web.door import Door
     from pipe.web.hangup import Hangups
     from pipe.web.offers import Offer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipe.errors import Outcome
     from pipe.session.front import Owner
     from pipe.stream.chunks import Chunk
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
     from pipe.stream.router import Router
     from pipe.web.hangup import Hangups
 
@@ -168,6 +168,11 @@ class WebPort:
     def clogged(self) -> bool:
         """Whether it wants no more for now."""
         return self._clogged
+
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection."""
+        return self._queued
 
     @property
     def pending(self) -> int:

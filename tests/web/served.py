@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipe.errors import AccessDenied
-from pipe.rights.access import Caller
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import Store
