@@ -18,11 +18,12 @@ from urllib.parse import quote
 from aiohttp import web
 
 from pipe import __version__
-from pipe.errors import AccessDenied, Outcome, PipeError
+from pipe.errors import AccessDenied, Outcome, PipeError, Refusal, TokenRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pipe.store import Token
     from pipe.web.origin import Site
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -58,60 +59,16 @@ ADDRESS_PATTERN: Final = "[a-z2-7]{1,64}"
 """What a code or the secret of a link looks like, in an address."""
 
 
-class Reach(Protocol):
-    """Topics that a token names."""
-
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """The names, as users see them."""
-
-
-class Scope(Protocol):
-    """How far a link reaches."""
-
-    @property
-    def reads(self) -> Reach:
-        """Topics to read."""
-
-    @property
-    def writes(self) -> Reach:
-        """Topics to write."""
-
-
-class Ticket(Protocol):
-    """What a code or a link stands for."""
-
-    @property
-    def user(self) -> str:
-        """Whose it is."""
-
-    @property
-    def until(self) -> float:
-        """When it ends, in seconds since 1970."""
-
-    @property
-    def session_until(self) -> float | None:
-        """When the session ends that a code is exchanged for."""
-
-    @property
-    def scope(self) -> Scope | None:
-        """How far it reaches; None: as far as its user."""
-
-    @property
-    def uses_left(self) -> int | None:
-        """How often it may still be used; None: without a limit."""
-
-
 class Tickets(Protocol):
-    """Knows codes and links: `pipe.tokens.Tokens`."""
+    """Knows codes and links: `pipe.store.admission.Tokens`."""
 
-    async def look_at_code(self, text: str) -> Ticket:
+    async def look_at_code(self, text: str) -> Token:
         """Whom a code would log in; raises PipeError."""
 
-    async def look_at_link(self, text: str) -> Ticket:
+    async def look_at_link(self, text: str) -> Token:
         """What a link is for; raises PipeError."""
 
-    async def redeem(self, text: str, address: str) -> tuple[str, Ticket]:
+    async def redeem(self, text: str, address: str) -> tuple[str, Token]:
         """What the cookie holds that a code is exchanged for, and the code; raises PipeError."""
 
     async def log_out(self, text: str, address: str) -> None:
@@ -234,8 +191,8 @@ class Pages:
             link = await self._tickets.look_at_link(request.match_info["secret"])
         except PipeError as error:
             return self._refusal(request, error)
-        reads = link.scope.reads.shown if link.scope else ()
-        writes = link.scope.writes.shown if link.scope else ()
+        reads = link.scope.reads.shown if link.scope else []
+        writes = link.scope.writes.shown if link.scope else []
         uses = link.uses_left
         return self._page(
             "link",
@@ -276,6 +233,8 @@ class Pages:
         if isinstance(error, AccessDenied):
             self._refused(request, error)
         heading, status = _HEADINGS.get(error.outcome, ("Something went wrong", 500))
+        if isinstance(error, TokenRefused):
+            status = 404 if error.reason is Refusal.UNKNOWN else 410
         return self._message(heading, error.message, status)
 
     def _message(self, heading: str, message: str, status: int) -> web.Response:

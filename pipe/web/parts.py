@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Authenticator(Tickets, Protocol):
-    """Says whom a secret lets in: `pipe.tokens.Tokens`."""
+    """Says whom a secret lets in: `pipe.store.admission.Tokens`."""
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever shows a program's token, until `leave`.
@@ -30,6 +30,9 @@ class Authenticator(Tickets, Protocol):
             AccessDenied: nobody made it, or its time is over.
             StoreUnavailable: nobody can be asked.
         """
+
+    async def admit_link(self, text: str, address: str) -> Caller:
+        """Let in whoever shows a link's secret, and count that; all else as with `admit`."""
 
     async def admit_session(self, text: str, address: str) -> Caller:
         """Let in whoever shows a browser's cookie; all else as with `admit`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipe.errors import AccessDenied
+from pipe.errors import AccessDenied, Refusal, TokenRefused
 from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
@@ -18,21 +19,14 @@ from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.sessions import People, fingerprint
 
+from . import tickets
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from pipe.store import Token
+
 HOST = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A code of a user's."""
-
-    user: str
-    until: float = 2e9
-    session_until: float | None = 2e9
-    scope: None = None
-    uses_left: int | None = 1
 
 
 class FakeTokens:
@@ -43,6 +37,7 @@ class FakeTokens:
         self.seen: list[tuple[str, str, str | None]] = []
         self.cookies: dict[str, str] = {}
         self.codes: set[str] = set()
+        self.links: dict[str, Token] = {}
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever says who it is."""
@@ -61,17 +56,32 @@ class FakeTokens:
             raise AccessDenied("access denied: you are not logged in any more: log in again")
         return await self.admit(f"token-{name}", address)
 
-    async def look_at_code(self, text: str) -> Ticket:
+    async def look_at_code(self, text: str) -> Token:
         """A code, which works once."""
         if text in self.codes:
-            raise AccessDenied("access denied: this address was used already: make another one")
-        return Ticket(text)
+            raise TokenRefused("this address was used already: make another one", Refusal.USED_UP)
+        return tickets.code(text)
 
-    async def look_at_link(self, text: str) -> Ticket:
-        """There is none."""
-        raise AccessDenied(f"access denied: no such link: {text}")
+    async def look_at_link(self, text: str) -> Token:
+        """One that was put here."""
+        found = self.links.get(text)
+        if found is None:
+            raise TokenRefused("no such link: was it copied in full?", Refusal.UNKNOWN)
+        if found.uses_left == 0:
+            raise TokenRefused("this link was used as often as it may be", Refusal.USED_UP)
+        return found
 
-    async def redeem(self, text: str, address: str) -> tuple[str, Ticket]:  # noqa: ARG002
+    async def admit_link(self, text: str, address: str) -> Caller:
+        """Let in whoever has a link, once."""
+        found = await self.look_at_link(text)
+        self.links[text] = dataclasses.replace(found, uses_left=0)
+        caller = dataclasses.replace(
+            await self.admit(f"token-{found.user}", address), scope=found.scope
+        )
+        self.here[-1] = caller
+        return caller
+
+    async def redeem(self, text: str, address: str) -> tuple[str, Token]:  # noqa: ARG002
         """Make a cookie of a code."""
         code = await self.look_at_code(text)
         self.codes.add(text)

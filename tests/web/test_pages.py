@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from typing import TYPE_CHECKING
@@ -114,8 +115,9 @@ async def test_logging_out_ends_the_session_and_the_cookie() -> None:
 async def test_what_others_chose_is_text_in_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are checked long before; a page does not rely on it."""
     async with client() as (http, standin):
-        code = await standin.look_at_code(CODE)
-        code.user = "<script>alert(1)</script>"
+        code = dataclasses.replace(
+            await standin.look_at_code(CODE), user="<script>alert(1)</script>"
+        )
 
         async def look_at_code(_text: str) -> object:
             return code
@@ -131,7 +133,7 @@ async def test_refusals_are_pages_in_the_words_of_ssh() -> None:
     """With the status that says so to programs, and whoever tries codes is charged for it."""
     text = "no such login: was the address copied in full?"
     async with client() as (http, standin), http.get(f"/login/{'c' * 27}") as response:
-        assert response.status == 403
+        assert response.status == 404
         assert text in await response.text()
         assert standin.refusals == [f"access denied: {text}"]
 

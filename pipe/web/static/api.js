@@ -70,7 +70,7 @@ export const removeGrant = (topic, who) => send("DELETE", "/api/grants", { topic
 
 export const tokens = () => get("/api/tokens");
 export const addToken = (token) => send("POST", "/api/tokens", token);
-export const removeToken = (id) => send("DELETE", `/api/tokens/${encodeURIComponent(id)}`);
+export const removeToken = (id) => send("DELETE", "/api/tokens", { id });
 export const addLink = (link) => send("POST", "/api/links", link);
 
 /** Where a topic's stream is. */

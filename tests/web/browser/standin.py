@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import WSMsgType, web
 
-from pipe.errors import AccessDenied
+from pipe.errors import Refusal, TokenRefused
 from pipe.web.origin import Site
 from pipe.web.pages import Pages
+from tests.web import tickets
+
+if TYPE_CHECKING:
+    from pipe.errors import AccessDenied
+    from pipe.store import Token
 
 HOST: Final = "127.0.0.1"
 
@@ -21,8 +24,6 @@ COOKIE: Final = "pts_someone"
 
 CODE: Final = "a" * 27
 LINK: Final = "b" * 27
-
-DAY: Final = 86400.0
 
 
 def topic(name: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
@@ -70,30 +71,19 @@ class StandIn:
     socket: web.WebSocketResponse | None = None
     joined: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def look_at_code(self, text: str) -> Any:  # noqa: ANN401
+    async def look_at_code(self, text: str) -> Token:
         """A code, in place of the server's."""
         if text != CODE:
-            raise AccessDenied("access denied: no such login: was the address copied in full?")
-        now = time.time()
-        return SimpleNamespace(user="alice", until=now + 300, session_until=now + DAY / 2)
+            raise TokenRefused("no such login: was the address copied in full?", Refusal.UNKNOWN)
+        return tickets.code("alice")
 
-    async def look_at_link(self, text: str) -> Any:  # noqa: ANN401
+    async def look_at_link(self, text: str) -> Token:
         """A link that reads, or writes if its secret ends so."""
         if text not in {LINK, LINK + "w"}:
-            raise AccessDenied("access denied: no such link: was it copied in full?")
-        named, none = SimpleNamespace(shown=("report",)), SimpleNamespace(shown=())
-        writes = text != LINK
-        return SimpleNamespace(
-            user="alice",
-            until=time.time() + DAY,
-            session_until=None,
-            scope=SimpleNamespace(
-                reads=none if writes else named, writes=named if writes else none
-            ),
-            uses_left=1,
-        )
+            raise TokenRefused("no such link: was it copied in full?", Refusal.UNKNOWN)
+        return tickets.link("alice/report", writes=text != LINK)
 
-    async def redeem(self, text: str, _address: str) -> tuple[str, Any]:
+    async def redeem(self, text: str, _address: str) -> tuple[str, Token]:
         """A cookie for a code."""
         code = await self.look_at_code(text)
         self.logged_in = True

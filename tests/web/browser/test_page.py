@@ -346,7 +346,7 @@ async def test_what_is_made_is_shown_once_and_what_is_removed_is_asked_about(
     await expect(page.get_by_text("bob, carol may use it now")).to_be_visible()
     assert standin.asked == [
         ("POST", "tokens", {"name": "ci", "read": "build,ci-*", "write": None, "for": "90d"}),
-        ("DELETE", "tokens/aaa", None),
+        ("DELETE", "tokens", {"id": "aaa"}),
         ("POST", "links", {"topic": "alice/report", "write": False, "for": "1d", "uses": "1"}),
         (
             "POST",
