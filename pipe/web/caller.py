@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.web.parts import Web
 
 log = structlog.get_logger()

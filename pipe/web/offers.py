@@ -17,7 +17,7 @@ from pipe.language.names import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipe.stream.members import Member
+    from pipe.stream.topics import Member
 
 BYTES = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"

@@ -9,9 +9,10 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from pipe.limits.sources import TrustedSources
-    from pipe.rights.access import Caller
+    from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.stream.members import Member
+    from pipe.store import Token
+    from pipe.stream.topics import Member
     from pipe.web.door import Door
     from pipe.web.hangup import Hangups
     from pipe.web.offers import Offer
@@ -26,6 +27,16 @@ class Authenticator(Protocol):
         Raises:
             AccessDenied: nobody made it, or its time is over.
             StoreUnavailable: nobody can be asked.
+        """
+
+    async def admit_link(self, text: str, address: str) -> Caller:
+        """Let in whoever shows a link's secret, and count that; all else as with `admit`."""
+
+    async def look_at_link(self, text: str) -> Token:
+        """What a link is for; it is not used by that.
+
+        Raises:
+            TokenRefused: it is unknown, over, or used up.
         """
 
     def leave(self, caller: Caller) -> None:

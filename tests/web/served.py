@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipe.errors import AccessDenied
-from pipe.rights.access import Caller
+from pipe.errors import AccessDenied, Refusal, TokenRefused
+from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.store import Store
@@ -20,6 +20,8 @@ from tests.sessions import People, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from pipe.store import Token
 
 HOST = "127.0.0.1"
 
@@ -40,6 +42,14 @@ class FakeTokens:
         caller = Caller(name, fingerprint(name), name == "root", lent=True)
         self.here.append(caller)
         return caller
+
+    async def admit_link(self, text: str, address: str) -> Caller:  # noqa: ARG002
+        """Nobody has a link here."""
+        raise TokenRefused("no such link", Refusal.UNKNOWN)
+
+    async def look_at_link(self, text: str) -> Token:  # noqa: ARG002
+        """Nobody has a link here."""
+        raise TokenRefused("no such link", Refusal.UNKNOWN)
 
     def leave(self, caller: Caller) -> None:
         """Somebody has gone."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipe.stream.members import Mode
+from pipe.stream.ports import Mode
 from pipe.web.streams import publish
 
 from .served import Served, request_head
