@@ -64,7 +64,7 @@ class Service:
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
     port: int = 0
-    web_url: str = ""  # where the web pages are; empty: there are none
+    web_url: str = field(init=False)  # where the web pages are; empty: there are none
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +84,7 @@ class Service:
                 (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
             }
         )
+        self.web_url = settings.resolved_web_url
         self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())

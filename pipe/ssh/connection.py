@@ -20,7 +20,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import asyncssh
 import structlog
@@ -46,10 +46,11 @@ from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.level_logger import LevelLogger
 from pipe.ssh.openssh import no_more_sessions_as_keepalive
 from pipe.ssh.port import Port
+from pipe.ssh.tries import Tries
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from asyncssh.packet import SSHPacketLogger
@@ -64,16 +65,6 @@ two such buffers and a packet stay well below the 4 MiB that one stalled subscri
 
 TRANSPORT_LOW_WATER_BYTES = 1 << 18
 """Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
-
-TOO_MANY_TRIES_TEXT = (
-    "Too many authentication failures: name your key, as in ssh -i KEY -o IdentitiesOnly=yes"
-)
-"""Mostly it is somebody whose agent has many keys; the beginning is sshd's."""
-
-MAX_AUTH_REQUESTS = 1024
-"""Requests to log in on one connection, however they end; sshd has the same bound.  A question
-whether a good key would do is no failure, and its answer waits in memory while keys are exchanged.
-"""
 
 MIN_PACKET_BYTES = 1024
 """The least that a client may want its data packets to be limited to.  Every packet costs the same
@@ -129,8 +120,6 @@ class Connection(asyncssh.SSHServerConnection):
     # asyncssh's connections have so many attributes that a few more double the size of their dict.
     __slots__ = (
         "_answers",
-        "_auth_failures",
-        "_auth_requests",
         "_authenticated",
         "_client_keys",
         "_client_waits_for_keys",
@@ -142,7 +131,7 @@ class Connection(asyncssh.SSHServerConnection):
         "_service",
         "_speaks_ssh",
         "_transport_full",
-        "_try_counts",
+        "_tries",
         "address",
         "blocked",
         "ending",
@@ -178,9 +167,7 @@ class Connection(asyncssh.SSHServerConnection):
         self.turns = service.turns
         self._rekey_timeout = service.settings.rekey_timeout
         self._rekey_timer: asyncio.TimerHandle | None = None
-        self._auth_requests = 0
-        self._auth_failures = 0
-        self._try_counts = False  # while a try is judged that is a failure unless it succeeds
+        self._tries = Tries(service.settings.max_auth_tries)
         self._transport_full = False
         self._authenticated = False
         self._speaks_ssh = False  # once a packet has come
@@ -415,7 +402,7 @@ class Connection(asyncssh.SSHServerConnection):
             self.lost = True
             self.left_before_keys = self._client_keys if self._client_waits_for_keys else 0
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
-            self._begin_try(packet)
+            self._count_try(lambda: self._tries.begin(packet))
         if pkttype == MSG_CHANNEL_OPEN and self._authenticated and self._refuse_channel(packet):
             return True
         if pkttype == MSG_GLOBAL_REQUEST and self._authenticated:
@@ -485,37 +472,12 @@ class Connection(asyncssh.SSHServerConnection):
     async def reload_config(self) -> None:
         """Do nothing: there are no configuration files that depend on the user."""
 
-    def _begin_try(self, packet: SSHPacket) -> None:
-        """Note what a request is worth if it fails, as sshd does.
-
-        All count but a "none" that comes first, by which clients ask what there is; and so does
-        one that the client abandons by sending the next (RFC 4252, section 5.1).
-
-        Raises:
-            DisconnectError: there have been too many.
-        """
-        self._end_try(failed=True)
-        self._try_counts = self._auth_requests > 0 or _method_of(packet) != b"none"
-        self._auth_requests += 1
-        if self._auth_requests > MAX_AUTH_REQUESTS:
-            self._refuse_tries()
-
-    def _end_try(self, *, failed: bool) -> None:
-        """Count a failure.
-
-        Raises:
-            DisconnectError: it is the last that the client may have.
-        """
-        counts, self._try_counts = self._try_counts, False
-        self._auth_failures += failed and counts
-        if self._auth_failures >= self._service.settings.max_auth_tries:
-            self._refuse_tries()
-
-    def _refuse_tries(self) -> NoReturn:
-        self.ending = Ending.TRIES
-        raise asyncssh.DisconnectError(
-            asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, TOO_MANY_TRIES_TEXT
-        )
+    def _count_try(self, count: Callable[[], None]) -> None:
+        try:
+            count()
+        except asyncssh.DisconnectError:
+            self.ending = Ending.TRIES
+            raise
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Refuse an attempt; after too many, the connection.
@@ -523,7 +485,7 @@ class Connection(asyncssh.SSHServerConnection):
         Raises:
             DisconnectError: the last try is used up.
         """
-        self._end_try(failed=True)
+        self._count_try(lambda: self._tries.end(failed=True))
         super().send_userauth_failure(partial_success)
 
     async def validate_public_key(
@@ -540,7 +502,7 @@ class Connection(asyncssh.SSHServerConnection):
         if not await super().validate_public_key(username, key_data, msg, signature):
             return False
         if not msg:
-            self._end_try(failed=False)
+            self._tries.end(failed=False)
             return True
         return await peer.commit(username, key_data)
 
@@ -548,10 +510,3 @@ class Connection(asyncssh.SSHServerConnection):
         """Tell the client that it is in."""
         self._authenticated = True
         await super().send_userauth_success()
-
-
-def _method_of(packet: SSHPacket) -> bytes:
-    """By which method a request to log in asks for it."""
-    request = SSHPacket(packet.get_remaining_payload())
-    _user, _service, method = (request.get_string() for _ in range(3))
-    return method

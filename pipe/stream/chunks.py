@@ -104,6 +104,23 @@ class Framer:
         return last
 
 
+def deal_out(records: Chunk, separator: bytes, hands: int) -> tuple[list[Chunk], int]:
+    """Deal whole records out in turn, record i to hand i mod n, and join what each hand gets.
+
+    For whoever reads it that is the same stream as one chunk per record, for a fraction of the
+    packets.
+
+    Returns:
+        What each hand gets, if anything, and how many records there were.
+    """
+    pieces = bytes(records.data[:-1]).split(separator)
+    chunks = [
+        Chunk(separator.join(pieces[first::hands]) + separator)
+        for first in range(min(hands, len(pieces)))
+    ]
+    return chunks, len(pieces)
+
+
 SMALL_BYTES = 256
 """A chunk up to this size is packed while it waits: as an object of its own it would take some
 300 bytes beside its data, so that a window full of one-byte packets would hold hundreds of

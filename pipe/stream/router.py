@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
-from pipe.stream.chunks import Chunk
+from pipe.stream.chunks import deal_out
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.statistics import Tally, statistics_of
 from pipe.stream.topics import Begun, Legacy, Topic
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from pipe.language.names import Pattern, TopicName
+    from pipe.stream.chunks import Chunk
     from pipe.stream.statistics import Statistics, TopicStatistics
     from pipe.stream.topics import Member
 
@@ -262,15 +263,7 @@ class Router:
                 self._settle()
 
     def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
-        """Publish whole records: all in one chunk, or dealt out in turn and joined per reader.
-
-        Dealing record i to reader i mod n and joining what each gets is, for every reader, the same
-        stream as one chunk per record, for a fraction of the packets.
-
-        Args:
-            member: whose they are.
-            records: each with its separator.
-            separator: one byte.
+        """Publish whole records: all in one chunk, or dealt out in turn (`deal_out`).
 
         Returns:
             How many records had to be told apart.
@@ -286,19 +279,17 @@ class Router:
         if member.mode is Mode.PUBLISH:
             topic.stream_bytes += records.size
         member.received_bytes += records.size
-        pieces = bytes(records.data[:-1]).split(separator)
-        last = readers[(len(pieces) - 1) % len(readers)]
-        topic.turn = topic.sinks.index(last) + 1
+        chunks, count = deal_out(records, separator, len(readers))
+        topic.turn = topic.sinks.index(readers[(count - 1) % len(readers)]) + 1
         nested, self._fanning_out = self._fanning_out, True
         try:
-            for first, reader in enumerate(readers[: len(pieces)]):
-                chunk = Chunk(separator.join(pieces[first :: len(readers)]) + separator)
+            for reader, chunk in zip(readers, chunks, strict=False):  # some may get none
                 member.received_chunks += 1
                 self._hand(reader, chunk)
         finally:
             self._fanning_out = nested
             self._settle()
-        return len(pieces)
+        return count
 
     def _hand(self, reader: Member, chunk: Chunk) -> None:
         sink = reader.sink
@@ -555,8 +546,7 @@ class Router:
 
     def topic(self, name: TopicName) -> TopicStatistics | None:
         """One topic, if it exists."""
-        topic = self._topics.get(name)
-        return statistics_of(topic) if topic else None
+        return statistics_of(self._topics[name]) if name in self._topics else None
 
     def statistics(self) -> Statistics:
         """All topics summed up; the cost grows with the number of members."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pipe.errors import Outcome
     from pipe.session.front import Owner
     from pipe.stream.chunks import Chunk
-    from pipe.stream.topics import Member
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
     from pipe.web.hangup import Hangups
 
 CHUNK_COST = 512
@@ -170,11 +170,6 @@ class WebPort:
         return self._clogged
 
     @property
-    def queued(self) -> int:
-        """Bytes taken and not yet handed to the connection."""
-        return self._queued
-
-    @property
     def pending(self) -> int:
         """Bytes taken and not yet written to the connection; never more than there were before.
 
@@ -187,9 +182,16 @@ class WebPort:
             self._written = max(self._written, self._taken - self._queued - unsent)
         return self._taken - self._written
 
+    @property
+    def queued(self) -> int:
+        """Bytes taken and not yet handed to the connection."""
+        return self._queued
+
     def write(self, chunk: Chunk) -> None:
-        """Queue a chunk; a connection that is closing swallows it."""
+        """Queue a chunk; where the connection is closing it stays pending for ever."""
         if self._over or self._transport.is_closing():
+            self._taken += chunk.size
+            self._queued += chunk.size
             return
         if self.on_first:
             notice, self.on_first = self.on_first, None
@@ -278,6 +280,9 @@ class WebPort:
     def deliver(self, chunk: Chunk) -> None:
         """Take what the client has sent."""
         self._feed(chunk)
+
+    def charge(self, records: int) -> None:
+        """Whoever delivers looks at the clock."""
 
     def pause_reading(self) -> None:
         """Take nothing more from the client, and notice when it hangs up."""

@@ -25,7 +25,7 @@ from pipe.web.origin import Site
 from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal, refusal_of
-from pipe.web.streams import publish, read
+from pipe.web.streams import links, publish, read
 from pipe.web.streams import socket as sockets
 from pipe.web.tls import Certificate
 
@@ -158,6 +158,8 @@ def make_app(parts: Web) -> web.Application:
     _add(app, "/pubsub/{topic:.*}", publish.publish_without_waiting, "POST")
     _add(app, "/pubsub/{topic:.*}", read.read, "GET")
     _add(app, "/pipe/{topic:.*}", sockets.converse, "GET")
+    _add(app, "/l/{secret}/raw", links.read, "GET")
+    _add(app, "/l/{secret}/raw", links.publish, "PUT", "POST")
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
     pages = Pages(
@@ -214,8 +216,10 @@ async def _serve(request: web.Request, handler: Handler, parts: Web) -> web.Stre
         return refusal_of(request, error)
     except web.HTTPException as error:
         return _plain(request, error)
-    except OSError:
-        raise  # the client is gone
+    except OSError:  # the client is gone
+        if request.transport:
+            request.transport.abort()
+        return web.Response()
     except Exception:
         log.exception("request failed", route=_label(request))
         end = End(Outcome.FAILED, Outcome.FAILED.status, Outcome.FAILED.text)

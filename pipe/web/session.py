@@ -75,6 +75,7 @@ class Exchange:
         self.answered = ""
         self.heard: Callable[[str], None] | None = None
         self.broken_off = False
+        self.confirmed = False  # HTTP has no word for it: the end is written
         self._last = ""
         self._counted = False
         self._proofs = 0
@@ -98,7 +99,7 @@ class Exchange:
 
     def leave(self) -> None:
         """The request's handler is done with it, or its client is gone."""
-        self.session.client_gone(Outcome.LEFT)
+        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed)
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits()
 
@@ -182,7 +183,6 @@ class Exchange:
         told = self.end is None
         self._end(End(outcome, outcome.status, text), discard=True)
         if self._streams and self.transport.get_write_buffer_size():
-            self.broken_off = True
             reset_if_unframed(self.request, self.transport)
             self.transport.abort()
         return told
@@ -206,6 +206,20 @@ class Exchange:
         agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
         return {"client": agent, "front": "http"}
 
+    # -- the end of a response --------------------------------------------------------------------
+
+    async def conclude(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Write a response to its end; from then on its reader counts as having it."""
+        if not self.broken_off:
+            try:
+                await response.prepare(self.request)
+                await response.write_eof()
+                await self.request.writer.drain()
+            except OSError:
+                return response  # the client is gone
+        self.confirmed = self.broken_off or not self.transport.is_closing()
+        return response
+
     # -- an end that is none ----------------------------------------------------------------------
 
     async def break_off(self) -> None:
@@ -216,13 +230,13 @@ class Exchange:
         """
         if self.broken_off or self.transport.is_closing():
             return
-        self.broken_off = True
-        if not is_framed(self.request):
+        if is_framed(self.request):
+            self.transport.close()
+        else:
             await _wait_confirmed(self.transport, KERNEL_SECONDS)
             reset_if_unframed(self.request, self.transport)
             self.transport.abort()
-            return
-        self.transport.close()
+        self.broken_off = True
 
 
 async def open_exchange(request: web.Request, wanted: Request) -> Exchange:

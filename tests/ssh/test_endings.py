@@ -18,8 +18,8 @@ from asyncssh.packet import UInt32
 from pipe.errors import Ending, StoreUnavailable
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.ssh.auth import Peer
-from pipe.ssh.connection import MAX_AUTH_REQUESTS
 from pipe.ssh.login.logins import Logins
+from pipe.ssh.tries import MAX_AUTH_REQUESTS
 from tests.e2e.processes import DEADLINE
 
 from .serving import (

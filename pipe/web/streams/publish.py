@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,20 +45,26 @@ MAX_FIELD_BYTES = 64 * 1024
 
 async def publish(request: web.Request) -> web.StreamResponse:
     """``PUT`` or ``POST /topic/T``: publish the body."""
+    check_body(request)
     wanted, _ = read_options(request, Publish, topic_in(request))
-    return await publish_as(request, await _checked(request), wanted)
+    return await publish_as(request, await admit(request), wanted)
 
 
 async def publish_without_waiting(request: web.Request) -> web.StreamResponse:
     """``POST /pubsub/T``: the same, and nobody need be there."""
+    check_body(request)
     wanted, _ = read_options(request, Publish, topic_in(request), defaults={"block": False})
-    return await publish_as(request, await _checked(request), wanted)
+    return await publish_as(request, await admit(request), wanted)
 
 
-async def _checked(request: web.Request) -> Visitor:
+def check_body(request: web.Request) -> None:
+    """Refuse a body that is no stream.
+
+    Raises:
+        UsageError: it is a part of something.
+    """
     if "Content-Range" in request.headers:
         raise UsageError("a stream has no ranges: leave out Content-Range")
-    return await admit(request)
 
 
 async def publish_as(request: web.Request, visitor: Visitor, wanted: Publish) -> web.StreamResponse:
@@ -125,19 +132,26 @@ class _Upload:
             session.feed_eof()
 
     async def _feed(self, data: bytes) -> None:
-        port = self._exchange.port
-        if len(data) <= MAX_CHUNK_BYTES:
-            if await self._may_go_on():
-                port.deliver(Chunk(data))
-            return
         view = memoryview(data)
         for start in range(0, len(data), MAX_CHUNK_BYTES):
-            if await self._may_go_on():
-                port.deliver(Chunk(view[start : start + MAX_CHUNK_BYTES]))
+            if not await self._may_go_on():
+                return
+            piece = data
+            if len(data) > MAX_CHUNK_BYTES:
+                piece = view[start : start + MAX_CHUNK_BYTES]  # type: ignore[assignment]
+            self._deliver(Chunk(piece))
+
+    def _deliver(self, chunk: Chunk) -> None:
+        turns = self._exchange.parts.service.turns
+        started, used = time.monotonic(), turns.used
+        self._exchange.port.deliver(chunk)
+        turns.use(time.monotonic() - started, used)
 
     async def _may_go_on(self) -> bool:
         """Wait until the session wants more; whether it does, and the client is there still."""
         exchange, port, loop = self._exchange, self._exchange.port, asyncio.get_running_loop()
+        if exchange.parts.service.turns.spent:
+            await asyncio.sleep(0)
         if port.reading:
             return not port.over
         paused_at = loop.time()

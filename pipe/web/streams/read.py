@@ -46,10 +46,19 @@ EXTRAS: dict[str, Callable[[str], object]] = {
 
 async def read(request: web.Request) -> web.StreamResponse:
     """``GET /topic/T``: read a topic or pattern."""
-    if request.headers.get("Service-Worker", "").lower() == "script":
-        raise AccessDenied("access denied: a stream is no program")
+    check_reader(request)
     wanted, extras = read_options(request, Subscribe, topic_in(request), EXTRAS)
     return await read_as(request, await admit(request), wanted, extras)
+
+
+def check_reader(request: web.Request) -> None:
+    """Refuse a browser that would install a stream as a program of this origin.
+
+    Raises:
+        AccessDenied: it would.
+    """
+    if request.headers.get("Service-Worker", "").lower() == "script":
+        raise AccessDenied("access denied: a stream is no program")
 
 
 async def head(request: web.Request) -> web.StreamResponse:
@@ -162,9 +171,10 @@ class _Reading:
         return headers
 
     async def _end(self, end: End) -> web.StreamResponse:
+        exchange = self._exchange
         if not end.whole and self._response is None:
-            return refusal(self._exchange.request, end)
+            return await exchange.conclude(refusal(exchange.request, end))
         response = self._response or await self._begin()
         if not end.whole:
-            await self._exchange.break_off()
-        return response
+            await exchange.break_off()
+        return await exchange.conclude(response)

@@ -14,7 +14,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from pipe.errors import Outcome, UsageError
 from pipe.language.names import quoted
@@ -181,6 +181,7 @@ class _Conversation:
         await self._socket.close(
             code=close_code(end), message=reason.decode("utf-8", "ignore").encode()
         )
+        self._exchange.confirmed = self._socket.close_code != WSCloseCode.ABNORMAL_CLOSURE
 
     # -- from the client --------------------------------------------------------------------------
 

@@ -62,13 +62,13 @@ class Events:
         rest = "" if self._base64 else self._decode(b"", True)
         if rest:
             await self._write(response, self._text_event(rest))
-        if not exchange.broken_off:
+        if not exchange.transport.is_closing():
             await self._write(
                 response, f"event: end\ndata: {json_text(end.as_json())}\n\n".encode()
             )
         if not end.whole:
             await exchange.break_off()
-        return response
+        return await exchange.conclude(response)
 
     async def _take(self, response: web.StreamResponse) -> bytes | memoryview | None:
         """The next piece, with a comment for each time that none comes for a while."""
