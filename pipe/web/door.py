@@ -147,6 +147,25 @@ class Guest(asyncio.Protocol):
         guests: where it is found by its handler while it is there.
     """
 
+    __slots__ = (
+        "_body",
+        "_busy",
+        "_guests",
+        "_handler",
+        "_heading",
+        "_known",
+        "_late",
+        "_loop",
+        "_mark",
+        "_served",
+        "_service",
+        "_timer",
+        "_transport",
+        "_visit",
+        "arrival",
+        "offended",
+    )
+
     def __init__(
         self, service: Service, handler: Handler, visit: Visit, guests: dict[object, Guest]
     ) -> None:

@@ -49,6 +49,9 @@ class Offer:
     length: int | None = None
 
 
+NO_OFFER = Offer()
+
+
 def offer_of(headers: Mapping[str, str], length: int | None) -> Offer:
     """Read an upload's headers."""
     content_type = headers.get("Content-Type", "")
@@ -65,7 +68,7 @@ def offer_of_part(headers: Mapping[str, str], filename: str | None) -> Offer:
 def the_offer(offers: Mapping[Member, Offer], members: Iterable[Member]) -> Offer:
     """What the only publisher among these offers; of several, nobody speaks for all."""
     publishers = [member for member in members if member.source]
-    return offers.get(publishers[0], Offer()) if len(publishers) == 1 else Offer()
+    return offers.get(publishers[0], NO_OFFER) if len(publishers) == 1 else NO_OFFER
 
 
 def safe_type(content_type: str) -> str:

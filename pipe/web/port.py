@@ -40,13 +40,10 @@ class Bell:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Return after the next ring."""
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done with the next ring."""
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 class WebPort:
@@ -230,23 +227,18 @@ class WebPort:
 
     async def take(self) -> bytes | memoryview | None:
         """Return what is to be written next, small chunks together; None: that was all."""
-        first = await self.take_chunk()
-        if first is None or not self._queue or first.size + self._queue[0].size > JOINED_BYTES:
-            return first.data if first else None
+        while (first := self.pop()) is None:
+            if self._over:
+                return None
+            await self.bell.wait()
+        if not self._queue or first.size + self._queue[0].size > JOINED_BYTES:
+            return first.data
         pieces, size = [first.data], first.size
         while self._queue and size + self._queue[0].size <= JOINED_BYTES:
             chunk = self._queue.popleft()
             pieces.append(chunk.data)
             size += chunk.size
         return b"".join(pieces)
-
-    async def take_chunk(self) -> Chunk | None:
-        """Return the next chunk to be written; None: that was all."""
-        while True:
-            chunk = self.pop()
-            if chunk or self._over:
-                return chunk
-            await self.bell.wait()
 
     def pop(self) -> Chunk | None:
         """Return the next chunk to be written, if there is one now."""

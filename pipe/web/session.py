@@ -65,7 +65,24 @@ class Exchange:
         visitor: who sends it; leaves with the session.
     """
 
-    session: Session
+    __slots__ = (
+        "_counted",
+        "_expects",
+        "_last",
+        "_proofs",
+        "_streams",
+        "answered",
+        "broken_off",
+        "confirmed",
+        "end",
+        "heard",
+        "parts",
+        "port",
+        "request",
+        "session",
+        "transport",
+        "visitor",
+    )
 
     def __init__(self, request: web.Request, visitor: Visitor) -> None:
         self.request = request
@@ -86,7 +103,7 @@ class Exchange:
             visitor.leave()
             raise ConnectionResetError
         self.transport = transport
-        self.session = Session(
+        self.session: Session = Session(
             self.parts.service, self, visitor.caller, visitor.address, visitor.holders
         )
 

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from . import clients
-from .payloads import GIB, MIB, noise, sha256, write_blob
+from .payloads import GIB, KIB, MIB, noise, sha256, write_blob
 from .processes import HELD, SMALL_PIPE, Pace, Process, statuses
 from .server import Server, Status, free_port
 from .web import Curl, token, url
@@ -284,7 +284,8 @@ def test_stop(start_server: StartServer) -> None:
 def test_many_waiting_readers_are_cheap(start_server: StartServer) -> None:
     """A thousand GETs that wait take little memory each, and all get the answer."""
     server = start_server()
-    head = f"GET /topic/build HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(server)}\r\n\r\n"
+    secret = token(server)
+    head = f"GET /topic/build HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\r\n"
     sockets = []
     try:
         before = 0
@@ -298,9 +299,11 @@ def test_many_waiting_readers_are_cheap(start_server: StartServer) -> None:
             sockets.append(one)
         server.wait_sessions(subscribe=1100)
         each = (server.rss_bytes() - before) / 1000
-        print(each)
-        assert each < 24 * 1024
-        assert server.run("alice", "pub build", stdin=b"all").wait() == Status.OK
+        assert each < 20 * KIB  # it is 16
+        # No program is started now: the descriptors of its pipes would be too high for select(2).
+        auth = {"Authorization": f"Bearer {secret}"}
+        sent = httpx.put(url(server, "/topic/build"), content=b"all", headers=auth, timeout=60)
+        assert sent.text == "sent 3 bytes to 1100 subscribers\n"
         for one in sockets:
             got = b""
             while not got.endswith(b"0\r\n\r\n"):

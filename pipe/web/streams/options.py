@@ -49,7 +49,8 @@ def read_options(
     flags: dict[str, Flag] = _flags_of(kind)
     fields: dict[str, Any] = {"topic": topic, **(defaults or {})}
     others: dict[str, Any] = {}
-    for name, text in request.query.items():
+    # aiohttp keeps an empty query for as long as the request, too.
+    for name, text in request.query.items() if "?" in request.raw_path else ():
         flag = flags.get(ALIASES.get(name, name))
         if name in readers:
             others[name] = _convert(name, text, readers[name])

@@ -12,7 +12,14 @@ from pipe.language.durations import format_duration, parse_duration
 from pipe.language.names import TopicName, is_pattern, parse_topic
 from pipe.language.requests import Subscribe
 from pipe.web.caller import admit
-from pipe.web.offers import Offer, check_filename, disposition, safe_filename, safe_type, the_offer
+from pipe.web.offers import (
+    NO_OFFER,
+    check_filename,
+    disposition,
+    safe_filename,
+    safe_type,
+    the_offer,
+)
 from pipe.web.parts import PARTS
 from pipe.web.session import Exchange
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal
@@ -102,11 +109,13 @@ async def read_as(
 class _Reading:
     """One response with a stream."""
 
+    __slots__ = ("_exchange", "_extras", "_offer", "_response", "_timer", "_wanted")
+
     def __init__(self, exchange: Exchange, wanted: Subscribe, extras: dict[str, Any]) -> None:
         self._exchange = exchange
         self._wanted = wanted
         self._extras = extras
-        self._offer = Offer()
+        self._offer = NO_OFFER
         self._response: web.StreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         exchange.port.on_first = self._first
