@@ -14,6 +14,7 @@ known by their tokens; nothing here concerns them.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +26,9 @@ TUNNEL_HOST = "pipe"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that a browser sends without an Origin from a page of the same origin."""
+
+_HOST = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+"""A name or address and a port, and nothing that anybody might read otherwise than we do."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OWN_SITES = frozenset({"same-origin", "none"})
@@ -120,14 +124,14 @@ def accepts_in_tunnel(headers: Mapping[str, str]) -> bool:
 
 def parse_host(text: str, default_port: int) -> Place | None:
     """Read a ``Host`` header; None if it is none."""
-    if not text.isascii() or any(character in "/?#@\\ \t" for character in text):
+    if not _HOST.fullmatch(text):
         return None
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    if not host or text.endswith(":"):
+    if not host:
         return None
     return Place(host.removesuffix("."), default_port if port is None else port)
 

@@ -139,8 +139,8 @@ async def test_a_link_from_the_page_takes_a_file_to_somebody_without_an_account(
 async def test_a_grant_from_the_page_lets_another_read(server: Server, page: Page) -> None:
     """Until it is revoked there."""
     await page.goto(url(server, "/#/grants"))
-    await page.get_by_label("Topic").fill("shared")
-    await page.get_by_label("Who").fill("bob")
+    await page.get_by_label("Topic", exact=True).fill("shared")
+    await page.get_by_label("Who", exact=True).fill("bob")
     await page.get_by_role("button", name="Grant", exact=True).click()
     await expect(page.get_by_role("table")).to_contain_text("sharedbobread")
     assert "read     yes" in await run(server, "bob", "explain alice/shared")
