@@ -183,6 +183,7 @@ async def test_a_shell_that_is_shared_by_ssh_is_a_terminal_in_the_page(
     shell = server.adopt(
         Process(["bash", "-c", command], environment=bare_environment(), new_session=True)
     )
+    await asyncio.to_thread(server.wait_sessions, pipe=1)  # a pipe never waits for the other end
     await page.goto(url(server, "/terminal#alice/desk"))
     await expect(page.get_by_text("joining …")).to_have_count(0)
     await page.keyboard.type("echo $((6 * 7))x")
