@@ -168,6 +168,7 @@ class Ours(System):
 
     lane = "fast"
     user = "bench"
+    web_port = 0
 
     def __init__(self, space: Workspace) -> None:
         super().__init__(space)
@@ -180,6 +181,7 @@ class Ours(System):
             "port": self.port,
             "data-dir": self.directory / "data",
             "metrics-port": self._metrics_port,
+            "web-port": self.web_port,
             "signup": "open",
             "lane": self.lane,
             "log-format": "json",

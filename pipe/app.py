@@ -24,6 +24,7 @@ import uvloop
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.language.names import escape
+from pipe.limits.allocator import keep_large_blocks
 from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
 from pipe.settings import LogFormat, Signup
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.stream.topics import Member
+    from pipe.web.server import WebServer
 
 log = structlog.get_logger()
 
@@ -85,6 +87,7 @@ class App:
             await service.guard.start()
             server = SSHServer(service)
             await server.start()
+            web = await _start_web(service)
             loop = asyncio.get_running_loop()
             metrics_port = 0
             if settings.metrics_port:
@@ -109,8 +112,12 @@ class App:
             await self._stop.wait()
             log.info("stopping", sessions=len(service.sessions), drain_seconds=settings.drain)
             server.stop_accepting()
+            if web:
+                web.stop_accepting()
             await self._drain(service)
             await server.close(GOODBYE_SECONDS)
+            if web:
+                await web.close()
             log.info("stopped")
         return 0
 
@@ -136,6 +143,7 @@ class App:
             version=__version__,
             data=str(settings.data_dir.absolute()),
             ssh=_place(settings.host, service.port),
+            web=service.web_url or "none",
             metrics=f"http://{_place(settings.metrics_host, metrics_port)}/metrics"
             if metrics_port
             else "none",
@@ -159,6 +167,30 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
         _cut(service, list(service.sessions))
+
+
+async def _start_web(service: Service) -> WebServer | None:
+    """Listen for HTTP too, unless that is not wanted.
+
+    Raises:
+        StartError: it cannot.
+    """
+    settings = service.settings
+    if not settings.web_port:
+        return None
+    from pipe.web.server import WebServer  # aiohttp takes some 10 MiB of memory
+
+    keep_large_blocks()
+    web = WebServer(service, service.tokens)
+    try:
+        await web.start()
+    except StartError as error:
+        service.web_url = ""  # it may be another server's
+        if "web_port" in settings.model_fields_set:
+            raise
+        log.warning("no web pages", reason=error.message)
+        return None
+    return web
 
 
 def _place(host: str, port: int) -> str:

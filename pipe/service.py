@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.language.requests import ssh_command
+from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
 from pipe.limits.turns import Turns
@@ -27,7 +28,7 @@ from pipe.store.guard import Guard
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
@@ -50,6 +51,7 @@ class Service:
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
+    gate: Gate = field(init=False)
     rates: Rates = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
@@ -59,10 +61,10 @@ class Service:
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0
-    unauthenticated: Callable[[], int] = int  # 0, until a front counts them
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
     port: int = 0
+    web_url: str = field(init=False)  # where the web pages are; empty: there are none
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class Service:
                 (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
             }
         )
+        self.web_url = settings.resolved_web_url
+        self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
 
@@ -165,7 +169,7 @@ class Service:
             router=self.router.statistics(),
             connections=self.connections,
             lanes=dict(self.lanes),
-            unauthenticated=self.unauthenticated(),
+            unauthenticated=self.gate.waiting,
             tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm.active,
             paused_seconds=self.paused_seconds

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pipe.errors import SettingsError
 from pipe.language.names import escape, quoted
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
-from pipe.limits.bounds import Limits, check_networks
+from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -171,6 +171,23 @@ class Settings(Limits):
         description="where browsers reach the web pages, as links and logins print it; default:"
         " http, from web-host and web-port",
     )
+    web_tls_cert: FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate for HTTPS and its chain, read again when it"
+        " changes; default: plain HTTP",
+    )
+    web_tls_key: FilePath | None = Field(
+        default=None, description="PEM file of its private key; default: the one of the certificate"
+    )
+    web_proxies: Networks = Field(
+        default=NO_NETWORKS,
+        description="reverse proxies for HTTP, whose word counts for where a client is",
+    )
+    web_plain: Switch = Field(
+        default=False,
+        description="whether tokens may cross a network in the open: plain HTTP on other than a"
+        " loopback address, without a proxy",
+    )
     signup: Signup | None = Field(
         default=None,
         description="whether a new key may claim a free name; default: open on a loopback host,"
@@ -247,7 +264,8 @@ class Settings(Limits):
             return self.web_url
         host = self.resolved_public_host if is_wildcard(self.web_host) else self.web_host
         place = f"[{host}]" if ":" in host else host
-        return f"http://{place}:{self.web_port}"
+        scheme = "https" if self.web_tls_cert else "http"
+        return f"{scheme}://{place}:{self.web_port}"
 
     @property
     def resolved_database_url(self) -> str:

@@ -85,7 +85,7 @@ class Served:
         self._began = time.monotonic()
         words = [sys.executable, "-m", "loadtest.soak.served", "serve", "--host", HOST]
         words += ["--port", str(self.port), "--metrics-port", str(self._metrics_port)]
-        words += ["--data-dir", str(self.data)]
+        words += ["--data-dir", str(self.data), "--web-port", "0"]
         for name, value in SETTINGS.items():
             words += [f"--{name}", value]
         with self._log_path.open("wb") as log:

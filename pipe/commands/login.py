@@ -40,7 +40,6 @@ def web_url(service: Service) -> str:
     Raises:
         WebOff: there are none.
     """
-    url = service.settings.resolved_web_url
-    if not url:
+    if not service.web_url:
         raise WebOff("this server has no web pages: its operator has switched them off")
-    return url
+    return service.web_url

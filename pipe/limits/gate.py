@@ -17,16 +17,18 @@ import enum
 from typing import TYPE_CHECKING
 
 from pipe.errors import QuotaExceeded
+from pipe.limits.bounds import parse_networks
+from pipe.limits.descriptors import most_connections
+from pipe.limits.penalties import Offence, Penalties
 from pipe.limits.quotas import Holder, Resource, Scope
-from pipe.limits.sources import source_of
+from pipe.limits.sources import TrustedSources, source_of
 from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.limits.penalties import Offence, Penalties
+    from pipe.limits.bounds import Limits
     from pipe.limits.quotas import Quotas
-    from pipe.limits.sources import TrustedSources
 
 
 class Refusal(enum.Enum):
@@ -125,15 +127,16 @@ class Gate:
         self.waiting = 0
         self.open = 0
 
-    def enter(self, address: str, now: float) -> Visit | Refusal:
+    def enter(self, address: str, now: float, *, exempt: bool = False) -> Visit | Refusal:
         """Let a connection in, or say why not.
 
         Args:
             address: the client's IP address; an empty one, of a client that is gone, is trusted.
             now: seconds on any steady clock.
+            exempt: it is trusted in any case: a proxy, whose clients are told apart later.
         """
         source = source_of(address) if address else ""
-        trusted = not address or address in self._trusted
+        trusted = exempt or self.trusts(address)
         if self.open >= self._most_open:
             return Refusal.DESCRIPTORS
         if not trusted:
@@ -157,6 +160,19 @@ class Gate:
         self.waiting += 1
         self.open += 1
         return visit
+
+    def trusts(self, address: str) -> bool:
+        """Whether an address is exempt from what is counted per source, and from penalties."""
+        return not address or address in self._trusted
+
+    def charge(self, address: str, offence: Offence, now: float) -> None:
+        """Add to an address's penalty for what one of its requests did."""
+        if not self.trusts(address):
+            self._penalties.add(source_of(address), offence, now)
+
+    def refuses(self, address: str, now: float) -> bool:
+        """Whether a client that comes through a proxy is refused for what came before."""
+        return not self.trusts(address) and self._penalties.refuses(source_of(address), now)
 
     def admit(self, visit: Visit, user: str) -> None:
         """A connection has logged in.
@@ -191,3 +207,23 @@ class Gate:
             self.waiting -= 1
             if not crowd:
                 del self._waiting[visit.source]
+
+
+def make_gate(limits: Limits, quotas: Quotas) -> Gate:
+    """Make the gate that these limits describe; all fronts of a server share it."""
+    return Gate(
+        most=limits.max_unauthenticated,
+        most_per_source=limits.max_unauthenticated_per_address,
+        most_open=most_connections(),
+        trusted=TrustedSources(parse_networks(limits.trusted_sources)),
+        penalties=Penalties(
+            {
+                Offence.REFUSED: limits.penalty_refused,
+                Offence.NO_LOGIN: limits.penalty_no_login,
+                Offence.TIMEOUT: limits.penalty_timeout,
+            },
+            limits.penalty_min,
+            limits.penalty_max,
+        ),
+        quotas=quotas,
+    )

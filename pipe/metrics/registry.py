@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -56,8 +57,13 @@ REFUSALS = (
     "unauthenticated-address",
     "penalty",
     "descriptors",
+    "calls",
 )
 """What the server turned away, by the limit that did it."""
+
+WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
+WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+"""What a request was for, and how it was answered."""
 
 LAG_INTERVAL_SECONDS = 0.25
 """How often the lag of the event loop is measured."""
@@ -127,6 +133,15 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=self.registry,
         )
+        self.web_requests = Counter(
+            "pipe_web_requests",
+            "HTTP requests that were answered, by what for and by the class of the status.",
+            ["route", "class"],
+            registry=self.registry,
+        )
+        self.web_streams = Gauge(
+            "pipe_web_streams", "Streams over HTTP that are open.", registry=self.registry
+        )
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
@@ -137,6 +152,9 @@ class Metrics:
             self.refused.labels(reason)
         for ending in Ending:
             self.disconnects.labels(ending.label)
+        for route in WEB_ROUTES:
+            for kind in WEB_CLASSES:
+                self.web_requests.labels(route, kind)
 
     async def serve(self, host: str, port: int, take: Callable[[], Snapshot]) -> ScrapeServer:
         """Answer scrapes, with snapshots that ``take`` makes.

@@ -22,12 +22,9 @@ import structlog
 
 from pipe.errors import Ending, StartError
 from pipe.language.names import escape
-from pipe.limits.bounds import parse_networks
-from pipe.limits.descriptors import most_connections
 from pipe.limits.doorman import Doorman
-from pipe.limits.gate import Gate, Refusal
-from pipe.limits.penalties import Offence, Penalties
-from pipe.limits.sources import ClaimLimit, TrustedSources
+from pipe.limits.gate import Refusal
+from pipe.limits.sources import ClaimLimit
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
@@ -137,8 +134,6 @@ class SSHServer:
         self._service = service
         self._server: asyncio.Server | None = None
         self._connections: WeakSet[Connection] = WeakSet()
-        self._gate = _make_gate(service)
-        service.unauthenticated = lambda: self._gate.waiting
 
     async def start(self) -> None:
         """Begin to accept; sets ``service.port``.
@@ -190,7 +185,7 @@ class SSHServer:
         address: str,
     ) -> Connection | None:
         """Make the connection of a client whom the gate lets in."""
-        visit = self._gate.enter(address, loop.time())
+        visit = self._service.gate.enter(address, loop.time())
         if isinstance(visit, Refusal):
             self._service.metrics.refused.labels(visit.value).inc()
             log.info("connection refused", address=address, reason=visit.value)
@@ -221,26 +216,6 @@ class SSHServer:
                 await asyncio.wait(late, timeout=patience)
         self._service.turns.finish()
         self._tenures.close()
-
-
-def _make_gate(service: Service) -> Gate:
-    settings = service.settings
-    return Gate(
-        most=settings.max_unauthenticated,
-        most_per_source=settings.max_unauthenticated_per_address,
-        most_open=most_connections(),
-        trusted=TrustedSources(parse_networks(settings.trusted_sources)),
-        penalties=Penalties(
-            {
-                Offence.REFUSED: settings.penalty_refused,
-                Offence.NO_LOGIN: settings.penalty_no_login,
-                Offence.TIMEOUT: settings.penalty_timeout,
-            },
-            settings.penalty_min,
-            settings.penalty_max,
-        ),
-        quotas=service.quotas,
-    )
 
 
 def make_options(

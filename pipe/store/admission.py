@@ -217,6 +217,14 @@ class Tokens:
         """Let in whoever shows a link's secret, and count that; all else as with `admit`."""
         return await self._admit(TokenKind.LINK, text, address)
 
+    async def log_out(self, text: str, address: str) -> None:
+        """End a browser's session, and whatever goes on by it; raises as `admit_session` does."""
+        caller = await self.admit_session(text, address)
+        try:
+            await self._guard.remove_token(caller, caller.token)
+        finally:
+            self.leave(caller)
+
     def leave(self, caller: Caller) -> None:
         """A caller has gone."""
         if self.voucher:

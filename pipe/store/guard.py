@@ -168,13 +168,15 @@ class Guard:
         async with self._lock:
             await self._store.tokens.add(token, self._still_there(caller))
 
-    async def remove_token(self, caller: Caller, start: str, *, spare: LiveSession) -> Token:
+    async def remove_token(
+        self, caller: Caller, start: str, *, spare: LiveSession | None = None
+    ) -> Token:
         """Take a token back, and end the sessions that it let in.
 
         Args:
             caller: whose token it is.
             start: all of its ID, or how it begins.
-            spare: the session that asks: it has an answer to give yet.
+            spare: the session that asks, if one does: it has an answer to give yet.
 
         Raises:
             AccessDenied: the caller was removed.

@@ -132,11 +132,13 @@ class Server:
         self._within = within
         self.port = free_port()
         self.metrics_port = free_port()
+        self.web_port = free_port()
         self._settings: dict[str, str | int | Path] = {
             "host": clients.HOST,
             "port": self.port,
             "data_dir": data_dir,
             "metrics_port": self.metrics_port,
+            "web_port": self.web_port,
             "signup": "open",
             "log_format": "json",
             "lane": lane,

@@ -43,8 +43,8 @@ def test_stdout_has_what_is_asked_for_alone(server: Server) -> None:
     """A script can take token, address and link as they are; what else there is to say is not."""
     for command, form in (
         ("tokens add --read own-token --name e2e", r"ptk_[a-z2-7]{12}_[A-Za-z0-9]{43}\n"),
-        ("login", r"http://127\.0\.0\.1:8222/login/[a-z2-7]{27}\n"),
-        ("link own-link", r"http://127\.0\.0\.1:8222/l/[a-z2-7]{27}\n"),
+        ("login", rf"http://127\.0\.0\.1:{server.web_port}/login/[a-z2-7]{{27}}\n"),
+        ("link own-link", rf"http://127\.0\.0\.1:{server.web_port}/l/[a-z2-7]{{27}}\n"),
     ):
         client = must(server, command)
         assert re.fullmatch(form, client.output), client

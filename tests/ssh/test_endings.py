@@ -374,4 +374,4 @@ async def test_nothing_is_left_counted(service: Service) -> None:
     for resource in Resource:
         for holder in holders:
             assert service.quotas.held(resource, holder) == 0
-    assert service.unauthenticated() == 0
+    assert service.gate.waiting == 0

@@ -1,0 +1,237 @@
+"""``/api/…``: what the commands print with ``--json``, and what changes grants.
+
+Each is the command over SSH, asked in another way: same rights, same words, same limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pipe.errors import Outcome, QuotaExceeded, UsageError
+from pipe.language.flags import read_words
+from pipe.language.requests import (
+    COMMANDS,
+    Explain,
+    GrantAccess,
+    List,
+    ListGrants,
+    ListKeys,
+    RevokeAccess,
+    WhoAmI,
+)
+from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.web.parts import PARTS
+from pipe.web.session import open_exchange
+from pipe.web.statuses import OUTCOME, refusal
+from pipe.web.streams.options import switch, topic_in
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from pipe.language.requests import Request
+
+MAX_BODY_BYTES = 64 * 1024
+"""JSON that is longer is no request of ours."""
+
+RATE, BURST = 20.0, 100.0
+"""Calls per second of one user, and how many may come at once."""
+
+MAX_USERS = 10_000
+"""Whose calls are counted; the oldest goes first."""
+
+FOLLOW_SECONDS = 1.0
+"""A list that is followed comes no more often."""
+
+
+class Calls:
+    """How many calls each user has left."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, user: str, now: float) -> None:
+        """Count one more.
+
+        Raises:
+            QuotaExceeded: it is one too many, for now.
+        """
+        left, then = self._left.pop(user, (BURST, now))
+        left = min(BURST, left + (now - then) * RATE)
+        self._left[user] = (max(0.0, left - 1), now)
+        if len(self._left) > MAX_USERS:
+            self._left.popitem(last=False)
+        if left < 1:
+            raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
+
+
+Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
+
+CALLS = web.AppKey("calls", Calls)
+
+
+def add_routes(app: web.Application) -> None:
+    """Serve all of it."""
+    app[CALLS] = Calls()
+    gets: dict[str, Callable[[web.Request], Request]] = {
+        "/api/whoami": lambda _: WhoAmI(json=True),
+        "/api/keys": lambda _: ListKeys(json=True),
+        "/api/grants": lambda _: ListGrants(json=True),
+        "/api/tokens": lambda _: ListTokens(json=True),
+        "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
+    }
+    app.router.add_get("/api/topics", topics, allow_head=False)
+    for path, make in gets.items():
+        app.router.add_get(path, _answering(make), allow_head=False)
+    changes: dict[tuple[str, str], type[Change]] = {
+        ("POST", "/api/grants"): GrantAccess,
+        ("DELETE", "/api/grants"): RevokeAccess,
+        ("POST", "/api/tokens"): AddToken,
+        ("DELETE", "/api/tokens"): RemoveToken,
+        ("POST", "/api/links"): MakeLink,
+    }
+    for (method, path), kind in changes.items():
+        app.router.add_route(method, path, _changing(kind))
+
+
+async def topics(request: web.Request) -> web.StreamResponse:
+    """``GET /api/topics``: the list, once or again and again."""
+    wanted = List(request.query.get("pattern"), json=True)
+    if not switch(request.query.get("follow", "false")):
+        return await _answer(request, wanted)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store, no-transform",
+            "X-Accel-Buffering": "no",
+        }
+    )
+    loop = asyncio.get_running_loop()
+    draining = request.app[PARTS].door.closed
+    while True:
+        started = loop.time()
+        answer = await _ask(request, wanted)
+        if isinstance(answer, web.Response):
+            if not response.prepared:
+                return answer
+            return response
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(f"data: {json.dumps(_rows(answer))}\n\n".encode())
+        await request.writer.drain()
+        try:
+            async with asyncio.timeout_at(max(started + FOLLOW_SECONDS, loop.time())):
+                await draining.wait()
+        except TimeoutError:
+            continue
+        return response
+
+
+def _rows(text: str) -> list[object]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _answering(
+    make: Callable[[web.Request], Request],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _answer(request, make(request))
+
+    return handle
+
+
+def _changing(kind: type[Change]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Answer to JSON with a command's arguments and flags, by their names."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _answer(request, await _read_body(request, kind))
+
+    return handle
+
+
+async def _read_body(request: web.Request, kind: type[Change]) -> Change:
+    """Read a JSON object as the arguments and flags of a command.
+
+    Raises:
+        UsageError: it is none, or they are none.
+    """
+    spec = next(command for command in COMMANDS if command.request is kind)
+    body = await request.content.read(MAX_BODY_BYTES + 1)
+    while len(body) <= MAX_BODY_BYTES and (more := await request.content.read(MAX_BODY_BYTES)):
+        body += more
+    if len(body) > MAX_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise UsageError(f"the body is no JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise UsageError("the body is no JSON object")
+    arguments: list[str] = [argument.placeholder.lower() for argument in spec.arguments]
+    words: list[str] = [word for name in arguments for word in _words(name, fields.pop(name, []))]
+    flags: set[str] = {flag.spellings.split()[-1].lstrip("-") for flag in spec.flags}
+    options: list[str] = []
+    for name, value in fields.items():
+        if name not in flags:
+            known = ", ".join((*arguments, *sorted(flags)))
+            raise UsageError(f"unknown field {name!r}: there are {known}")
+        options += (f"--{name}={word}" for word in _words(name, value))
+    values = read_words(spec, [*options, "--", *words])
+    build: Callable[..., Change] = kind
+    return build(**(values or {}))
+
+
+def _words(name: str, value: object) -> Iterator[str]:
+    """The words of a field's value."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, bool):
+            yield str(one).lower()
+        elif isinstance(one, str):
+            yield one
+        elif one is not None:
+            raise UsageError(f"the field {name!r} takes text, true or false")
+
+
+async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
+    """Run a command, and answer with what it prints."""
+    answer = await _ask(request, wanted)
+    if isinstance(answer, web.Response):
+        return answer
+    headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
+    if isinstance(wanted, AddToken):
+        return web.json_response({"token": answer.strip()}, status=201, headers=headers)
+    if isinstance(wanted, MakeLink):
+        url = answer.split()[0]
+        return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
+    if not getattr(wanted, "json", False):
+        return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
+    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
+        return web.json_response(_rows(answer), headers=headers)
+    return web.Response(text=answer, content_type="application/json", headers=headers)
+
+
+def _picture(text: str) -> str:
+    """Draw a QR code as SVG."""
+    import segno  # it takes 10 MiB of memory, and is seldom needed
+
+    drawn = io.BytesIO()
+    segno.make_qr(text, error="m").save(drawn, kind="svg", border=1, xmldecl=False)
+    return drawn.getvalue().decode()
+
+
+async def _ask(request: web.Request, wanted: Request) -> str | web.Response:
+    """Run a command; return what it prints, or why it does not."""
+    exchange = await open_exchange(request, wanted)
+    try:
+        loop = asyncio.get_running_loop()
+        request.app[CALLS].take(exchange.visitor.caller.user, loop.time())
+        end = await exchange.wait_end()
+        answer = exchange.answered
+    finally:
+        exchange.leave()
+    return answer if end.whole else refusal(request, end)

@@ -1,0 +1,292 @@
+"""One request with a stream or a command: aiohttp on one side, a session on the other.
+
+It is a `pipe.session.front.Front`.  What the user is told beside the stream has no place in HTTP
+but at the end: the last of it is the message of a refusal, or the receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from pipe.errors import Outcome
+from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.session import Session
+from pipe.web.caller import admit, peer_of
+from pipe.web.forwarded import HEADERS
+from pipe.web.hangup import has_hung_up
+from pipe.web.parts import PARTS
+from pipe.web.port import WebPort
+from pipe.web.statuses import End
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from pipe.language.requests import Request
+    from pipe.session.front import Owner
+    from pipe.stream.traffic import Traffic
+    from pipe.web.caller import Visitor
+    from pipe.web.parts import Web
+
+MAX_AGENT_LENGTH = 100
+"""Characters of what a client says that it is."""
+
+KERNEL_SECONDS = 5.0
+"""How long a reader of HTTP/1.0 may take to read the rest of a stream that broke."""
+
+KERNEL_LOOK_SECONDS, MAX_KERNEL_LOOK_SECONDS = 0.001, 0.1
+"""How often a socket is looked at meanwhile, less and less: nothing tells."""
+
+PROOF_SECONDS = 1.0
+"""How long a publisher's kernel may take to answer before its bytes are handed on."""
+
+MAX_PROOFS = 4
+"""Unasked responses that one request gets: some clients take five (Go's, before 1.24)."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER (socket(7)): on, and for no time."""
+
+_SIOCOUTQ = 0x5411
+"""ioctl(2): the bytes that the other end has not confirmed; see tcp(7)."""
+
+
+class Exchange:
+    """One request and its session.
+
+    Args:
+        request: open.
+        visitor: who sends it; leaves with the session.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_expects",
+        "_last",
+        "_proofs",
+        "_streams",
+        "answered",
+        "broken_off",
+        "confirmed",
+        "end",
+        "heard",
+        "parts",
+        "port",
+        "request",
+        "session",
+        "transport",
+        "visitor",
+    )
+
+    def __init__(self, request: web.Request, visitor: Visitor) -> None:
+        self.request = request
+        self.parts: Web = request.app[PARTS]
+        self.visitor = visitor
+        self.end: End | None = None
+        self.answered = ""
+        self.heard: Callable[[str], None] | None = None
+        self.broken_off = False
+        self.confirmed = False  # HTTP has no word for it: the end is written
+        self._last = ""
+        self._counted = False
+        self._proofs = 0
+        self._streams = False  # a response is under way
+        self._expects = request.headers.get("Expect", "").lower() == "100-continue"
+        transport = request.transport
+        if transport is None:
+            visitor.leave()
+            raise ConnectionResetError
+        self.transport = transport
+        self.session: Session = Session(
+            self.parts.service, self, visitor.caller, visitor.address, visitor.holders
+        )
+
+    def start(self, request: Request) -> None:
+        """Begin to serve."""
+        if isinstance(request, (Publish, Subscribe, Pipe)):
+            self._counted = True
+            self.parts.service.metrics.web_streams.inc()
+        self.session.start(lambda: request)
+
+    def leave(self) -> None:
+        """The request's handler is done with it, or its client is gone."""
+        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed)
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits()
+
+    def gone(self) -> None:
+        """The client has said goodbye: nothing more is written."""
+        self.port.stop(discard=True)
+
+    async def wait_joined(self) -> End | None:
+        """Wait until it has its place on a topic, or return how it has ended without."""
+        while not self.end and not self.port.bound:
+            await self.port.bell.wait()
+        return self.end
+
+    async def wait_end(self) -> End:
+        """Wait until it has ended."""
+        while not self.end:
+            await self.port.bell.wait()
+        return self.end
+
+    def stream(self) -> None:
+        """A response has begun that is a stream: from now on only its end can tell."""
+        self._streams = True
+
+    # -- the session ------------------------------------------------------------------------------
+
+    def make_port(self, owner: Owner) -> WebPort:
+        """Make the data path."""
+        service = self.parts.service
+        self.port = WebPort(
+            owner, self.transport, service.router, self.parts.hangups, service.settings.buffer
+        )
+        if self._expects:
+            self.port.on_resume = self._say_continue
+        return self.port
+
+    def _say_continue(self) -> None:
+        """Somebody wants to have it: let the client send."""
+        if not self.transport.is_closing() and not self._streams:
+            self.transport.write(CONTINUE)
+
+    async def is_alive(self) -> bool:
+        """Whether a client is still there of which nothing was read for a while.
+
+        The kernel of a client that is gone keeps what it could not send, and its goodbye behind
+        it.  It answers only what is sent to it: with a reset.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if self._proofs < MAX_PROOFS and sock and is_framed(self.request) and not self._behind:
+            self._proofs += 1
+            self.transport.write(CONTINUE)
+            await asyncio.sleep(0)  # it is written at the end of a turn
+            await _wait_confirmed(self.transport, PROOF_SECONDS)
+            if not self.transport.is_closing() and has_hung_up(sock.fileno()):
+                self.transport.abort()
+        return not self.transport.is_closing()
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the client is behind a proxy, which may not know what to do with our 100."""
+        headers = self.request.headers
+        return peer_of(self.request) in self.parts.proxies or any(
+            name in headers for name in ("Via", *HEADERS)
+        )
+
+    def tell(self, text: str) -> None:
+        """Keep it for the end."""
+        self._last = text
+        if self.heard:
+            self.heard(text)
+
+    def answer(self, text: str) -> None:
+        """Keep it for the response."""
+        self.answered = text
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:
+        """All is written: the handler does the rest."""
+        self._end(End(outcome, exit_status, self._last))
+
+    def abort(self, outcome: Outcome, text: str) -> bool:
+        """End now.  A response that waits for its client to read is cut off where it is."""
+        told = self.end is None
+        self._end(End(outcome, outcome.status, text), discard=True)
+        if self._streams and self.transport.get_write_buffer_size():
+            reset_if_unframed(self.request, self.transport)
+            self.transport.abort()
+        return told
+
+    def _end(self, end: End, *, discard: bool = False) -> None:
+        if self.end is None:
+            self.end = end
+        self.port.stop(discard=discard)
+
+    def closed(self, traffic: Traffic) -> None:  # noqa: ARG002
+        """The session is over."""
+        if self._counted:
+            self.parts.service.metrics.web_streams.dec()
+        self.visitor.leave()
+        self.heard = None
+        self.port.bell.ring()
+        del self.session
+
+    def log_fields(self) -> dict[str, str]:
+        """What the log says of the client's software."""
+        agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
+        return {"client": agent, "front": "http"}
+
+    # -- the end of a response --------------------------------------------------------------------
+
+    async def conclude(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Write a response to its end; from then on its reader counts as having it."""
+        if not self.broken_off:
+            try:
+                await response.prepare(self.request)
+                await response.write_eof()
+                await self.request.writer.drain()
+            except OSError:
+                return response  # the client is gone
+        self.confirmed = self.broken_off or not self.transport.is_closing()
+        return response
+
+    # -- an end that is none ----------------------------------------------------------------------
+
+    async def break_off(self) -> None:
+        """End a response that has begun so that its client knows that something is missing.
+
+        Chunked, the last chunk is missing.  HTTP/1.0 has no chunks, and a connection that is closed
+        looks like the end, so there it is reset, once the client has what was written.
+        """
+        if self.broken_off or self.transport.is_closing():
+            return
+        if is_framed(self.request):
+            self.transport.close()
+        else:
+            await _wait_confirmed(self.transport, KERNEL_SECONDS)
+            reset_if_unframed(self.request, self.transport)
+            self.transport.abort()
+        self.broken_off = True
+
+
+async def open_exchange(request: web.Request, wanted: Request) -> Exchange:
+    """Let in whoever sends a request, and begin to serve it.
+
+    Raises:
+        PipeError: it is not let in.
+    """
+    exchange = Exchange(request, await admit(request))
+    exchange.start(wanted)
+    return exchange
+
+
+def is_framed(request: web.Request) -> bool:
+    """Whether a response without a length says where it ends."""
+    return (request.version.major, request.version.minor) >= (1, 1)
+
+
+def reset_if_unframed(request: web.Request, transport: asyncio.Transport) -> None:
+    """Have the close of a connection of HTTP/1.0 be an error for the client."""
+    sock = transport.get_extra_info("socket")
+    if sock and not is_framed(request):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
+
+async def _wait_confirmed(transport: asyncio.Transport, seconds: float) -> None:
+    """Wait a while until the client's kernel has all that was written."""
+    sock = transport.get_extra_info("socket")
+    pause = KERNEL_LOOK_SECONDS
+    while sock and seconds > 0 and not transport.is_closing():
+        left = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0" * 4)
+        if not int.from_bytes(left, "little") or has_hung_up(sock.fileno()):
+            return
+        await asyncio.sleep(pause)
+        seconds -= pause
+        pause = min(2 * pause, MAX_KERNEL_LOOK_SECONDS)

@@ -1,0 +1,116 @@
+"""Query parameters: every flag of the command over SSH, under its long or its short name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from pipe.errors import UsageError
+from pipe.language.flags import boolean, did_you_mean
+from pipe.language.names import quoted
+from pipe.language.requests import COMMANDS, Pipe, Publish, Subscribe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aiohttp import web
+
+    from pipe.language.flags import Flag
+
+R = TypeVar("R", bound=Publish | Subscribe | Pipe)
+
+ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
+"""Parameters that are called otherwise than their flag."""
+
+
+def read_options(
+    request: web.Request,
+    kind: type[R],
+    topic: str,
+    extras: Mapping[str, Callable[[str], object]] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[R, dict[str, Any]]:
+    """Read the query of a request.
+
+    Args:
+        request: whose query.
+        kind: what it asks for.
+        topic: the topic's name, as the path has it.
+        extras: other parameters, and their readers.
+        defaults: fields that are so unless the query says otherwise.
+
+    Returns:
+        What it asks for, and the values of the others that are there.
+
+    Raises:
+        UsageError: one is not known, or has a value that is not allowed.
+    """
+    readers: Mapping[str, Callable[[str], object]] = extras or {}
+    flags: dict[str, Flag] = _flags_of(kind)
+    fields: dict[str, Any] = {"topic": topic, **(defaults or {})}
+    others: dict[str, Any] = {}
+    # aiohttp keeps an empty query for as long as the request, too.
+    for name, text in request.query.items() if "?" in request.raw_path else ():
+        flag = flags.get(ALIASES.get(name, name))
+        if name in readers:
+            others[name] = _convert(name, text, readers[name])
+        elif flag:
+            word = text or "true" if flag.is_boolean else text
+            fields[flag.field] = _convert(name, word, flag.convert)
+        else:
+            raise UsageError(_unknown(name, (*readers, *flags, *ALIASES)))
+    return kind(**fields), others
+
+
+def topic_in(request: web.Request) -> str:
+    """The topic's name in a path: all that follows the route's own part, decoded once.
+
+    What is no UTF-8 becomes what is in no name either.
+
+    Raises:
+        UsageError: there is none.
+    """
+    resource = request.match_info.route.resource
+    skipped = resource.canonical.partition("{")[0] if resource else ""
+    path = request.raw_path.partition("?")[0]
+    name = unquote_to_bytes(path[len(skipped) :]).decode("utf-8", "surrogateescape")
+    if not name:
+        raise UsageError("the topic name is empty: it follows the last slash of the address")
+    return name
+
+
+def switch(text: str) -> bool:
+    """Read a parameter that may stand by itself."""
+    return boolean(text or "true")
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """Make a reader of one of some words."""
+
+    def convert(text: str) -> str:
+        if text in words:
+            return text
+        raise UsageError(f"it takes {' or '.join(words)}")
+
+    return convert
+
+
+def _flags_of(kind: type[Any]) -> dict[str, Flag]:
+    spec = next(command for command in COMMANDS if command.request is kind)
+    return {
+        spelling.lstrip("-"): flag for flag in spec.flags for spelling in flag.spellings.split()
+    }
+
+
+def _convert(name: str, text: str, reader: Callable[[str], object]) -> object:
+    try:
+        return reader(text)
+    except UsageError as error:
+        raise UsageError(f"?{name} has the value {quoted(text)}: {error.message}") from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = sorted({one for one in known if len(one) > 1})
+    return (
+        f"unknown parameter {quoted(name)}{did_you_mean(name, names)} there are {', '.join(names)}"
+    )

@@ -1,0 +1,189 @@
+"""``GET``: the response is the stream.  It ends as it should if and only if `ssh` exits with 0."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from pipe.errors import AccessDenied, Outcome
+from pipe.language.durations import format_duration, parse_duration
+from pipe.language.names import TopicName, is_pattern, parse_topic
+from pipe.language.requests import Subscribe
+from pipe.web.caller import admit
+from pipe.web.offers import (
+    NO_OFFER,
+    check_filename,
+    disposition,
+    safe_filename,
+    safe_type,
+    the_offer,
+)
+from pipe.web.parts import PARTS
+from pipe.web.session import Exchange
+from pipe.web.statuses import OUTCOME, End, NotFound, refusal
+from pipe.web.streams.options import choice, read_options, topic_in
+from pipe.web.streams.sse import Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.web.caller import Visitor
+
+HEADERS = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Accept-Ranges": "none",
+    "Referrer-Policy": "no-referrer",
+    "X-Accel-Buffering": "no",  # nginx would hold it back
+}
+"""Of each stream, whatever it is: a browser that opens it runs nothing of it, and keeps nothing."""
+
+EXTRAS: dict[str, Callable[[str], object]] = {
+    "timeout": parse_duration,
+    "mime": str,
+    "filename": check_filename,
+    "format": choice("bytes", "sse"),
+    "encoding": choice("text", "base64"),
+}
+"""Parameters that are no flags of ``sub``."""
+
+
+async def read(request: web.Request) -> web.StreamResponse:
+    """``GET /topic/T``: read a topic or pattern."""
+    check_reader(request)
+    wanted, extras = read_options(request, Subscribe, topic_in(request), EXTRAS)
+    return await read_as(request, await admit(request), wanted, extras)
+
+
+def check_reader(request: web.Request) -> None:
+    """Refuse a browser that would install a stream as a program of this origin.
+
+    Raises:
+        AccessDenied: it would.
+    """
+    if request.headers.get("Service-Worker", "").lower() == "script":
+        raise AccessDenied("access denied: a stream is no program")
+
+
+async def head(request: web.Request) -> web.StreamResponse:
+    """``HEAD /topic/T``: who is there; it joins nobody."""
+    wanted, _ = read_options(request, Subscribe, topic_in(request), EXTRAS)
+    visitor = await admit(request)
+    try:
+        parts, caller = request.app[PARTS], visitor.caller
+        name = parse_topic(wanted.topic, caller=caller.user, public=wanted.public)
+        if not parts.service.access.sees(caller, name):
+            raise AccessDenied(f"access denied: {name} is not shared with you")
+        topic = parts.service.router.topic(name)
+    finally:
+        visitor.leave()
+    if topic is None:
+        raise NotFound(f"nobody is on {name}")
+    counts = {
+        "Pipe-Publishers": str(topic.publishers + topic.pipes),
+        "Pipe-Subscribers": str(topic.subscribers + topic.pipes),
+    }
+    return web.Response(headers={**HEADERS, **counts, OUTCOME: Outcome.DONE.label})
+
+
+async def read_as(
+    request: web.Request, visitor: Visitor, wanted: Subscribe, extras: dict[str, Any]
+) -> web.StreamResponse:
+    """Read for whoever was let in."""
+    sse = extras.get("format") == "sse" or (
+        "format" not in extras and "text/event-stream" in request.headers.get("Accept", "")
+    )
+    exchange = Exchange(request, visitor)
+    try:
+        exchange.start(wanted)
+        if sse:
+            return await Events(exchange, base64=extras.get("encoding") == "base64").run(HEADERS)
+        return await _Reading(exchange, wanted, extras).run()
+    finally:
+        exchange.leave()
+
+
+class _Reading:
+    """One response with a stream."""
+
+    __slots__ = ("_exchange", "_extras", "_offer", "_response", "_timer", "_wanted")
+
+    def __init__(self, exchange: Exchange, wanted: Subscribe, extras: dict[str, Any]) -> None:
+        self._exchange = exchange
+        self._wanted = wanted
+        self._extras = extras
+        self._offer = NO_OFFER
+        self._response: web.StreamResponse | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        exchange.port.on_first = self._first
+        if "timeout" in extras:
+            seconds: float = extras["timeout"]
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds)
+
+    def _first(self) -> None:
+        """The first chunk has come; who publishes it is there now."""
+        self._stop_timer()
+        exchange = self._exchange
+        caller = exchange.visitor.caller.user
+        if not is_pattern(self._wanted.topic):
+            name: TopicName = parse_topic(
+                self._wanted.topic, caller=caller, public=self._wanted.public
+            )
+            self._offer = the_offer(
+                exchange.parts.offers, exchange.parts.service.router.members(name)
+            )
+
+    def _give_up(self, seconds: float) -> None:
+        self._exchange.session.end(
+            Outcome.TIMEOUT, f"gave up: nothing came within {format_duration(seconds)}"
+        )
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    async def run(self) -> web.StreamResponse:
+        """Write all of it, then its end."""
+        exchange, port = self._exchange, self._exchange.port
+        try:
+            stays = self._wanted.keep_alive or is_pattern(self._wanted.topic)
+            if stays and not await exchange.wait_joined():
+                await self._begin()
+            while (data := await port.take()) is not None:
+                response = self._response or await self._begin()
+                await response.write(data)
+                port.handed(len(data))
+                await exchange.request.writer.drain()
+                port.drained()
+        finally:
+            self._stop_timer()
+        return await self._end(await exchange.wait_end())
+
+    async def _begin(self) -> web.StreamResponse:
+        self._exchange.stream()
+        self._response = web.StreamResponse(headers=self._headers())
+        await self._response.prepare(self._exchange.request)
+        return self._response
+
+    def _headers(self) -> dict[str, str]:
+        kind = self._extras.get("mime") or self._offer.content_type
+        filename = self._extras.get("filename") or safe_filename(self._offer.filename)
+        headers = {**HEADERS, "Content-Type": safe_type(kind)}
+        if filename:
+            headers["Content-Disposition"] = disposition(filename)
+        if self._offer.length is not None:
+            headers["Pipe-Length"] = str(self._offer.length)
+        return headers
+
+    async def _end(self, end: End) -> web.StreamResponse:
+        exchange = self._exchange
+        if not end.whole and self._response is None:
+            return await exchange.conclude(refusal(exchange.request, end))
+        response = self._response or await self._begin()
+        if not end.whole:
+            await exchange.break_off()
+        return await exchange.conclude(response)

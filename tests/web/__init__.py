@@ -1,0 +1,1 @@
+"""The HTTP front, in the test's own process."""

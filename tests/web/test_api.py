@@ -1,0 +1,103 @@
+"""The commands as JSON: same answers, same rights, same limits."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipe.web import api
+
+if TYPE_CHECKING:
+    from .served import Served
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_topics(served: Served) -> None:
+    """The list is an array of what ``ls --json`` prints."""
+    reader = await served.request("GET", "/topic/build")
+    await served.wait_members(1)
+    got = await served.ask("GET", "/api/topics")
+    assert [(row["topic"], row["subscribers"]) for row in got.json] == [("alice/build", 1)]
+    one = await served.ask("GET", "/api/topics/build")
+    assert one.json["topic"] == "alice/build"
+    none = await served.ask("GET", "/api/topics?pattern=nothing-*")
+    assert none.json == []
+    reader.close()
+
+
+async def test_follow(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that is followed comes again and again, until the server stops."""
+    monkeypatch.setattr(api, "FOLLOW_SECONDS", 0.01)
+    conn = await served.request("GET", "/api/topics?follow")
+    assert (await conn.head())[1]["content-type"] == "text/event-stream"
+    for _ in range(3):
+        chunk = await conn.chunk()
+        assert chunk == b"data: []\n\n"
+    served.server.parts.door.stop()
+    while chunk := await conn.chunk():
+        pass
+    assert chunk == b""
+
+
+async def test_whoami_and_keys(served: Served) -> None:
+    """Who the server takes the caller for, and the keys."""
+    await served.people.add("alice")
+    assert (await served.ask("GET", "/api/whoami")).json["user"] == "alice"
+    keys = await served.ask("GET", "/api/keys")
+    assert keys.headers["content-type"] == "application/json; charset=utf-8"
+    assert "SHA256" in keys.text
+
+
+async def test_grants(served: Served) -> None:
+    """Grants are given, listed and taken back."""
+    await served.people.add("alice", "bob")
+    body = json.dumps({"topic": "build", "who": ["bob"], "read": True, "for": "1h"}).encode()
+    given = await served.ask("POST", "/api/grants", body, headers=JSON)
+    assert given.status == 200, given.text
+    assert "bob" in given.json["message"]
+    listed = (await served.ask("GET", "/api/grants")).text
+    assert "alice/build" in listed
+    assert (await served.ask("HEAD", "/topic/alice/build", user="bob")).status == 404
+    body = json.dumps({"topic": "build", "who": "bob"}).encode()
+    assert (await served.ask("DELETE", "/api/grants", body, headers=JSON)).status == 200
+    assert (await served.ask("HEAD", "/topic/alice/build", user="bob")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"{", 400),
+        (b'{"topic":"build"}', 400),
+        (b'{"topic":"build","who":["bob"],"loud":true}', 400),
+        (b'{"topic":"build","who":["--read"]}', 400),
+        (b'{"topic":1,"who":["bob"]}', 400),
+        (b'{"topic":"carol/build","who":["bob"]}', 403),
+        (b" " * 70_000, 413),
+    ],
+)
+async def test_bad_grants(served: Served, body: bytes, status: int) -> None:
+    """What is no grant of the caller's is refused with the words of SSH."""
+    await served.people.add("alice", "bob")
+    got = await served.ask("POST", "/api/grants", body, headers=JSON)
+    assert got.status == status, got.text
+
+
+async def test_calls_have_a_rate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who asks too often gets a 429, and others do not."""
+    monkeypatch.setattr(api, "BURST", 3.0)
+    monkeypatch.setattr(api, "RATE", 0.001)
+    answers = [(await served.ask("GET", "/api/whoami")) for _ in range(4)]
+    assert [one.status for one in answers] == [200, 200, 200, 429]
+    assert answers[-1].headers["retry-after"]
+    assert (await served.ask("GET", "/api/whoami", user="bob")).status == 200
+
+
+async def test_nobody(served: Served) -> None:
+    """Without a token there is nothing."""
+    for path in ("/api/topics", "/api/whoami", "/api/keys", "/api/grants"):
+        assert (await served.ask("GET", path, user=None)).status == 401
