@@ -55,6 +55,9 @@ class AtOnce(Turns):
         while step():
             pass
 
+    def use(self, seconds: float, since: float | None = None) -> None:
+        """There is no end of it."""
+
 
 @contextlib.asynccontextmanager
 async def started(url: str = "sqlite://") -> AsyncIterator[Service]:

@@ -215,8 +215,8 @@ class Transfer:
         return "undelivered" if not served else "left early" if receipt.early else "delivered"
 
 
-def run_transfers(server: Server, count: int) -> None:
-    """Run so many transfers, each with chances of its own, and tell how they went."""
+def run_transfers(server: Server, count: int) -> Counter[str]:
+    """Run so many transfers, each with chances of its own, and return how they went."""
     ways: Counter[str] = Counter()
     fates: Counter[str] = Counter()
     for number in range(count):
@@ -231,16 +231,16 @@ def run_transfers(server: Server, count: int) -> None:
         server.drop_clients()
         server.wait_empty()
     log.info("%s: %s; readers: %s", server.lane, dict(ways), dict(fates))
-    assert ways["delivered"]
-    assert ways["undelivered"]
+    return ways
 
 
 def test_random_transfers(server: Server) -> None:
     """A receipt counts no reader that lacks a byte, and none is counted out that has 0."""
-    run_transfers(server, FEW)
+    assert run_transfers(server, FEW)["delivered"]
 
 
 @pytest.mark.slow
 def test_many_random_transfers(server: Server) -> None:
     """The same a thousand times, on both data paths together."""
-    run_transfers(server, MANY)
+    ways = run_transfers(server, MANY)
+    assert min(ways["delivered"], ways["left early"], ways["undelivered"]) > 0

@@ -55,7 +55,7 @@ def test_reader_before_a_head_ends(server: Server, command: str) -> None:
     assert reader.output == "line\n"
     assert reader.text == ""
     writer.close_stdin()
-    assert writer.wait() == Status.OK
+    assert writer.wait() == Status.BROKEN  # nobody has everything
     assert "to 1 subscriber, 1 of them left early" in writer.text
 
 
@@ -110,3 +110,30 @@ def test_sessions_that_share_a_connection(server: Server, tmp_path: Path) -> Non
     master.stdout.wait(lambda output: output.data.endswith(b"last\n"))
     assert master.running
     assert server.metrics().value("pipe_connections") == 1
+
+
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"])
+@pytest.mark.parametrize("held", [False, True], ids=["waiting", "held up"])
+def test_publisher_on_a_shared_connection_is_interrupted(
+    server: Server, tmp_path: Path, cipher: str, held: bool
+) -> None:
+    """With `ControlMaster`, Ctrl-C ends a `pub` that is paused at once; the connection goes on."""
+    path = ("-o", f"ControlPath={tmp_path / 'master'}")
+    master = server.ssh(
+        "alice", "sub -k other", options=("-o", "ControlMaster=yes", "-c", cipher, *path)
+    )
+    server.wait_sessions(subscribe=1)
+    if held:
+        server.ssh("alice", "sub -k log", reading=False)
+        server.wait_sessions(subscribe=2)
+    writer = server.ssh("alice", "pub -c log", stdin=HELD, options=path)
+    writer.write(bytes(16 << 20))
+    if held:
+        server.wait_metric("pipe_clogged_subscribers", 1)
+    else:
+        server.wait_waiting()
+    writer.interrupt()
+
+    server.wait_sessions(publish=0)
+    assert master.running
+    assert server.metrics().value("pipe_connections") == 1 + held

@@ -25,6 +25,7 @@ from pipe.ssh.channel import Channel
 from pipe.stream.chunks import Chunk
 from pipe.stream.ports import Receipt
 from tests.fakes import FakeSource, publisher
+from tests.sessions import AtOnce
 from tests.ssh.messages import adjust, close, data, eof, execute, open_session
 from tests.ssh.wire import GCM, Wire
 
@@ -50,7 +51,7 @@ class Reading:
     def __init__(self, path: str, **settings: Any) -> None:  # noqa: ANN401 - as `Settings` takes them
         lane, ciphers = PATHS[path]
         store = cast("Any", SimpleNamespace(database=None, tokens=None))
-        self.service = Service(Settings(lane=lane, **settings), store)
+        self.service = Service(Settings(lane=lane, **settings), store, turns=AtOnce())
         self.wire = Wire(lane, service=self.service, ciphers=ciphers)
         self.wire.make_session = self._make_session
         self.window = 1 << 20
