@@ -1,18 +1,19 @@
 """Where a client is that comes through a proxy, as far as the proxy may be believed.
 
-``Forwarded`` (RFC 7239) or ``X-Forwarded-For`` and ``-Proto``: each proxy adds to the right of what
-it was sent, so that only what proxies of ours have added can be believed, and a client can write
-what it likes to the left of that.
+``X-Forwarded-For`` and ``-Proto``, or where there is none ``Forwarded`` (RFC 7239): each proxy adds
+to the right of what it was sent, or a line below it, so that only what proxies of ours have added
+can be believed, and a client can write what it likes to the left of that.  A proxy that writes one
+of the two has to remove the other; most write the first.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from pipe.limits.sources import TrustedSources
 
@@ -25,6 +26,13 @@ _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;,
 """RFC 7239, section 4: a name and a token or quoted text."""
 
 
+class Headers(Protocol):
+    """A request's headers, of which there may be several of a name."""
+
+    def getall(self, key: str, default: list[str]) -> list[str]:
+        """All of a name."""
+
+
 class Client(NamedTuple):
     """Where a request comes from."""
 
@@ -32,9 +40,7 @@ class Client(NamedTuple):
     secure: bool
 
 
-def find_client(
-    peer: str, headers: Mapping[str, str], proxies: TrustedSources, *, secure: bool
-) -> Client:
+def find_client(peer: str, headers: Headers, proxies: TrustedSources, *, secure: bool) -> Client:
     """Say who the client is.
 
     Args:
@@ -45,12 +51,12 @@ def find_client(
     """
     if not peer or peer not in proxies:
         return Client(peer, secure)
-    forwarded = headers.get("Forwarded")
-    if forwarded is not None:
-        hops = list(_forwarded_hops(forwarded))
+    protocols = _words(headers, "X-Forwarded-Proto")
+    addresses = _words(headers, "X-Forwarded-For")
+    forwarded = headers.getall("Forwarded", [])
+    if forwarded and not addresses:
+        hops = list(_forwarded_hops(", ".join(forwarded)))
     else:
-        protocols = _words(headers.get("X-Forwarded-Proto", ""))
-        addresses = _words(headers.get("X-Forwarded-For", ""))
         # A proxy that replaces the one and adds to the other leaves one protocol, its own.
         hops = [(address, protocols[-1] if protocols else "") for address in addresses or [peer]]
     client = Client(peer, secure)
@@ -64,7 +70,8 @@ def find_client(
     return client
 
 
-def _words(text: str) -> list[str]:
+def _words(headers: Headers, name: str) -> list[str]:
+    text = ",".join(headers.getall(name, []))
     return [word.strip() for word in text.split(",") if word.strip()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from pipe.limits.bounds import parse_networks
 from pipe.limits.sources import TrustedSources
@@ -29,12 +30,23 @@ PROXIES = TrustedSources(parse_networks("10.0.0.0/8,::1"))
         ({"Forwarded": "for=1.2.3.4, for=203.0.113.9"}, "203.0.113.9", False),
         ({"Forwarded": 'for="1.2.3.4, for=5.6.7.8'}, "10.0.0.1", False),
         ({"Forwarded": "for=unknown"}, "10.0.0.1", False),
-        ({"Forwarded": "for=203.0.113.9", "X-Forwarded-For": "1.2.3.4"}, "203.0.113.9", False),
+        ({"Forwarded": "for=1.2.3.4", "X-Forwarded-For": "203.0.113.9"}, "203.0.113.9", False),
     ],
 )
 def test_proxy_of_ours(headers: dict[str, str], address: str, secure: bool) -> None:
     """What a proxy of ours added counts, up to the first address that is none of ours."""
-    assert find_client("10.0.0.1", headers, PROXIES, secure=False) == Client(address, secure)
+    found = find_client("10.0.0.1", CIMultiDict(headers), PROXIES, secure=False)
+    assert found == Client(address, secure)
+
+
+def test_line_below_the_clients() -> None:
+    """A proxy may add a line of its own below what it was sent: the last one counts."""
+    for name, forged, true in (
+        ("X-Forwarded-For", "1.2.3.4", "203.0.113.9"),
+        ("Forwarded", "for=1.2.3.4", "for=203.0.113.9"),
+    ):
+        headers = CIMultiDict([(name, forged), (name, true)])
+        assert find_client("10.0.0.1", headers, PROXIES, secure=False).address == "203.0.113.9"
 
 
 @given(
@@ -44,9 +56,8 @@ def test_proxy_of_ours(headers: dict[str, str], address: str, secure: bool) -> N
 )
 def test_nobody_elses_word_counts(headers: dict[str, str]) -> None:
     """Whoever is no proxy of ours is where it connects from, whatever it says."""
-    assert find_client("203.0.113.1", headers, PROXIES, secure=False) == Client(
-        "203.0.113.1", secure=False
-    )
+    found = find_client("203.0.113.1", CIMultiDict(headers), PROXIES, secure=False)
+    assert found == Client("203.0.113.1", secure=False)
 
 
 @given(st.text(alphabet='for=";,\\ []:.0123456789abc'), st.booleans())
@@ -57,5 +68,5 @@ def test_a_client_cannot_write_to_the_right(text: str, rfc: bool) -> None:
         headers = {"Forwarded": f"{balanced}, for=203.0.113.9"}
     else:
         headers = {"X-Forwarded-For": f"{text}, 203.0.113.9"}
-    found = find_client("10.0.0.1", headers, PROXIES, secure=False)
+    found = find_client("10.0.0.1", CIMultiDict(headers), PROXIES, secure=False)
     assert found.address in {"203.0.113.9", "10.0.0.1"}
