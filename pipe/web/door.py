@@ -95,11 +95,11 @@ class Door:
 
     # -- what requests tell -----------------------------------------------------------------------
 
-    def begins(self, handler: object, body: StreamReader) -> None:
-        """A request has come on a connection."""
+    def begins(self, handler: object, body: StreamReader, *, asks_on: bool) -> None:
+        """A request has come on a connection; ``asks_on``: all that follows it are others."""
         guest = self._guests.get(handler)
         if guest:
-            guest.begin(body)
+            guest.begin(body, asks_on=asks_on)
 
     def ends(self, handler: object) -> None:
         """It is answered; the answer may still be on its way."""
@@ -148,6 +148,7 @@ class Guest(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asks_on",
         "_body",
         "_busy",
         "_guests",
@@ -167,12 +168,17 @@ class Guest(asyncio.Protocol):
     )
 
     def __init__(
-        self, service: Service, handler: Handler, visit: Visit, guests: dict[object, Guest]
+        self,
+        service: Service,
+        handler: Handler,
+        visit: Visit,
+        guests: dict[object, Guest],
     ) -> None:
         self._service = service
         self._handler = handler
         self._visit = visit
         self._guests = guests
+        self._asks_on = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self.arrival: asyncio.Task[None] | None = None  # until there is a transport
@@ -227,6 +233,18 @@ class Guest(asyncio.Protocol):
             # reads the body wait for ever.
             self._body.set_exception(RequestPayloadError("it is not encoded as it says"))
             self._body = None
+        self._check_appetite()
+
+    def _check_appetite(self) -> None:
+        """Cut off a client that asks for so much behind a stream that aiohttp reads no further.
+
+        It could not be told any more whether such a client is still there.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading():
+            return
+        if self._asks_on:
+            self.cut_off()
 
     def eof_received(self) -> bool | None:
         """The client has sent everything: it counts as gone."""
@@ -258,16 +276,19 @@ class Guest(asyncio.Protocol):
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def begin(self, body: StreamReader) -> None:
-        """A request has come."""
+    def begin(self, body: StreamReader, *, asks_on: bool) -> None:
+        """A request has come; ``asks_on``: all that follows it are others."""
         self._body = body
         self._served = self._busy = True
         self._stop_timer()
+        self._asks_on = asks_on
+        self._check_appetite()
 
     def end(self, *, closing: bool) -> None:
         """It is answered."""
         self._busy = self._heading = False
         self._body = None
+        self._asks_on = False
         timeout = KEEP_ALIVE_SECONDS if self._known else self._service.settings.login_timeout
         self._start_timer(timeout)
         if closing and self._transport and not self._transport.get_write_buffer_size():

@@ -195,7 +195,8 @@ async def _health(request: web.Request) -> web.StreamResponse:
 async def _usher(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Keep the time of a request, judge its client, and word what goes wrong."""
     parts = request.app[PARTS]
-    parts.door.begins(request.protocol, request.content)
+    asks_on = not request.body_exists and "Upgrade" not in request.headers
+    parts.door.begins(request.protocol, request.content, asks_on=asks_on)
     try:
         response = await _serve(request, handler, parts)
     finally:

@@ -157,14 +157,22 @@ class Exchange:
         if not self.transport.is_closing() and not self._streams:
             self.transport.write(CONTINUE)
 
-    async def is_alive(self) -> bool:
+    async def is_alive(self, sparing: int = 0) -> bool:
         """Whether a client is still there of which nothing was read for a while.
 
         The kernel of a client that is gone keeps what it could not send, and its goodbye behind
         it.  It answers only what is sent to it: with a reset.
+
+        Args:
+            sparing: so many times that can still be asked afterwards.
         """
         sock = self.transport.get_extra_info("socket")
-        if self._proofs < MAX_PROOFS and sock and is_framed(self.request) and not self._behind:
+        if (
+            self._proofs < MAX_PROOFS - sparing
+            and sock
+            and is_framed(self.request)
+            and not self._behind
+        ):
             self._proofs += 1
             self.transport.write(CONTINUE)
             await asyncio.sleep(0)  # it is written at the end of a turn

@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.payloads import MIB
 from tests.e2e.processes import wait_until
-from tests.e2e.server import free_port
 from tests.e2e.web import token
 
 from .transport import PATIENCE
@@ -26,6 +25,10 @@ pytestmark = pytest.mark.hostile
 
 MANY: Final = 80
 """Connections at once, of the hundred that may be without a login."""
+
+
+PAIR: Final = 5 * MIB // 2
+"""What a publisher and its only reader may hold, which reads nothing."""
 
 
 class Raw:
@@ -69,7 +72,7 @@ def crowd(scene: Scene, count: int = MANY) -> Iterator[list[Raw]]:
 def test_slow_heads_are_cut_off(set_scene: SetScene) -> None:
     """Connections that dribble a head, byte by byte, are closed in time."""
     scene = set_scene(login_timeout="2s")
-    with scene.attack(), crowd(scene) as clients:
+    with scene.attack(descriptors=MANY), crowd(scene) as clients:
         deadline = time.monotonic() + PATIENCE
         open_ones = list(clients)
         while open_ones and time.monotonic() < deadline:
@@ -89,13 +92,13 @@ def test_slow_heads_are_cut_off(set_scene: SetScene) -> None:
 
 def test_endless_heads_are_refused(scene: Scene) -> None:
     """Heads without an end, in one line or in many, cost no memory."""
-    with scene.attack(), crowd(scene, 20) as clients:
+    with scene.attack(growth=40 * MIB, descriptors=20), crowd(scene, 20) as clients:
         for number, one in enumerate(clients):
             if number % 2:
                 one.send(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000)
             else:
                 one.send(b"GET /" + b"a" * MIB)
-            assert b" 400 " in one.rest()[:20] or True
+            one.rest()
 
 
 def test_pipelined_requests_are_few_at_a_time(scene: Scene) -> None:
@@ -132,15 +135,15 @@ def test_smuggled_requests_are_not_served(scene: Scene) -> None:
         lines = (f"Content-Length: {len(body)}", "Transfer-Encoding: chunked")
         one.send(head("POST", "/pubsub/build", secret, *lines) + body)
         got = one.rest()
-        assert got.startswith(b"HTTP/1.1 400 ")
-        assert got.count(b"HTTP/1.1 ") == 1
+        assert got[8:13] == b" 400 "
+        assert got.count(b"HTTP/1.") == 1
 
 
 def test_paused_publishers_that_die_are_gone(scene: Scene) -> None:
     """Publishers that die while they wait leave nothing: they are noticed at once."""
     secret = token(scene.server, "mallory")
     before = scene.metrics().value("pipe_sessions", mode="publish")
-    with scene.attack():
+    with scene.attack(descriptors=50):
         for _ in range(5):
             with crowd(scene, 40) as clients:
                 for one in clients:
@@ -149,10 +152,11 @@ def test_paused_publishers_that_die_are_gone(scene: Scene) -> None:
             scene.server.wait_sessions(publish=int(before))
 
 
-def test_readers_that_read_nothing_hold_little(scene: Scene) -> None:
+def test_readers_that_read_nothing_hold_little(set_scene: SetScene) -> None:
     """Fifty pairs of a publisher and a reader that reads nothing cost a bounded amount each."""
+    scene = set_scene(keepalive_interval="1s")
     secret = token(scene.server, "mallory")
-    with scene.attack(growth=50 * 5 * MIB // 2), crowd(scene, 100) as clients:
+    with scene.attack(growth=50 * PAIR, descriptors=110, tasks=300), crowd(scene, 100) as clients:
         for number, (reader, writer) in enumerate(zip(clients[::2], clients[1::2], strict=True)):
             reader.send(head("GET", f"/topic/{number}", secret))
             writer.send(head("PUT", f"/topic/{number}", secret, "Content-Length: 100000000"))
@@ -167,8 +171,9 @@ def test_readers_that_read_nothing_hold_little(scene: Scene) -> None:
         )
 
 
-def test_events_that_nobody_reads_hold_little(scene: Scene) -> None:
+def test_events_that_nobody_reads_hold_little(set_scene: SetScene) -> None:
     """A reader of events that reads nothing costs its buffer."""
+    scene = set_scene(keepalive_interval="1s")
     secret = token(scene.server, "mallory")
     with scene.attack(), crowd(scene, 2) as (reader, writer):
         reader.send(head("GET", "/topic/build?format=sse", secret))
@@ -183,8 +188,8 @@ def test_events_that_nobody_reads_hold_little(scene: Scene) -> None:
 
 def test_ports_that_are_only_touched(set_scene: SetScene) -> None:
     """Connections that are reset at once leave nothing behind."""
-    scene = set_scene(web_port=free_port())
-    with scene.attack():
+    scene = set_scene()
+    with scene.attack(descriptors=150, tasks=250):
         for _ in range(20):
             with crowd(scene, 50):
                 pass

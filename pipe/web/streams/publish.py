@@ -155,7 +155,15 @@ class _Upload:
         if port.reading:
             return not port.over
         paused_at = loop.time()
-        if not await port.wait_reading():
+        wanted: bool | None = None
+        while wanted is None:
+            try:
+                async with asyncio.timeout(exchange.parts.service.settings.keepalive_interval):
+                    wanted = await port.wait_reading()
+            except TimeoutError:
+                if exchange.request.content.total_bytes:
+                    await exchange.is_alive(sparing=1)
+        if not wanted:
             return False
         waited = loop.time() - paused_at >= PROOF_AFTER_SECONDS
         if not waited or not exchange.request.content.total_bytes:
@@ -170,9 +178,13 @@ class _Upload:
                 yield data
             return
         self._offer(offer_of(request.headers, request.content_length))
-        content = request.content
+        content, is_chunked = request.content, request.content_length is None
         while await self._may_go_on():
-            data = await content.readany()
+            # Of a body with a length each read is a chunk as it is; tiny chunks are put together.
+            if is_chunked:
+                data = await content.read(MAX_CHUNK_BYTES)
+            else:
+                data, _ = await content.readchunk()
             if not data:
                 return
             yield data
