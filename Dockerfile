@@ -13,7 +13,8 @@ RUN python -m venv /opt/pipe
 # The dependencies first: this layer changes only with the lock.
 COPY requirements/base.lock requirements/
 RUN /opt/pipe/bin/pip install --require-hashes -r requirements/base.lock
-COPY LICENSE README.md pyproject.toml ./
+COPY LICENSE README.md hatch_build.py pyproject.toml ./
+COPY web web
 COPY pipe pipe
 RUN /opt/pipe/bin/pip install --no-deps . \
     && /opt/pipe/bin/pip check \

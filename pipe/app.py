@@ -1,9 +1,8 @@
-"""The whole server: put the parts together, run, and stop in good order.
+"""The whole server: puts the parts together, runs, and stops in order.
 
-A stop has three steps.  The listening socket closes and every session is told.  Streams that are
-moving go on until they end, for at most the ``drain`` time; a session whose topic stands still is
-ended at once if it only waits, and after `STILL_SECONDS` without a byte otherwise.  What is left
-is cut off.
+A stop has three steps.  The listening socket closes and every session is told.  Moving streams go
+on until they end, for at most the ``drain`` time; a session whose topic stands still ends at once
+if it only waits, and otherwise after `STILL_SECONDS` without a byte.  Whatever is left is cut off.
 """
 
 from __future__ import annotations
@@ -40,24 +39,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STILL_SECONDS = 3.0
-"""While draining, a stream that moved no byte for this long has stopped moving."""
+"""While draining, a stream that moves no byte for this long stands still."""
 
 DRAIN_LOOK_SECONDS = 0.1
-"""How often a drain looks whether everybody has gone, which is how late a stop may be."""
+"""How often a drain checks whether everybody has gone; a stop is at most this late."""
 
 FULL_COLLECTION = 2
-"""Python's name for it: the oldest generation, and with it all others."""
+"""Python's number for it: the oldest generation, with all younger ones."""
 
 GARBAGE_LOOK_SECONDS = 600.0
 FEW_SESSIONS = 200
-"""To look for garbage among so many takes some 10 ms more than among none."""
+"""Collecting garbage with this many sessions takes some 10 ms more than with none."""
 
 GOODBYE_SECONDS = 2.0
 """How long clients may take to read their exit status before their connections are dropped."""
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal says stop; the process's exit status.
+    """Serve until a signal says stop, and return the process's exit status.
 
     Raises:
         PipeError: the server cannot start.
@@ -122,10 +121,10 @@ class App:
         return 0
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop on SIGTERM and SIGINT, and on SIGHUP where it says that the terminal is gone.
+        """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.
 
-        Elsewhere SIGHUP asks a service to read its settings again, and nobody's stream shall end
-        for that; nohup has it ignored.
+        Otherwise SIGHUP asks a service to read its settings again, which must not end any stream;
+        nohup makes the process ignore it.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
@@ -198,7 +197,7 @@ def _place(host: str, port: int) -> str:
 
 
 def _invitation(service: Service) -> str:
-    """What whoever starts a server by hand does next."""
+    """What to do next after starting a server by hand."""
     settings, ssh = service.settings, service.ssh_command("alice")
     advice = 'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519'
     if settings.resolved_signup is Signup.CLOSED:
@@ -216,7 +215,7 @@ def _invitation(service: Service) -> str:
 
 
 def _cut(service: Service, sessions: list[LiveSession]) -> None:
-    """End sessions in one step: none is told of another that goes too, to wait or that it broke."""
+    """End sessions in one step, so that none is told to wait or that another of them broke."""
     with service.router.at_once():
         for session in sessions:
             session.cut(Outcome.SHUTDOWN)
@@ -228,10 +227,10 @@ def _may_finish(
     moved: dict[LiveSession, tuple[int, float]],
     now: float,
 ) -> bool:
-    """Whether a session is part of a stream that still moves."""
+    """Return whether a session is part of a stream that still moves."""
     member = session.member
     if member is None or not member.joined:
-        return True  # it answers a command, or is on its way out
+        return True  # it answers a command, or is ending
     stream: tuple[Member, ...] = (member,)
     if not (member.finishing or member.ended):
         topics = [member.topic] if member.topic else member.topics
@@ -251,12 +250,12 @@ def _may_finish(
 
 
 def _spare_collector() -> None:
-    """Have the garbage collector look only once at what is there to stay.
+    """Let the garbage collector examine long-lived objects only once.
 
-    To look through the modules of a server takes 20 to 50 ms and through 5,000 sessions 80 ms, in
-    which all streams stand still.  So what a full collection has found in use is left out of the
-    next ones.  That costs only what becomes garbage in a cycle later, and sessions and connections
-    leave none; `_look_for_garbage` finds what there is all the same.
+    Scanning a server's modules takes 20 to 50 ms and 5,000 sessions 80 ms, while all streams stand
+    still.  So later collections skip what a full one has found in use.  That misses only cycles
+    that become garbage later; sessions and connections leave none, and `_look_for_garbage` finds
+    the rest.
     """
     gc.callbacks.append(_leave_out)
     gc.collect()
@@ -273,7 +272,7 @@ def _release_collector() -> None:
 
 
 async def _look_for_garbage(service: Service) -> None:
-    """Look at everything again now and then, when there are so few sessions that it is quick."""
+    """Examine everything again now and then, when few sessions make it quick."""
     while True:
         await asyncio.sleep(GARBAGE_LOOK_SECONDS)
         if len(service.sessions) <= FEW_SESSIONS:

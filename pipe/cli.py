@@ -1,8 +1,8 @@
 """The command line: ``pipe serve``, ``pipe user``, ``pipe key``, ``pipe token``, ``pipe version``.
 
-What goes wrong ends as one line on stderr and a status of `pipe.errors`, never as a traceback.
-What a command needs is imported when it runs, so that ``pipe --help`` answers at once; for the same
-reason the options of `Settings` are made when somebody asks for them.
+Errors end as one line on stderr and a status from `pipe.errors`, never as a traceback.  A command
+imports what it needs when it runs, so that ``pipe --help`` answers at once; for the same reason the
+options of `Settings` are made on demand.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from pipe.store import NewKey, Store
 
 STATUS_INTERRUPTED = 130
-"""128 and the number of SIGINT, as a shell reports it."""
+"""128 plus the number of SIGINT, as shells report it."""
 
 STATUS_BROKEN_PIPE = 141
-"""128 and the number of SIGPIPE: how ``ls`` ends in ``ls | head -1``."""
+"""128 plus the number of SIGPIPE: how ``ls`` ends in ``ls | head -1``."""
 
 MAX_KEY_FILE = 64 * 1024
-"""Bytes read of a key file: above what `pipe.store.keys` takes, below what hurts."""
+"""Bytes to read from a key file: more than `pipe.store.keys` takes, and little enough."""
 
 HELP_WIDTH = 100
-"""Columns that a help page fills at most, where the terminal has them."""
+"""The most columns of a help page, if the terminal has them."""
 
 HELP_COLUMN = 26
-"""Where the texts begin; longer options have a line of their own."""
+"""Where the texts begin; longer options get their own line."""
 
 _STORE_SETTINGS = ("data_dir", "database_url")
 
@@ -48,7 +48,7 @@ _Result = TypeVar("_Result")
 
 
 class SettingsCommand(click.Command):
-    """A command that takes settings: its function gets them, loaded, as ``settings``.
+    """A command that takes settings: its function gets the loaded ones as ``settings``.
 
     Attributes:
         setting_names: The settings that it has an option for; empty means all.
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        # Not `program.main`: it has ways of its own with Ctrl-C and with stdout that is gone.
+        # Not `program.main`: it handles Ctrl-C and a closed stdout in its own way.
         given = sys.argv[1:] if arguments is None else list(arguments)
         with program.make_context("pipe", given) as context:
             result = program.invoke(context)
@@ -199,7 +199,7 @@ def user_add(settings: Settings, name: str, admin: bool, key_files: tuple[str, .
             f" then 'pipe key add --shared {name} FILE'",
         ) from error
     click.echo(f"added user {escape(name)} with {_count(len(keys), 'key')}")
-    if fresh:  # perhaps in a folder that no server looks into
+    if fresh:  # perhaps in a folder that no server uses
         file = settings.data_dir.absolute() / DATABASE_NAME
         click.echo(f"pipe: there were no accounts: made {escape(str(file))}", err=True)
 
@@ -340,7 +340,7 @@ def token_rm(settings: Settings, user: str, id: str | None, every: bool) -> None
 
 
 def _setting_option(name: str) -> click.Option:
-    """Make a setting's option; it takes any text, as `pipe.settings.load` checks all sources."""
+    """Make a setting's option; it takes any text, and `pipe.settings.load` checks all sources."""
     from pipe.settings import Settings, default_text, describe, option_name
 
     default = default_text(name)
@@ -354,7 +354,7 @@ def _setting_option(name: str) -> click.Option:
 
 
 def _lacks_accounts(settings: Settings) -> bool:
-    """Whether the data folder has no accounts; one that cannot be looked into may have some."""
+    """Return whether the data folder has no accounts; an unreadable one may have some."""
     from pipe.settings import DATABASE_NAME
 
     if settings.database_url:
@@ -372,7 +372,7 @@ def _with_store(
     """Open the store for one piece of work.
 
     Raises:
-        UsageError: There is none, and this is no work to ``make`` one for.
+        UsageError: There is none, and ``make`` does not ask to create one.
     """
     from pipe.store import Store
 
@@ -407,8 +407,8 @@ def _read_key(source: str) -> NewKey:
 
 
 def _taken(error: KeyTaken, advice: str) -> StoreError:
-    """The same for an operator, who may know whose key it is."""
-    if not error.users:  # who came first just now
+    """Make the error for an operator, who may know whose key it is."""
+    if not error.users:  # somebody else was faster just now
         return StoreError(f"{error.message}: {advice}")
     owners = ", ".join(f"{escape(user)}'s" for user in error.users)
     return StoreError(f"key {error.fingerprint} is {owners}: {advice}")
@@ -441,7 +441,7 @@ def _fail(message: str, outcome: Outcome = Outcome.USAGE) -> int:
 
 
 def _discard_stdout() -> None:
-    """Let the interpreter flush into nothing when it ends, rather than complain."""
+    """Let the interpreter flush to nowhere when it ends, instead of complaining."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -4,9 +4,9 @@
     ├── UsageError            a command, flag or name that cannot be understood      64
     │   └── BadName           a user name, topic or pattern outside the grammar      64
     ├── AccessDenied          the caller has no right to the topic                   77
-    ├── TooLate               a reader came in mid-stream, and only the whole will do    75
-    ├── NobodyLeft            a publisher's last reader left, and others may not come    74
     │   └── TokenRefused      a token, link or code that lets nobody in              77
+    ├── TooLate               a reader came too late to get the whole stream         75
+    ├── NobodyLeft            a publisher's last reader left, and no other may come  74
     ├── QuotaExceeded         the caller has as much of something as anybody may     75
     ├── SettingsError         a setting that cannot be used: the start stops         64
     ├── StoreError            an account command that cannot be carried out          64
@@ -15,12 +15,12 @@
     ├── WebOff                a web page is asked for where there is none            69
     └── StartError            a port, folder or file that the server cannot use      69
 
-Every session ends for exactly one `Outcome`: the exit status that its client sees, the
-``outcome`` field of its log line and the ``outcome`` label of its metric all come from that one
-value.  Statuses follow ``sysexits.h`` where it has a fitting one.
+Every session ends with exactly one `Outcome`.  It determines the exit status that the client sees,
+the ``outcome`` field of the log line and the ``outcome`` label of the metric.  Statuses follow
+``sysexits.h`` if it has a fitting one.
 
-Every connection ends for exactly one `Ending`, which decides in the same way for its log line, its
-metric and the sessions that it carried.
+Every connection ends with exactly one `Ending`, which in the same way determines its log line, its
+metric and the outcome of its sessions.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ import enum
 class Outcome(enum.Enum):
     """Why a session ended.
 
-    ``label`` is the log field and metric label, ``status`` the exit status that the client gets (a
-    subscriber whose publisher said ``--exit N`` gets N instead of 0), ``text`` the line for stderr,
-    empty where the user knows already.
+    ``label`` is the log field and metric label.  ``status`` is the exit status that the client gets
+    (a subscriber whose publisher said ``--exit N`` gets N instead of 0).  ``text`` is the line for
+    stderr, empty if the user already knows.
     """
 
     DONE = ("done", 0, "")
     LEFT = ("left", 141, "")
-    """The client went away by itself.  One whose stdout is gone (``| head``) is there to see a
-    status: 141 is what shells make of SIGPIPE, as of any other program before a ``head``."""
+    """The client left by itself.  One whose stdout is gone (``| head``) still sees a status: 141 is
+    what shells report for SIGPIPE, as for any other program before a ``head``."""
     INTERRUPTED = ("interrupted", 130, "")
-    """The user pressed Ctrl-C at a terminal that we were given, or the client sent a signal: 130 is
-    what shells make of SIGINT."""
+    """The user pressed Ctrl-C at a terminal that we control, or the client sent a signal: 130 is
+    what shells report for SIGINT."""
     USAGE = ("usage", 64, "")
     UNAVAILABLE = ("unavailable", 69, "")
     SHUTDOWN = ("shutdown", 69, "the server is shutting down")
@@ -55,11 +55,11 @@ class Outcome(enum.Enum):
     DROPPED = ("dropped", 75, "")
     DENIED = ("denied", 77, "")
     LATE = ("late", 75, "")
-    """A reader came in mid-stream, and it or the publisher wants the stream whole or not at all."""
+    """A reader came in mid-stream, and it or the publisher insists on the whole stream."""
     LIMITED = ("limited", 75, "")
-    """A quota is used up: later it may work."""
+    """A quota is used up; trying again later may work."""
     CUT = ("cut", 74, "the connection was cut off")
-    """The server ended the connection; the connection's own line in the log says why."""
+    """The server ended the connection; the connection's log line says why."""
 
     def __init__(self, label: str, status: int, text: str) -> None:
         self.label = label
@@ -70,22 +70,22 @@ class Outcome(enum.Enum):
 class Ending(enum.Enum):
     """Why a connection ended.
 
-    ``label`` is the log field and metric label, ``outcome`` that of its sessions, where they had
-    none of their own yet.
+    ``label`` is the log field and metric label, ``outcome`` that of its sessions if they had none
+    of their own yet.
     """
 
     CLIENT = ("client", Outcome.LEFT)
-    """The client said goodbye."""
+    """The client disconnected in order."""
     LOST = ("lost", Outcome.LEFT)
     """TCP ended it: the client closed or was killed, or the network broke."""
     PROBE = ("probe", Outcome.LEFT)
-    """The same before the client had said more of SSH than its version: a health check."""
+    """The same before the client sent more than its SSH version: a health check."""
     PROTOCOL = ("protocol", Outcome.CUT)
-    """The client broke the rules of SSH, or found that we did."""
+    """The client broke the rules of SSH, or says that we did."""
     TRIES = ("tries", Outcome.CUT)
     LOGIN_TIMEOUT = ("login-timeout", Outcome.CUT)
     EVICTED = ("evicted", Outcome.CUT)
-    """Its address had more connections without a login than any other when one too many came."""
+    """There were too many connections without a login, and its address had the most."""
     QUOTA = ("quota", Outcome.LIMITED)
     IDLE = ("idle", Outcome.CUT)
     DEAD = ("dead", Outcome.CUT)
@@ -95,14 +95,14 @@ class Ending(enum.Enum):
     OVERFLOW = ("overflow", Outcome.CUT)
     """It asked for more answers than it read."""
     UNREAD = ("unread", Outcome.CUT)
-    """It asked for answers and read nothing for long."""
+    """It asked for answers and read nothing for too long."""
     STUCK = ("stuck", Outcome.CUT)
-    """A session that had been cut did not go."""
+    """It did not close the channel of a session that was cut."""
     SHUTDOWN = ("shutdown", Outcome.SHUTDOWN)
     UNAVAILABLE = ("unavailable", Outcome.UNAVAILABLE)
-    """Nobody could be logged in, as the accounts database did not answer."""
+    """The accounts database did not answer, so nobody could log in."""
     FAILED = ("failed", Outcome.FAILED)
-    """A fault of the server's own; its log has the trace."""
+    """A fault in the server; its log has the traceback."""
 
     def __init__(self, label: str, outcome: Outcome) -> None:
         self.label = label
@@ -110,7 +110,7 @@ class Ending(enum.Enum):
 
 
 class PipeError(Exception):
-    """The root of the tree: an end of a session or command, with its sentence for the user."""
+    """The base class: ends a session or command, with a message for the user."""
 
     outcome = Outcome.FAILED
 
@@ -120,7 +120,7 @@ class PipeError(Exception):
 
 
 class UsageError(PipeError):
-    """A command, flag or value that cannot be understood; the message says how to mend it."""
+    """A command, flag or value that cannot be understood; the message says how to fix it."""
 
     outcome = Outcome.USAGE
 
@@ -136,7 +136,7 @@ class AccessDenied(PipeError):
 
 
 class TooLate(PipeError):
-    """The stream has begun, and a reader that joins now would not have it whole."""
+    """The stream has begun, and a reader that joins now would not get all of it."""
 
     outcome = Outcome.LATE
 
@@ -151,7 +151,7 @@ class Refusal(enum.Enum):
     """Why a token lets nobody in."""
 
     UNKNOWN = "unknown"
-    """There is none, as far as its bearer is told."""
+    """There is none, or so its bearer is told."""
     EXPIRED = "expired"
     USED_UP = "used-up"
 
@@ -165,7 +165,7 @@ class TokenRefused(AccessDenied):
 
 
 class QuotaExceeded(PipeError):
-    """The caller has as much of something as anybody may; ``resource`` names what."""
+    """The caller has as much of something as allowed; ``resource`` names what."""
 
     outcome = Outcome.LIMITED
 
@@ -181,13 +181,13 @@ class SettingsError(PipeError):
 
 
 class StoreError(PipeError):
-    """An account command that cannot be carried out: no such user, a key that exists already."""
+    """An account command that cannot be carried out: no such user, a key that already exists."""
 
     outcome = Outcome.USAGE
 
 
 class KeyTaken(StoreError):
-    """A key that belongs to others, ``users``, whom only an operator may be told of."""
+    """A key that belongs to others; only an operator may be told that they are ``users``."""
 
     def __init__(self, fingerprint: str, users: tuple[str, ...] = ()) -> None:
         super().__init__(f"key {fingerprint} belongs to another user")
@@ -202,7 +202,7 @@ class StoreUnavailable(StoreError):
 
 
 class WebOff(PipeError):
-    """Something leads to a web page, and the server has none."""
+    """A command needs a web page, and the server has none."""
 
     outcome = Outcome.UNAVAILABLE
 

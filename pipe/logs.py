@@ -1,9 +1,9 @@
 """Logging: structlog, a line for people or a JSON object for machines, on stderr.
 
-No client can fill the disk with it: lines of one kind come at a limited rate, those left out are
-counted in the next one (``suppressed=N``), and what a client can choose of a line has a bound.
-Where the disk is full all the same, or whoever reads the lines is gone, they are lost, and nothing
-else is: what logs a line goes on.
+No client can fill the disk with it: lines of one kind have a limited rate, the next line counts the
+ones left out (``suppressed=N``), and the parts of a line that a client chooses are bounded.  If the
+disk is full anyway, or the reader of the log is gone, lines are lost and nothing else: the code
+that logs goes on.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 
 BURST_SECONDS = 10.0
-"""So many seconds' worth of lines may come at once: a restart of many clients is no flood."""
+"""This many seconds' worth of lines may come at once: many clients restarting is not a flood."""
 
 REPORT_SECONDS = 10.0
-"""How long after the first line left out their number is logged, if no other line does it."""
+"""How long after the first line left out to log their number, if no other line does."""
 
 MAX_KINDS = 1000
-"""Kinds of lines that are told apart.  There are some dozens; more are counted as one."""
+"""Kinds of lines to tell apart.  There are some dozens; any beyond this count as one."""
 
 MAX_VALUE_LENGTH = 200
 """Characters of one value: a client chooses its user name and the text of its disconnect."""
 
 
 _FIRST = ("timestamp", "level", "event")
-"""What every line has; it stands before what only some have."""
+"""The fields that every line has; they come first."""
 
 
 class Throttle:
-    """A token bucket for each kind of log line.  May be used from any thread.
+    """A token bucket for each kind of log line.  Thread-safe.
 
     Args:
-        rate: lines of one kind per second; 0: no limit.
+        rate: lines of one kind per second; 0 for no limit.
         clock: seconds.
     """
 
@@ -58,11 +58,11 @@ class Throttle:
         self._burst = rate * BURST_SECONDS
         self._clock = clock
         self._lock = threading.Lock()
-        self._kinds: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
+        self._kinds: dict[str, tuple[float, float]] = {}  # tokens, and the time of that count
         self._suppressed: dict[str, int] = {}
 
     def admits(self, kind: str) -> bool:
-        """Whether one more line of this kind may be written; one that may not is counted."""
+        """Return whether one more line of this kind may be written; if not, count it."""
         if not self._rate:
             return True
         with self._lock:
@@ -78,36 +78,36 @@ class Throttle:
             return admitted
 
     def take_suppressed(self, kind: str) -> int:
-        """How many lines of a kind were left out since the last call."""
+        """Return how many lines of a kind were left out since the last call."""
         with self._lock:
             return self._suppressed.pop(kind, 0)
 
     def suppressed_kinds(self) -> list[str]:
-        """The kinds of which lines were left out and not told yet."""
+        """Return the kinds with lines left out that are not reported yet."""
         with self._lock:
             return list(self._suppressed)
 
 
 class _Output:
-    """A stream that loses what it cannot write, and raises nothing."""
+    """A stream that drops what it cannot write, and raises nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, or lose it."""
+        """Write the text, or drop it."""
         with contextlib.suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Have it written now, if it can be."""
+        """Flush, if that is possible."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
 
 class _Limit:
-    """The throttle as a step of structlog, and as a filter of the standard library's logging."""
+    """The throttle as a structlog processor and as a filter for the standard library's logging."""
 
     def __init__(self, throttle: Throttle) -> None:
         self._throttle = throttle
@@ -125,7 +125,7 @@ class _Limit:
         return event
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Judge a line that asyncssh or asyncio writes."""
+        """Check a line that asyncssh or asyncio writes."""
         if self._throttle.admits(f"{record.name}: {record.msg}"):
             return True
         self._report_later()
@@ -137,7 +137,7 @@ class _Limit:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return  # on another thread: the next line of the kind tells
+            return  # on another thread: the next line of the kind reports it
         self._reporting = True
         loop.call_later(REPORT_SECONDS, self._report)
 
@@ -186,21 +186,21 @@ def configure(settings: Settings) -> None:
 def _put_first(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Let every object begin alike, for those who read them as they are."""
+    """Let every object begin alike, for people who read the raw lines."""
     return {key: event[key] for key in _FIRST if key in event} | dict(event)
 
 
 def _leave_out_empty(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Spare people the fields that say nothing; what machines read has them all."""
+    """Leave out empty fields in lines for people; machines get all of them."""
     return {key: value for key, value in event.items() if value or key == "event"}
 
 
 def _escape_values(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Names and versions come from clients: no terminal escape of theirs reaches the operator's."""
+    """Escape values, as clients choose names and versions, which could hold terminal escapes."""
     for key, value in event.items():
         if isinstance(value, str) and key != "exception":
             cut = value if len(value) <= MAX_VALUE_LENGTH else value[:MAX_VALUE_LENGTH] + "…"

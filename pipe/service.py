@@ -1,8 +1,7 @@
 """The parts that every front and every command share.
 
-A front (SSH today) turns a request into a member of a topic; what it needs for that is here in
-one place: the router, the judge of access, the accounts, the settings, the counters, and the
-sessions that are alive.
+A front (SSH today) turns a request into a member of a topic.  This holds what it needs for that:
+the router, the access rules, the accounts, the settings, the counters and the live sessions.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Service:
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
-    listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at work at a time
+    listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at a time
     turns: Turns = field(default_factory=Turns)
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
@@ -90,7 +89,7 @@ class Service:
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
-        """Count a topic that the next join opens; does nothing for one that exists.
+        """Count a topic that the next join opens; do nothing if it exists.
 
         Raises:
             QuotaExceeded: one of the holders has opened as many as it may.
@@ -100,12 +99,12 @@ class Service:
         try:
             self.quotas.open_topic(name, *holders)
         except QuotaExceeded as error:
-            self.access.closed(name)  # the list that was to be its first
+            self.access.closed(name)  # drop the list that it would have had
             self.metrics.refused.labels(error.resource).inc()
             raise
 
     def take(self, resource: Resource, holders: tuple[Holder, ...]) -> None:
-        """Count one more of something that sessions have, until it is given back to the quotas.
+        """Count one more of a resource that sessions hold, until it is given back to the quotas.
 
         Raises:
             QuotaExceeded: one of the holders has as many as it may.
@@ -117,9 +116,9 @@ class Service:
             raise
 
     def leave_in_turn(self, member: Member, holders: tuple[Holder, ...]) -> None:
-        """Take a reader off its pattern when there is time for that.
+        """Remove a reader from its pattern when there is time.
 
-        It has to be taken off every topic.  What it is still given until then goes nowhere.
+        It has to leave every topic.  What it gets until then goes nowhere.
         """
         self.turns.do(partial(self._let_leave, member, holders))
 
@@ -134,7 +133,7 @@ class Service:
         self.access.closed(name)
 
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
-        """End what is no longer allowed, and let patterns take in what now is, all in one step."""
+        """End what is no longer allowed, and let patterns join what now is, in one step."""
         with self.router.at_once():
             for topic in topics:
                 self.router.review(topic)
@@ -142,10 +141,10 @@ class Service:
                 one.lost(loss)
 
     def expel(self, spare: LiveSession | None = None) -> None:
-        """End the sessions of callers who may do no more, as their account or key is gone.
+        """End the sessions of callers whose account, key or token is gone.
 
         Args:
-            spare: the session that had it removed: it has an answer to give yet.
+            spare: the session that removed it, which still has to answer.
         """
         with self.router.at_once():
             for session in list(self.sessions):
@@ -154,12 +153,12 @@ class Service:
                     session.cut(Outcome.DENIED, text)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
-        """Who is on a topic now, patterns included, each with its place there."""
+        """The sessions on a topic now, patterns included, each with its member."""
         there = set(self.router.members(topic))
         return [(session, session.member) for session in self.sessions if session.member in there]
 
     def ssh_command(self, user: str = "") -> str:
-        """How this user, or whoever reads it, reaches this server, to be pasted into a shell."""
+        """The command that reaches this server as this user, or as anybody, to paste in a shell."""
         port = self.settings.public_port or self.port
         return ssh_command(self.settings.resolved_public_host, port, user)
 

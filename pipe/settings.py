@@ -1,7 +1,7 @@
 """Every setting once: its name, unit, default, bounds, and why it is there.
 
-`load` reads the four sources, highest first: command line, environment (``PIPE_NAME``), the TOML
-file given with ``--config``, default.  The result is frozen: settings enter here, and below are
+`load` reads four sources, highest priority first: command line, environment (``PIPE_NAME``), the
+TOML file given with ``--config``, default.  The result is frozen, and the rest of the program gets
 plain values.  The command line makes its options and their help from the fields of `Settings`.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX = "PIPE_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
-"""Names the TOML file where no ``--config`` does."""
+"""Names the TOML file if there is no ``--config``."""
 
 YES, NO = "yes", "no"
-"""How a switch is written outside of TOML, which has ``true`` and ``false`` of its own."""
+"""How to write a switch outside of TOML, which has its own ``true`` and ``false``."""
 
 DATABASE_NAME = "pipe.db"
 """The SQLite file in the data folder."""
@@ -71,7 +71,7 @@ class Lane(StrEnum):
 
 
 def _check_host(host: str) -> str:
-    """Refuse what can be no address; ``""`` would mean all interfaces to the operating system."""
+    """Refuse what cannot be an address; ``""`` means all interfaces to the operating system."""
     if not host or not host.isprintable() or set(host) & set(" /@[]"):
         raise ValueError
     return host
@@ -91,13 +91,13 @@ def _check_database(url: str) -> str:
 
 
 def _check_web_url(url: str) -> str:
-    """Refuse what is no origin: pages compare it with what browsers say, which has no path."""
+    """Refuse what is not an origin: pages compare it with what browsers send, without a path."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.path not in {"", "/"}:
         raise ValueError
     if parts.query or parts.fragment or "@" in parts.netloc or not url.isascii():
         raise ValueError
-    host, port = parts.hostname, parts.port  # the port raises ValueError where it is none
+    host, port = parts.hostname, parts.port  # an invalid port raises ValueError
     if not host or port == 0:
         raise ValueError
     _check_host(host)
@@ -131,7 +131,7 @@ _ALLOWED_TEXT = {
 class Settings(Limits):
     """All settings, frozen: durations in seconds, sizes in bytes.
 
-    `load` makes it from all sources; made directly it has its arguments and defaults only.
+    `load` makes it from all sources; made directly it has only its arguments and defaults.
     """
 
     host: HostName = Field(
@@ -245,19 +245,19 @@ class Settings(Limits):
 
     @property
     def resolved_signup(self) -> Signup:
-        """``signup``, or what suits the host that the server listens on."""
+        """``signup``, or the default for the host that the server listens on."""
         if self.signup is not None:
             return self.signup
         return Signup.OPEN if is_loopback(self.host) else Signup.CLOSED
 
     @property
     def resolved_public_host(self) -> str:
-        """The host name to print; of one that listens on all addresses, the machine's."""
+        """The host name to print; the machine's if the server listens on all addresses."""
         return self.public_host or (socket.gethostname() if is_wildcard(self.host) else self.host)
 
     @property
     def resolved_web_url(self) -> str:
-        """Where browsers reach the web pages, without a slash at its end; empty: there are none."""
+        """Where browsers reach the web pages, without a trailing slash; empty if there are none."""
         if not self.web_port:
             return ""
         if self.web_url:
@@ -269,17 +269,17 @@ class Settings(Limits):
 
     @property
     def resolved_database_url(self) -> str:
-        """The URL of the accounts database, made from the data folder where none is given."""
+        """The URL of the accounts database; by default a file in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
 
     @property
     def host_key_path(self) -> Path:
-        """The private key by which clients know this server."""
+        """The private key that identifies this server to clients."""
         return self.data_dir / "host_key"
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach a listener on ``host``."""
+    """Return whether only this machine can reach a listener on ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -287,7 +287,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_wildcard(host: str) -> bool:
-    """Say whether this means all addresses of the machine, of one family at least."""
+    """Return whether this means all addresses of the machine, of at least one family."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -295,7 +295,7 @@ def is_wildcard(host: str) -> bool:
 
 
 def setting_names() -> tuple[str, ...]:
-    """All settings, what one sets up a server with before the limits."""
+    """All settings: those for setting up a server first, then the limits."""
     return tuple(sorted(Settings.model_fields, key=Limits.model_fields.__contains__))
 
 
@@ -305,7 +305,7 @@ def option_name(name: str) -> str:
 
 
 def describe(name: str) -> tuple[str, str]:
-    """Say what a setting takes.
+    """Describe what a setting takes.
 
     Returns:
         A short word for a help page (``PORT``, ``open|closed``) and the rule for an error message.
@@ -325,7 +325,7 @@ def describe(name: str) -> tuple[str, str]:
 
 
 def default_text(name: str) -> str:
-    """The default as one would write it, empty where the description states it."""
+    """The default as one would write it; empty if the description states it."""
     field = Settings.model_fields[name]
     checks = [part.func for part in field.metadata if isinstance(part, BeforeValidator)]
     shown = [check.show(field.default) for check in checks if isinstance(check, Quantity)]
@@ -338,7 +338,7 @@ def load(options: Mapping[str, object], config: Path | None = None) -> Settings:
     """Read all sources.
 
     Args:
-        options: Values of the command line by field name; None is an option that was not given.
+        options: Values from the command line by field name; None for options that were not given.
         config: The TOML file; without it, the one that ``PIPE_CONFIG`` names, if any.
 
     Raises:
@@ -366,7 +366,7 @@ def _read_options(options: Mapping[str, object]) -> dict[str, tuple[object, str]
 
 
 def _read_environment() -> dict[str, tuple[object, str]]:
-    """An empty variable counts as one that is not set."""
+    """Read the environment; an empty variable counts as not set."""
     given = {name.upper(): value for name, value in os.environ.items() if value}
     names = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in Settings.model_fields}
     return {names[key]: (given[key], key) for key in names.keys() & given.keys()}
@@ -380,7 +380,7 @@ def _read_file(path: Path) -> dict[str, tuple[object, str]]:
         raise SettingsError(f"cannot read the settings file {place}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{place} is not valid TOML: it is not in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:  # it has escaped already what it quotes
+    except tomllib.TOMLDecodeError as error:  # what it quotes is already escaped
         raise SettingsError(f"{place} is not valid TOML: {error}") from error
     headings = [key for key, value in data.items() if isinstance(value, dict)]
     _refuse_unknown(
@@ -393,7 +393,7 @@ def _read_file(path: Path) -> dict[str, tuple[object, str]]:
 
 
 def _refuse_unknown_variables() -> None:
-    """Stop on ``PIPE_PROT``: a misspelt limit would otherwise be no limit, in silence."""
+    """Stop on ``PIPE_PROT``: otherwise a misspelt limit would silently be no limit."""
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
     names = (name.upper() for name in sorted(os.environ))
     ours = (name for name in names if name.startswith(ENVIRONMENT_PREFIX))
@@ -401,7 +401,7 @@ def _refuse_unknown_variables() -> None:
 
 
 def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise: str = "") -> None:
-    """Refuse a name that is not known, with a guess what was meant, or what to say without one.
+    """Refuse unknown names, each with a guess at what was meant, or with ``otherwise``.
 
     Raises:
         SettingsError: one line for each.
@@ -422,7 +422,7 @@ def _complaint(name: str, value: object, source: str) -> str:
 
 
 def _annotation_parts(annotation: object) -> Iterator[object]:
-    """Walk through unions and ``Annotated`` to the types and validators in them."""
+    """Yield the types and validators inside unions and ``Annotated``."""
     yield annotation
     for part in (*getattr(annotation, "__args__", ()), *getattr(annotation, "__metadata__", ())):
         yield from _annotation_parts(part)

@@ -16,8 +16,9 @@ from .postgres import Postgres
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-DRIVES_A_SERVER = frozenset({"e2e", "hostile"})
-"""Packages of tests whose server runs in its own process: the test's loop makes no difference."""
+DRIVES_A_SERVER = frozenset({"e2e", "hostile", "browser"})
+"""Packages of tests whose server, or browser, runs in its own process: the test's loop makes no
+difference."""
 
 # No deadline anywhere: a machine that is busy with other tests would decide what fails.
 hypothesis.settings.register_profile("dev", deadline=None)

@@ -119,6 +119,21 @@ def test_the_image_has_the_program(image: Build) -> None:
     assert not image.place("/src").exists()
 
 
+def test_the_image_has_the_terminal(image: Build) -> None:
+    """The build of the wheel brought xterm.js, with its licence; a checkout has none of it."""
+    container = Container(image)
+    ask = (
+        "import pipe, pathlib; print(*sorted(pathlib.Path(pipe.__file__).parent.rglob('vendor/*')))"
+    )
+    answer = container.execute("python", "-c", ask)
+    assert answer.wait() == Status.OK, answer
+    names = {Path(path).name for path in answer.output.split()}
+    assert names == {
+        *("xterm.mjs", "xterm.css", "xterm.LICENSE"),
+        *("addon-fit.mjs", "addon-fit.LICENSE"),
+    }
+
+
 def test_the_image_runs(image: Build, tmp_path: Path) -> None:
     """It serves, is healthy and takes users; SIGTERM ends it, and it is healthy no more."""
     container = Container(image)

@@ -1,6 +1,6 @@
-"""The commands that only answer, each a small module with functions that return text.
+"""The commands that only answer: small modules with functions that return text.
 
-They know the shared service and who calls; how the text travels is the front's business.
+They know the shared service and the caller; the front delivers the text.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
 
 InTurn = Explain | AboutKeys | AboutGrants | AboutTokens
-"""What takes long, or something that all share: of these a user has one at work at a time."""
+"""Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
-"""All that users are told: where it is, and what is wrong with it, is for the log."""
+"""All that users are told; the log says where the database is and what is wrong with it."""
 
 
 def input_limit(request: Answerable) -> int:
-    """How many bytes of stdin a command takes; 0: it reads none."""
+    """How many bytes of stdin a command takes; 0 if it reads none."""
     return MAX_KEY_BYTES if isinstance(request, AddKey) else 0
 
 
@@ -82,7 +82,7 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
             return f"pipe {__version__}\n"
         case Help():
             return help_text(request.command, service.ssh_command(asker.caller.user))
-        case List():  # it pauses in between, and lets others of the user's through
+        case List():  # it pauses in between, and lets the user's other commands through
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
         case _:
             async with service.turnstile.turn(asker.caller.user):

@@ -1,4 +1,4 @@
-"""Who wants an answer."""
+"""Who asks for an answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who wants an answer, from where, over which session, and what came on its stdin."""
+    """Who asks, from where, over which session, and what came on its stdin."""
 
     caller: Caller
     address: str
     session: LiveSession
     stdin: bytes = b""
     holders: tuple[Holder, ...] = ()
-    """Whose quotas its sessions are counted in: the user's, and its address's unless trusted."""
+    """Whose quotas its sessions count for: the user, and the address unless it is trusted."""

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str:
     """Answer in lines, or as one JSON object.
 
-    Who may neither read nor write learns nothing else, not even whether the topic exists, nor does
-    an owner whose token does not reach it.  Users, addresses and who holds the stream up are for
-    the owner alone (and admins).
+    A caller that may neither read nor write learns nothing else, not even whether the topic exists;
+    nor does an owner whose token does not reach it.  Only the owner (and admins) see users,
+    addresses and who holds up the stream.
 
     Raises:
-        BadName: the name is outside the grammar.
+        BadName: the name is not valid.
     """
     topic = parse_topic(raw, caller=caller.user)
     access = service.access
@@ -59,7 +59,7 @@ def _verdict(decision: Decision) -> str:
 
 
 def _shared(service: Service, topic: TopicName) -> list[tuple[str, str]]:
-    """With whom, for the owner."""
+    """Whom the topic is shared with, for its owner."""
     texts = [
         f"{who} may {grant.operation}" + (f" until {date(grant.until, '')}" if grant.until else "")
         for who, grant in sorted(service.access.grants_on(topic).items())
@@ -120,7 +120,7 @@ def _clogged(member: Member) -> str:
 
 
 def _who_stalls(members: list[tuple[LiveSession, Member]]) -> str:
-    """Name those for whom the writers wait."""
+    """Name the readers that the writers wait for."""
     held = [member for _, member in members if member.source and member.paused]
     lines = [
         f"{session.caller.user} ({escape(session.address)}) holds the stream up: "

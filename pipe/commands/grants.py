@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 async def grant(service: Service, caller: Caller, request: GrantAccess) -> str:
-    """Give lasting access to a topic of the caller's.
+    """Give lasting access to one of the caller's topics.
 
     Raises:
-        AccessDenied: the topic is another's.
+        AccessDenied: the topic belongs to another user.
         UsageError: the topic is public, or the grantee is the owner.
-        StoreError: a grantee is no user, or there are too many grants.
+        StoreError: a grantee is not a user, or there are too many grants.
     """
     topic = _own_topic(caller, request.topic)
     if topic.owner in request.grantees:
@@ -43,11 +43,11 @@ async def grant(service: Service, caller: Caller, request: GrantAccess) -> str:
 
 
 async def revoke(service: Service, caller: Caller, request: RevokeAccess) -> str:
-    """Take lasting access back, and end the sessions that depend on it.
+    """Withdraw lasting access, and end the sessions that depend on it.
 
     Raises:
-        AccessDenied: the topic is another's.
-        UsageError: somebody had none; all others have lost it all the same.
+        AccessDenied: the topic belongs to another user.
+        UsageError: one of the grantees had none; all others have still lost theirs.
     """
     topic = _own_topic(caller, request.topic)
     had = await service.guard.revoke(caller, topic, request.grantees)
@@ -61,7 +61,7 @@ async def revoke(service: Service, caller: Caller, request: RevokeAccess) -> str
 
 
 def list_grants(service: Service, caller: Caller, *, as_json: bool) -> str:
-    """Answer with a table of those given and received, or with one JSON object per line."""
+    """Answer with a table of grants given and received, or with one JSON object per line."""
     given = service.access.granted_by(caller.user)
     received = service.access.granted_to(caller)
     if as_json:
@@ -114,7 +114,7 @@ def _operation(*, read: bool, write: bool) -> Operation:
 
 
 def _what_is_left(service: Service, topic: TopicName, lost: Sequence[str]) -> str:
-    """Warn of what lets somebody in all the same."""
+    """Warn about what still lets the grantees in."""
     grants, shared = service.access.grants_on(topic), service.access.shared_by_sessions(topic)
     lines = []
     if EVERYONE in grants and EVERYONE not in lost:
@@ -132,7 +132,7 @@ def _names(grantees: Sequence[str]) -> str:
 
 
 def _by_whom(grant: Grant) -> str:
-    """An admin, where it is not the topic's owner."""
+    """Name the admin who gave it, if it was not the topic's owner."""
     return "" if grant.granted_by == grant.topic.owner else f" by {grant.granted_by}"
 
 

@@ -1,7 +1,7 @@
-"""How to come to the topic that a `pub` or `pipe` is on: commands that can be pasted.
+"""How to join the topic that a `pub` or `pipe` is on: commands to paste.
 
-Whoever started it may be called otherwise on their own machine, so theirs has their name in it.
-What others paste must not have it, and is only written where others may come.
+The user's own command includes their name, which may differ on their other machines.  The command
+for others must not include it, and appears only if others may join.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def invitations(
     service: Service, caller: Caller, request: Publish | Pipe, topic: TopicName
 ) -> Iterator[str]:
-    """Yield a line for the caller, and one for others: each if there is somebody whom it helps."""
+    """Yield a line for the caller and one for others, each only if it helps somebody."""
     verb, command, needs = (
         ("subscribe", "sub", Operation.READ)
         if isinstance(request, Publish)
@@ -39,7 +39,7 @@ def invitations(
 
 
 def _is_shared(access: Access, topic: TopicName, needs: Operation) -> bool:
-    """Whether its owner lets anybody else do this."""
+    """Whether the topic's owner lets anybody else do this."""
     grants = access.grants_on(topic).values()
     return any(needs in grant.operation for grant in grants) or bool(
         access.shared_by_sessions(topic)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pipe.store import Key
 
 MAX_KEY_BYTES = MAX_TEXT
-"""What is read of stdin."""
+"""The most bytes to read from stdin."""
 
 MAX_KEYS = 100
-"""Keys of one user, those that an operator adds not counted: more than one has machines."""
+"""Keys of one user, not counting those that an operator adds: more than anybody has machines."""
 
 _PREFIX = "SHA256:"
 
@@ -64,13 +64,13 @@ async def list_keys(service: Service, caller: Caller, *, as_json: bool) -> str:
 
 
 async def add_key(service: Service, asker: Asker) -> str:
-    """Let one more key log the caller in: the one on stdin.
+    """Let the key on stdin log the caller in too.
 
     Raises:
-        AccessDenied: the caller was let in by a certificate or a file: a key that is added here
-            would outlive it, and what it is held to.
+        AccessDenied: a certificate or a file let the caller in: a key added here would outlive it,
+            and escape its restrictions.
         UsageError: there is no usable public key on stdin.
-        StoreError: the key is somebody's already, or the caller has too many.
+        StoreError: somebody already has the key, or the caller has too many.
     """
     _require_ssh(asker.caller)
     if asker.caller.lent:
@@ -90,12 +90,12 @@ async def add_key(service: Service, asker: Asker) -> str:
 
 
 async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool) -> str:
-    """Remove a key of the caller's, and end the sessions that it logged in.
+    """Remove one of the caller's keys, and end the sessions that it logged in.
 
     Raises:
         AccessDenied: the caller came with a token.
-        UsageError: not one key of the caller's starts so.
-        StoreError: it is the last one that is known to be the caller's, who did not insist.
+        UsageError: none of the caller's keys starts so, or several do.
+        StoreError: it is the last key known to be the caller's, and ``force`` is not set.
     """
     caller = asker.caller
     _require_ssh(caller)
@@ -115,7 +115,7 @@ async def remove_key(service: Service, asker: Asker, prefix: str, *, force: bool
 
 
 def _require_ssh(caller: Caller) -> None:
-    """Check that a key is what let the caller in: a browser left open shall give nobody one."""
+    """Check that a key let the caller in, so that a browser left open cannot change keys."""
     if caller.token:
         raise AccessDenied("access denied: keys are added and removed over SSH only")
 
@@ -125,7 +125,7 @@ async def _keys_of(service: Service, caller: Caller) -> tuple[Key, ...]:
 
 
 def _find(keys: tuple[Key, ...], prefix: str) -> Key:
-    """The one key whose fingerprint starts so."""
+    """Find the one key whose fingerprint starts so."""
     start = _PREFIX + prefix.removeprefix(_PREFIX)
     if len(start) < len(_PREFIX) + MIN_PREFIX:
         raise UsageError(f"give at least {MIN_PREFIX} characters of the key's fingerprint")

@@ -1,4 +1,4 @@
-"""How commands lay out what they say: columns, sizes, times."""
+"""How commands lay out their answers: columns, sizes, times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 WIDTH = 80
-"""Columns of a terminal that nobody has made wider."""
+"""Columns of a terminal by default."""
 
 _LABEL_WIDTH = 9
 _INDENT = "  "
@@ -24,8 +24,8 @@ _INDENT = "  "
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], fold: int | None = None) -> str:
     """Lay out columns, each as wide as its widest cell.
 
-    Where that is wider than `WIDTH`, the columns from number ``fold`` on, if given, go to a second
-    line for each row, which is left out where they are empty.
+    If that is wider than `WIDTH`, the columns from number ``fold`` on, if given, go to a second
+    line for each row, which is left out if they are empty.
     """
     lines = [header, *rows]
     laid_out = _columns(lines)
@@ -51,7 +51,7 @@ def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def labelled(rows: Iterable[tuple[str, str]]) -> str:
-    """Lay out labels, and sentences that go on below where they are too long for one line."""
+    """Lay out labels with sentences, which wrap if they are too long for one line."""
     lines = [
         line
         for label, text in rows
@@ -82,7 +82,7 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write how long something has lasted, in one unit or two: ``12s``, ``1h05m``, ``3d04h``."""
+    """Write how long something has lasted, in one or two units: ``12s``, ``1h05m``, ``3d04h``."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -96,7 +96,7 @@ def span(seconds: float) -> str:
 
 
 def date(seconds: float | None, never: str) -> str:
-    """Write a moment in UTC, to the minute."""
+    """Write a time in UTC, to the minute."""
     if seconds is None:
         return never
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

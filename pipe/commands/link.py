@@ -1,4 +1,4 @@
-"""``link``: an address by which others read or write one topic, without an account."""
+"""``link``: an address where others read or write one topic without an account."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from pipe.service import Service
 
 _HALVES = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
-"""Two light or dark squares, one above the other.  What is light is drawn: terminals are dark."""
+"""Two light or dark squares, one above the other.  Light ones are drawn, as terminals are dark."""
 
 
 async def make_link(service: Service, asker: Asker, request: MakeLink) -> str:
-    """Make a link, and answer with its address, and with its picture below it if wanted.
+    """Make a link, and answer with its address, and its QR code below it if wanted.
 
     Raises:
-        WebOff: there is no page to lead to.
-        AccessDenied: the topic is another's, or the caller may make none.
-        UsageError: the topic is public, and needs no link to those with an account.
+        WebOff: there are no web pages.
+        AccessDenied: the topic belongs to another user, or the caller may not make links.
+        UsageError: the topic is public, and users with an account need no link.
         StoreError: the caller has too many.
     """
     caller = asker.caller
@@ -60,8 +60,8 @@ async def make_link(service: Service, asker: Asker, request: MakeLink) -> str:
 
 
 def _picture(text: str) -> Iterator[str]:
-    """Draw a QR code with letters, two rows of squares in a line."""
-    import segno  # it takes 10 MiB of memory, and is seldom needed
+    """Draw a QR code with characters, two rows of squares per line."""
+    import segno  # it takes 10 MiB of memory and is rarely needed
 
     rows = [
         [not dark for dark in row] for row in segno.make_qr(text, error="m").matrix_iter(border=2)

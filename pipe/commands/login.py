@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 async def log_in(service: Service, asker: Asker, request: LogIn) -> str:
-    """Make a code, and answer with the address that takes it, alone.
+    """Make a code, and answer only with the address that takes it.
 
     Raises:
-        WebOff: there is no page to log in to.
-        AccessDenied: the caller may make none, or not as an admin.
+        WebOff: there are no web pages.
+        AccessDenied: the caller may not make one, or not as an admin.
     """
     caller = asker.caller
     url = web_url(service)

@@ -25,20 +25,20 @@ RATE_INTERVAL_SECONDS = 0.25
 """Rates are measured over this time: long enough to see a chat, too short to annoy."""
 
 TURN_TOPICS = 64
-"""Topics that are looked at, or written down, per turn of the event loop: a millisecond's work.
-A list of 2,000 in one go would hold up every stream for 50 ms, and each that is asked for at the
-same time for as long again."""
+"""Topics to examine or list per turn of the event loop: a millisecond's work.  A list of 2,000 in
+one go would hold up every stream for 50 ms, and each list asked for at the same time for as long
+again."""
 
 
 class Sight(NamedTuple):
-    """One topic as it was at a moment of the monotonic clock."""
+    """One topic as it was at a time of the monotonic clock."""
 
     topic: TopicStatistics
     moment: float
 
 
 class Row(NamedTuple):
-    """One topic: what it is now, and what flows per second."""
+    """One topic: its state now, and its rates per second."""
 
     topic: TopicStatistics
     in_rate: int
@@ -51,11 +51,11 @@ async def list_topics(
 ) -> str:
     """Answer with a table, or with one JSON object per line.
 
-    Without a pattern: the caller's own topics, public ones, and those that are shared with the
-    caller.  Topics that appear or go while it looks are left out.
+    Without a pattern: the caller's own topics, public ones, and those shared with the caller.
+    Topics that appear or go meanwhile are left out.
 
     Raises:
-        BadName: the pattern is outside the grammar.
+        BadName: the pattern is not valid.
     """
     wanted = parse_pattern(pattern, caller=caller.user) if pattern else None
     async with service.turnstile.turn(caller.user), service.listing:
@@ -75,7 +75,7 @@ async def list_topics(
 
 
 async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
-    """Go through items, `TURN_TOPICS` in one turn of the event loop."""
+    """Go through items, `TURN_TOPICS` per turn of the event loop."""
     for number, item in enumerate(items):
         if number % TURN_TOPICS == 0:
             await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def _look(
     wanted: TopicName | Pattern | None,
     names: Iterable[TopicName],
 ) -> dict[TopicName, Sight]:
-    """What of these topics the caller may see and wants to."""
+    """Take the figures of those topics that the caller may see and wants to see."""
     seen = {}
     async for name in _in_turns(names):
         if _matches(wanted, name) and _sees(service, caller, name, wanted):
@@ -107,7 +107,7 @@ def _matches(wanted: TopicName | Pattern | None, name: TopicName) -> bool:
 def _sees(
     service: Service, caller: Caller, name: TopicName, wanted: TopicName | Pattern | None
 ) -> bool:
-    """An admin who asks for nothing special does not want to see everybody's topics."""
+    """Whether to show a topic; an admin without a pattern does not want everybody's topics."""
     if not service.access.sees(caller, name):
         return False
     return wanted is not None or service.access.decide(caller, name).rule is not Rule.ADMIN
@@ -125,7 +125,7 @@ def _row(before: Sight, after: Sight) -> Row:
 
 
 def _rate(difference: int, seconds: float) -> int:
-    """Per second; a member that leaves takes its bytes along, so it may seem to run backwards."""
+    """A rate per second; it is not negative, although a leaving member takes its bytes along."""
     return max(0, round(difference / seconds)) if seconds else 0
 
 
@@ -175,7 +175,7 @@ def _is_own(row: Row, caller: Caller) -> bool:
 def _state(service: Service, row: Row, users: Mapping[Member | None, str]) -> str:
     """How far its streams are, who waits, who is clogged.
 
-    The last two by name where ``users`` tells names, else in numbers.
+    The last two are names if ``users`` has them, otherwise numbers.
     """
     topic = row.topic
     members = service.router.members(topic.name) if users else ()

@@ -1,4 +1,4 @@
-"""``tokens``, ``tokens add``, ``tokens rm``: what else than keys lets somebody in as the caller."""
+"""``tokens``, ``tokens add``, ``tokens rm``: other ways than keys to log in as the caller."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ async def list_tokens(service: Service, caller: Caller, *, as_json: bool) -> str
 
 
 async def add_token(service: Service, asker: Asker, request: AddToken) -> str:
-    """Make a token, and answer with it: it is shown this once.
+    """Make a token, and answer with it: it is shown only this once.
 
     Raises:
-        UsageError: it would have no right, or a name or pattern cannot be understood.
-        AccessDenied: the caller may make none, or none like this.
+        UsageError: it would have no rights, or a name or pattern is not valid.
+        AccessDenied: the caller may not make tokens, or not one like this.
         StoreError: the caller has too many.
     """
     caller = asker.caller
@@ -99,10 +99,10 @@ async def add_token(service: Service, asker: Asker, request: AddToken) -> str:
 
 
 async def remove_token(service: Service, asker: Asker, start: str) -> str:
-    """Remove a token, a link or a browser's login, and end the sessions that it let in.
+    """Remove a token, a link or a browser login, and end the sessions that it let in.
 
     Raises:
-        StoreError: not one of the caller's begins so.
+        StoreError: none of the caller's begins so, or several do.
     """
     token = await service.guard.remove_token(asker.caller, start, spare=asker.session)
     noun = _NOUNS.get(token.kind, "login")
@@ -110,7 +110,7 @@ async def remove_token(service: Service, asker: Asker, start: str) -> str:
 
 
 def describe_scope(scope: Scope | None) -> str:
-    """Write how far a token reaches, as a predicate: ``read a and b, write c``."""
+    """Write what a token reaches, as a predicate: ``read a and b, write c``."""
     if scope is None:
         return "do all that you may, but change keys"
     parts = [

@@ -1,4 +1,4 @@
-"""``whoami``: who the server takes the caller for, and the limits that apply."""
+"""``whoami``: who the caller is to the server, and the limits that apply."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def whoami(service: Service, asker: Asker, *, as_json: bool) -> str:
 
 
 def _token(caller: Caller) -> dict[str, object] | None:
-    """What let the caller in, if it was a token."""
+    """The token that let the caller in, if one did."""
     if not caller.token:
         return None
     return {
@@ -61,7 +61,7 @@ def _token(caller: Caller) -> dict[str, object] | None:
 
 
 def _limits(service: Service, asker: Asker) -> dict[str, float | None]:
-    """Every limit by its name; None where there is none for this caller."""
+    """Every limit by name; None if there is none for this caller."""
     settings = service.settings
     limits: dict[str, float | None] = {}
     for resource in Resource:

@@ -1,7 +1,7 @@
 """Spans of time as people write them: ``90s``, ``1h30m``, ``30d``.
 
-The forms are those of Go's ``time.ParseDuration`` with days added, since users bring them along
-from pico's ``pipe``.  Commands and settings both read their durations here.
+The forms are those of Go's ``time.ParseDuration`` plus days, since users know them from pico's
+``pipe``.  Commands and settings both read their durations here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pipe.errors import UsageError
 SECONDS_PER_DAY = 86_400
 
 MAX_DURATION = 10.0 * 365 * SECONDS_PER_DAY
-"""Seconds: ten years.  Beyond any use, and far below where event loop timers overflow."""
+"""Seconds: ten years.  More than anyone needs, and far below where event loop timers overflow."""
 
 _MAX_TEXT = 64
-"""Characters: all units together with a fraction fit; it bounds the work on hostile text."""
+"""Characters: all units and a fraction fit.  It bounds the work on hostile text."""
 
 _SECONDS = {
     "ns": Decimal("1e-9"),
@@ -47,8 +47,8 @@ def parse_duration(text: str) -> float:
         Seconds, from 0 to `MAX_DURATION`.
 
     Raises:
-        UsageError: The text is no duration, is negative or too long a time.  The message does not
-            repeat the text: who knows the flag or setting names both.
+        UsageError: The text is not a duration, or is negative or too long.  The message leaves out
+            the text: the caller names it together with the flag or setting.
     """
     if text == "0":
         return 0.0

@@ -1,13 +1,12 @@
-"""Commands and their flags: how they are described, read, and shown in help.
+"""Commands and their flags: how they are described, read and shown in help.
 
-One table of `Command` says which commands and flags there are (`pipe.language.requests.COMMANDS`);
-reading, error messages and help all come from it, and the defaults that help prints are those of
-the request classes.
+One table of `Command` lists all commands and flags (`pipe.language.requests.COMMANDS`).  Parsing,
+error messages and help all use it; help takes its defaults from the request classes.
 
-The parser is our own because users bring Go's flags along from pico's ``pipe``, where a boolean
-flag has a value only after ``=``: ``-b=false`` is false, ``-b false`` is true and a topic named
-``false``.  Neither argparse nor click has such flags: an optional value takes the next word in
-both, and click reads ``-b=false`` as the value ``=false``.
+We parse ourselves because users know Go's flags from pico's ``pipe``, where a boolean flag takes a
+value only after ``=``: ``-b=false`` is false, ``-b false`` is true followed by a topic named
+``false``.  Neither argparse nor click can do that: in both an optional value takes the next word,
+and click reads ``-b=false`` as the value ``=false``.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 HELP_WIDTH = 80
-"""Columns of help: a terminal nobody has made wider."""
+"""Columns of help: the width of a terminal by default."""
 
 _HELP_INDENT = 24
 """Columns before the text that explains a flag."""
@@ -38,9 +37,9 @@ _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A flag: the request's field that it sets, its spellings, its value's reader, its help.
+    """A flag: the request field that it sets, its spellings, how to read its value, its help.
 
-    ``convert`` raises UsageError for a bad value; without a ``placeholder`` the flag is boolean.
+    ``convert`` raises UsageError for a bad value.  Without a ``placeholder`` the flag is boolean.
     """
 
     field: str
@@ -51,12 +50,12 @@ class Flag:
 
     @property
     def is_boolean(self) -> bool:
-        """Whether the flag stands by itself, and takes a value only after ``=``."""
+        """Whether the flag stands alone and takes a value only after ``=``."""
         return not self.placeholder
 
     @property
     def usage(self) -> str:
-        """The flag as help shows it, so that long spellings line up."""
+        """The flag as help shows it, with long spellings lined up."""
         *short, long = self.spellings.split()
         indent = f"{short[0]}, " if short else " " * 4
         return f"{indent}{long} {self.placeholder}".rstrip()
@@ -64,9 +63,9 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A word without a dash: the request's field that it sets, its name in help, its check.
+    """A word without a dash: the request field that it sets, its name in help, its check.
 
-    One with ``many`` takes all words that are left, and sets a tuple.
+    With ``many`` it takes all remaining words and sets a tuple.
     """
 
     field: str
@@ -77,7 +76,7 @@ class Argument:
 
     @property
     def usage(self) -> str:
-        """How help shows it: in brackets if it may be left out, with dots if there may be more."""
+        """How help shows it: in brackets if optional, with dots if it takes several words."""
         text = f"{self.placeholder}..." if self.many else self.placeholder
         return text if self.required else f"[{text}]"
 
@@ -86,7 +85,7 @@ class Argument:
 class Command:
     """A command: its name, the request that it makes, its help, arguments and flags.
 
-    A name may be of two words, as in ``keys add``.
+    A name may have two words, as in ``keys add``.
     """
 
     name: str
@@ -98,7 +97,7 @@ class Command:
 
     @property
     def all_flags(self) -> tuple[Flag, ...]:
-        """The command's own flags and the one that each command has."""
+        """The command's own flags and the one that every command has."""
         return (*self.flags, HELP)
 
     @property
@@ -119,7 +118,7 @@ class Command:
 
 
 def boolean(text: str) -> bool:
-    """Read a boolean as Go's flags have it."""
+    """Read a boolean as Go's flags do."""
     try:
         return _BOOLEANS[text.lower()]
     except KeyError:
@@ -127,10 +126,10 @@ def boolean(text: str) -> bool:
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers within bounds."""
+    """Make a reader for whole numbers within bounds."""
 
     def convert(text: str) -> int:
-        # int() alone would take "1_000", " 7" and the digits of every script.
+        # int() alone would take "1_000", " 7" and digits of any script.
         if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
             return int(text)
         raise UsageError(f"it takes a whole number from {lowest} to {highest}")
@@ -139,7 +138,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def one_of(choices: type[enum.Enum]) -> Callable[[str], enum.Enum]:
-    """Make a reader of an enum's values."""
+    """Make a reader for an enum's values."""
 
     def convert(text: str) -> enum.Enum:
         try:
@@ -158,10 +157,10 @@ def read_words(spec: Command, words: Sequence[str]) -> dict[str, object] | None:
     """Read a command's words into its request's fields.
 
     Returns:
-        The fields; None if they ask for help.
+        The fields, or None if the words ask for help.
 
     Raises:
-        UsageError: With one line that names what is wrong and what is allowed.
+        UsageError: With one line that says what is wrong and what is allowed.
     """
     values: dict[str, object] = {}
     arguments: list[str] = []
@@ -181,9 +180,9 @@ def read_words(spec: Command, words: Sequence[str]) -> dict[str, object] | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """End a complaint about an unknown word: with the known one that looks like it, if any does.
+    """Suggest a known word for an unknown one, to end an error message; empty if none is close.
 
-    That is also one that it begins with: ``subscribe`` is ``sub``.
+    A known word that begins the unknown one counts as close too: ``sub`` for ``subscribe``.
     """
     word, known = word.lower(), list(known)
     matches = difflib.get_close_matches(word, known, n=1) or [
@@ -193,7 +192,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _read_flags(spec: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[str, object]]:
-    """Read the flags in one word, and from the words that follow the value that one may need."""
+    """Read the flags in one word, taking a value from the following words if one needs it."""
     if word.startswith("--"):
         spelling, equals, tail = word.partition("=")
         yield _read_flag(spec.find_flag(spelling, word), spelling, equals + tail, rest)
@@ -260,9 +259,9 @@ def help_of(spec: Command, ssh: str, parts: Iterable[Command] = ()) -> Iterator[
     """Write the help of one command, line by line.
 
     Args:
-        spec: which.
-        ssh: how the server is called.
-        parts: the commands of two words that begin with this one.
+        spec: the command.
+        ssh: how to call the server.
+        parts: the two-word commands that begin with this one.
     """
     usage = spec.usage.replace(spec.name, f"{spec.name} [FLAGS]", 1)
     yield f"usage: {ssh} {usage}"
@@ -295,7 +294,7 @@ def _default_text(default: object) -> str:
 
 
 def help_row(left: str, right: str) -> Iterator[str]:
-    """Lay out one entry in two columns; the left one must be narrower than 22 characters."""
+    """Lay out one entry in two columns; the left one must have fewer than 22 characters."""
     start = f"  {left}"
     for line in textwrap.wrap(right, HELP_WIDTH - _HELP_INDENT):
         yield f"{start:{_HELP_INDENT}}{line}"

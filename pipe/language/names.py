@@ -1,4 +1,4 @@
-"""User names, topic names and patterns: the one place that says what a name is.
+"""User names, topic names and patterns: the only place that defines what a name is.
 
     name      means, said by alice
     build     alice/build: a name without "/" is in the caller's own space
@@ -8,10 +8,10 @@
     bob/**    every topic of bob's
     **        every topic in every space
 
-Every front (SSH, later HTTP) calls these functions, so that a name means the same everywhere. Names
-are checked as bytes before anything is decoded and are never unescaped or normalised: two names are
-the same topic only if their bytes are.  From here on a name is a tuple, and no code compares
-prefixes of strings.  Whether the caller may use a name is the business of `pipe.rights.access`.
+Every front (SSH, later HTTP) calls these functions, so a name means the same everywhere.  Names are
+checked as bytes before anything is decoded, and never unescaped or normalised: two names are the
+same topic only if their bytes are equal.  After that a name is a tuple, and no code compares string
+prefixes.  `pipe.rights.access` decides whether the caller may use a name.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from typing import TypeVar
 from pipe.errors import BadName
 
 PUBLIC = "public"
-"""The owner of the topics that every user may use."""
+"""The owner of topics that every user may use."""
 
 EVERYONE = "@users"
-"""In a list of grantees: everyone with an account.  No user's name has an ``@``."""
+"""Stands for everyone with an account in a list of grantees.  No user name has an ``@``."""
 
 RESERVED_USERS = frozenset({PUBLIC, "admin", "root", "anonymous"})
-"""Names that nobody can register: they would claim a role that a plain user does not have."""
+"""Names that nobody can register: they suggest a role that a plain user does not have."""
 
 MAX_USER_LENGTH = 32
 """Characters: the limit of Linux's ``useradd``, so that account names carry over."""
 
 MAX_SEGMENTS = 8
-"""Segments of a path, its owner not counted: deeper than any naming scheme we know of."""
+"""Segments of a path, not counting the owner: deeper than any naming scheme we know."""
 
 MAX_SEGMENT_LENGTH = 64
 """Characters: a SHA-256 digest in hexadecimal fits."""
 
 MAX_NAME_LENGTH = 255
-"""Bytes of a whole ``owner/path``: what one file name may have on common file systems."""
+"""Bytes of a whole ``owner/path``: the limit for a file name on common file systems."""
 
 _RANDOM_BYTES = 16
 """128 bits, so that a random path cannot be guessed."""
@@ -53,7 +53,7 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 """A key's fingerprint as ``ssh-keygen -l`` prints it."""
 
 _SHOWN_LENGTH = 64
-"""Characters of somebody's input that an error message repeats."""
+"""Characters of a user's input that an error message repeats."""
 
 _LOWERCASE = string.ascii_lowercase.encode()
 _USER_BYTES = _LOWERCASE + string.digits.encode() + b"_-"
@@ -70,7 +70,7 @@ _REST = "**"
 class TopicName:
     """A topic's place: whose space it is in, and its path there.
 
-    Instances come from `parse_topic`, or are put together from a valid owner and `random_path`.
+    Instances come from `parse_topic`, or are made from a valid owner and `random_path`.
     """
 
     owner: str
@@ -82,10 +82,10 @@ class TopicName:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pattern:
-    """A set of topics, of those that exist and those still to come.
+    """A set of topics, existing and future.
 
-    ``*`` stands for any characters within one segment, or for none; the owner is a segment too, and
-    ``public`` one of them.  ``**`` as the last segment stands for one or more whole segments.
+    ``*`` stands for any number of characters within one segment, also none.  The owner counts as a
+    segment, even ``public``.  ``**`` as the last segment stands for one or more whole segments.
     Instances come from `parse_pattern`.
     """
 
@@ -96,7 +96,7 @@ class Pattern:
         return "/".join((self.owner, *self.path))
 
     def matches(self, topic: TopicName) -> bool:
-        """Say whether the topic is in the set, in time linear in the length of its name."""
+        """Return whether the topic is in the set, in time linear in the length of its name."""
         open_ended = self.path[-1] == _REST
         segments = self.path[:-1] if open_ended else self.path
         surplus = len(topic.path) - len(self.path)
@@ -125,7 +125,7 @@ def parse_user(raw: str | bytes) -> str:
 
 
 def parse_grantee(text: str) -> str:
-    """Check what says with whom a topic is shared: a user, a key's fingerprint, or `EVERYONE`.
+    """Check one entry of an access list: a user, a key's fingerprint, or `EVERYONE`.
 
     Raises:
         BadName: With one sentence that says what is wrong and what is allowed.
@@ -141,7 +141,7 @@ def parse_grantee(text: str) -> str:
 
 
 def is_fingerprint(grantee: str) -> bool:
-    """Say whether a grantee is a key."""
+    """Return whether a grantee is a key."""
     return _FINGERPRINT.fullmatch(grantee) is not None
 
 
@@ -150,8 +150,8 @@ def parse_topic(raw: str | bytes, *, caller: str, public: bool = False) -> Topic
 
     Args:
         raw: The name as the user gave it.
-        caller: The user whose space a name without ``/`` is in.
-        public: The flag ``-p``: the name is in the public space, whether it says so or not.
+        caller: The user whose space holds a name without ``/``.
+        public: The flag ``-p``: the name is in the public space, even if it does not say so.
 
     Raises:
         BadName: With one sentence that says what is wrong and what is allowed.
@@ -164,8 +164,8 @@ def parse_topic(raw: str | bytes, *, caller: str, public: bool = False) -> Topic
 def parse_pattern(raw: str | bytes, *, caller: str, public: bool = False) -> TopicName | Pattern:
     """Resolve what ``sub`` and ``ls`` take: a topic's name, or a pattern if it has a ``*``.
 
-    The rule for the owner is that of `parse_topic`, with one exception: a bare ``**`` is every
-    topic in every space.  The arguments are the same too.
+    The arguments and the rule for the owner are those of `parse_topic`, with one exception: a bare
+    ``**`` is every topic in every space.
 
     Raises:
         BadName: With one sentence that says what is wrong and what is allowed.
@@ -176,7 +176,7 @@ def parse_pattern(raw: str | bytes, *, caller: str, public: bool = False) -> Top
 
 
 def is_pattern(raw: str | bytes) -> bool:
-    """Say whether a name has a ``*``, and so can only be a pattern."""
+    """Return whether a name has a ``*``, and so can only be a pattern."""
     return _ANY in raw if isinstance(raw, str) else _ANY.encode() in raw
 
 
@@ -186,11 +186,12 @@ def random_path() -> str:
 
 
 def escape(text: str) -> str:
-    r"""Make text that came from another user safe to print.
+    r"""Make text from another user safe to print.
 
-    What moves a cursor, turns the direction of writing, cannot be seen or is a space other than
-    U+0020 (all that `str.isprintable` denies) becomes ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``, and a
-    backslash is doubled: what is printed says exactly what came.  Other Unicode stays as it is.
+    Characters that move the cursor, change the direction of writing, are invisible or are spaces
+    other than U+0020 (all that `str.isprintable` rejects) become ``\xNN``, ``\uNNNN`` or
+    ``\UNNNNNNNN``.  A backslash is doubled, so the output says exactly what came.  Other Unicode
+    stays as it is.
     """
     if text.isprintable() and "\\" not in text:
         return text
@@ -198,7 +199,7 @@ def escape(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Escape text for a message about it: in quotes, and cut where it gets long."""
+    """Escape text and put it in quotes for an error message, cutting it if it is long."""
     cut = "..." if len(text) > _SHOWN_LENGTH else ""
     return f"'{escape(text[:_SHOWN_LENGTH])}{cut}'"
 
@@ -215,7 +216,7 @@ def _escape_character(character: str) -> str:
 
 
 def _decode(raw: str | bytes, kind: str, allowed: bytes, longest: int, rule: str) -> str:
-    """Turn a name into text once all its bytes are known to be allowed ones."""
+    """Turn a name into text after checking that all its bytes are allowed."""
     data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
     if not data:
         raise BadName(f"the {kind} is empty: {rule}")
@@ -227,7 +228,7 @@ def _decode(raw: str | bytes, kind: str, allowed: bytes, longest: int, rule: str
 
 
 def _complaint(data: bytes, kind: str, allowed: bytes) -> str:
-    """Say what is wrong with a name that has other than the allowed bytes."""
+    """Say what is wrong with a name that has bytes other than the allowed ones."""
     if 0 in data:
         return f"the {kind} has a NUL byte"
     try:
@@ -241,7 +242,7 @@ def _complaint(data: bytes, kind: str, allowed: bytes) -> str:
 
 
 def _resolve(form: type[_Name], raw: str | bytes, caller: str, *, public: bool) -> _Name:
-    """Find owner and path of a topic's name or pattern, and check both."""
+    """Find the owner and path of a topic's name or pattern, and check both."""
     kind = "topic name" if form is TopicName else "pattern"
     stars = b"" if form is TopicName else _ANY.encode()
     text = _decode(raw, kind, _SEGMENT_BYTES + b"/" + stars, MAX_NAME_LENGTH, _SEGMENT_RULE)
@@ -288,7 +289,7 @@ def _check_owner(owner: str, kind: str, text: str) -> None:
         return
     if _ANY in owner:
         _check_segment(owner, kind, text)
-        # Any letter may stand for a star, so what is around the stars need not start with one.
+        # A star may stand for a letter, so the rest need not start with one.
         _decode(owner, f"owner in {kind}", _USER_BYTES + b"*", MAX_USER_LENGTH, _USER_RULE)
         return
     try:
@@ -310,11 +311,10 @@ def _check_segment(segment: str, kind: str, text: str) -> None:
 
 
 def _segment_matches(pattern: str, text: str) -> bool:
-    """Match one segment, stars standing for any characters or none.
+    """Match one segment, where a star stands for any characters or none.
 
-    The first and last piece between stars are anchored, and each piece in the middle is taken where
-    it occurs first after the one before: if any choice matches, this one does, so nothing is tried
-    twice.
+    The first and last piece are anchored, and each middle piece is taken where it first occurs
+    after the one before.  If any choice matches, this one does, so nothing is tried twice.
     """
     first, *pieces = pattern.split(_ANY)
     if not pieces:

@@ -1,4 +1,4 @@
-"""Numbers in settings: how durations, sizes and counts are written, and their bounds."""
+"""Numbers in settings: how to write durations, sizes and counts, and their bounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse_size(text: str) -> int:
         Bytes.
 
     Raises:
-        UsageError: The text is no whole number of bytes.
+        UsageError: The text is not a whole number of bytes.
     """
     unit = next((unit for unit in _SIZE_UNITS if text.endswith(unit)), "")
     number = text.removesuffix(unit).strip() if unit else text
@@ -59,9 +59,9 @@ def _parse_count(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What a number may be: how it is written, and its bounds, both allowed.
+    """What a number may be: how it is written, and its bounds, both inclusive.
 
-    Text goes through ``parse``; a number, as TOML and tests give it, is in the base unit already.
+    Text goes through ``parse``.  A number, as TOML and tests give it, is already in the base unit.
     """
 
     kind: str
@@ -73,14 +73,14 @@ class Quantity:
 
     @property
     def allowed(self) -> str:
-        """The rule as an error message and the help state it."""
+        """The rule, as error messages and help state it."""
         return f"{self.show(self.low)} to {self.show(self.high)}{self.note}"
 
     def __call__(self, value: object) -> float:
         """Check a value.
 
         Raises:
-            ValueError: It cannot be read, or is out of bounds.
+            ValueError: It cannot be read or is out of bounds.
         """
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError(self.allowed)
@@ -113,4 +113,4 @@ def count(low: int, high: int, note: str = "") -> BeforeValidator:
 
 
 ShortDuration = Annotated[float, duration(0.1, 10 * MINUTE)]
-"""Seconds that somebody or something on the other end may take to answer."""
+"""Seconds that a person or a program at the other end may take to answer."""

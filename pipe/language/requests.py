@@ -1,8 +1,8 @@
 """What a user asks for: the string of an SSH exec request, read into a frozen request.
 
-`COMMANDS` says which there are; `pipe.language.flags` knows how they are read and shown.  A new
-command is a class and an entry.  Names of topics stay as the user wrote them; `pipe.language.names`
-resolves them once the caller is known.
+`COMMANDS` lists all commands; `pipe.language.flags` reads and shows them.  A new command needs a
+class and an entry.  Topic names stay as the user wrote them; `pipe.language.names` resolves them
+once the caller is known.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MAX_COMMAND_LENGTH = 4096
-"""Bytes: a name, every flag and an access list of fifty keys fit; it bounds the work of parsing."""
+"""Bytes: a name, every flag and an access list of fifty keys fit.  It bounds the parsing work."""
 
 MAX_MIN_SUBSCRIBERS = 10_000
-"""Subscribers that a publisher may wait for: above what one server holds on one topic."""
+"""Subscribers that a publisher may wait for: more than one server holds on one topic."""
 
 MAX_STATUS = 255
-"""What a Unix process can exit with: its parent sees eight bits."""
+"""The highest exit status of a Unix process: its parent sees eight bits."""
 
 DEFAULT_TIMEOUT = 30.0 * SECONDS_PER_DAY
-"""Seconds a publisher waits for its subscribers: as long as pico's does."""
+"""Seconds that a publisher waits for its subscribers, as with pico's ``pipe``."""
 
 SSH_PORT = 22
-"""The port that ``ssh`` uses unasked (RFC 4253, section 4.1)."""
+"""The port that ``ssh`` uses by default (RFC 4253, section 4.1)."""
 
 
 class Dispatch(enum.Enum):
@@ -64,7 +64,7 @@ class Dispatch(enum.Enum):
 
 
 class Framing(enum.Enum):
-    """What is handed on whole: a chunk as it came, a line, or a record that ends with NUL."""
+    """What is kept whole: a chunk as it came, a line, or a record that ends with NUL."""
 
     NONE = "none"
     LINE = "line"
@@ -72,7 +72,7 @@ class Framing(enum.Enum):
 
 
 class OnSlow(enum.Enum):
-    """What happens when a reader falls behind: all wait, it loses chunks, or it is cut off."""
+    """What happens when a reader falls behind: others wait, it loses chunks, or it is cut off."""
 
     BLOCK = "block"
     DROP = "drop"
@@ -83,7 +83,7 @@ class OnSlow(enum.Enum):
 class Publish:
     """``pub``: write to a topic, to a random one if none is named.
 
-    ``timeout`` is in seconds, ``exit_status`` is what the subscribers exit with.
+    ``timeout`` is in seconds.  ``exit_status`` is the status that subscribers exit with.
     """
 
     topic: str | None = None
@@ -109,7 +109,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """``sub``: read from a topic, or from all that match a pattern."""
+    """``sub``: read from a topic, or from all topics that match a pattern."""
 
     topic: str
     public: bool = False
@@ -141,7 +141,7 @@ class Pipe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """``ls``: the topics that the caller may see, or those of them that match a pattern."""
+    """``ls``: the topics that the caller may see, or those that match a pattern."""
 
     pattern: str | None = None
     json: bool = False
@@ -149,7 +149,7 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """``whoami``: who the server takes the caller for."""
+    """``whoami``: who the caller is to the server."""
 
     json: bool = False
 
@@ -163,12 +163,12 @@ class ListKeys:
 
 @dataclass(frozen=True, slots=True)
 class AddKey:
-    """``keys add``: one more key for the caller, read from stdin."""
+    """``keys add``: add a key for the caller, read from stdin."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveKey:
-    """``keys rm``: a key less; ``force`` allows it to be the last one."""
+    """``keys rm``: remove a key; ``force`` allows removing the last one."""
 
     fingerprint: str
     force: bool = False
@@ -176,9 +176,9 @@ class RemoveKey:
 
 @dataclass(frozen=True, slots=True)
 class GrantAccess:
-    """``grant``: lasting access for others; with neither ``read`` nor ``write`` it is for both.
+    """``grant``: give others lasting access; with neither ``read`` nor ``write`` it covers both.
 
-    ``duration`` is in seconds; without one the grant stays until it is revoked.
+    ``duration`` is in seconds; without one the grant lasts until it is revoked.
     """
 
     topic: str
@@ -190,7 +190,7 @@ class GrantAccess:
 
 @dataclass(frozen=True, slots=True)
 class RevokeAccess:
-    """``revoke``: take grants back."""
+    """``revoke``: withdraw grants."""
 
     topic: str
     grantees: tuple[str, ...]
@@ -198,7 +198,7 @@ class RevokeAccess:
 
 @dataclass(frozen=True, slots=True)
 class ListGrants:
-    """``grants``: the lasting access that the caller has given, and has."""
+    """``grants``: the lasting access that the caller has given and been given."""
 
     json: bool = False
 
@@ -241,7 +241,7 @@ Answerable: TypeAlias = (
     | Help
     | Version
 )
-"""What only answers."""
+"""The requests that only give an answer."""
 
 Request: TypeAlias = Publish | Subscribe | Pipe | Answerable
 
@@ -407,7 +407,7 @@ COMMANDS = (
         arguments=(Argument("command", "COMMAND", convert=_command_name),),
     ),
 )
-"""Every command, in the order of help."""
+"""Every command, in the order that help lists them."""
 
 NAMES = {command.request: command.name for command in COMMANDS}
 """What users call the command that makes a request."""
@@ -420,7 +420,7 @@ def parse(command: str) -> Request:
         command: The string as it came; an empty one asks for help.
 
     Raises:
-        UsageError: With one line that names what is wrong and what is allowed.
+        UsageError: With one line that says what is wrong and what is allowed.
     """
     words = _split(command)
     if not words or words[0] in HELP.spellings.split():
@@ -434,14 +434,14 @@ def parse(command: str) -> Request:
 
 
 def sends_stream(request: Request) -> bool:
-    """Whether its stdin is a stream, of which each byte counts."""
+    """Return whether the request reads a stream from stdin, so that every byte counts."""
     return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
 
 
 def ssh_command(host: str, port: int, user: str = "") -> str:
     """Write how a client reaches a server: ``ssh -p 2222 alice@example.org``.
 
-    Without a user it is for whoever reads it: their `ssh` knows their name.
+    Without a user anyone can run it: `ssh` fills in the reader's own name.
     """
     target = f"{user}@{host}" if user else host
     return f"ssh {target}" if port == SSH_PORT else f"ssh -p {port} {target}"
@@ -451,8 +451,8 @@ def help_text(command: str | None, ssh: str) -> str:
     """Write the list of commands, or the help of one.
 
     Args:
-        command: which one; None: all.
-        ssh: how the reader reaches the server, from `ssh_command`.
+        command: which one, or None for all.
+        ssh: how to reach the server, from `ssh_command`.
 
     Returns:
         Lines that end with LF, wrapped to `HELP_WIDTH`.
@@ -482,7 +482,7 @@ def _split(command: str) -> list[str]:
 
 
 def _find_command(words: Sequence[str]) -> Command:
-    """Find the command that words begin with, which may have a name of two words."""
+    """Find the command that the words begin with; its name may have two words."""
     name, *further = words[:2]
     parts = [spec.name for spec in COMMANDS if spec.name.startswith(f"{name} ")]
     if parts and further and not further[0].startswith("-"):
@@ -490,7 +490,7 @@ def _find_command(words: Sequence[str]) -> Command:
     for spec in COMMANDS:
         if spec.name == name:
             return spec
-    if parts:  # no guess, as one of them removes
+    if parts:  # don't suggest one: it may be the one that removes
         raise UsageError(
             f"unknown command {quoted(name)}: there are {', '.join((words[0], *parts))}; "
             f"'ssh HOST {words[0]} -h' says more"

@@ -1,4 +1,4 @@
-"""What a user asks for about tokens: the requests and commands that `requests` takes in."""
+"""The requests and commands about tokens; `requests` includes them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_LIFETIME = 365.0 * SECONDS_PER_DAY
-"""Seconds that a token or link lasts at most: nobody remembers for longer what it is for."""
+"""Seconds that a token or link lasts at most: after a year nobody remembers what it is for."""
 
 MAX_LOGIN = 30.0 * SECONDS_PER_DAY
-"""Seconds that a browser stays logged in at most: it does all that its user may."""
+"""Seconds that a browser stays logged in at most: it may do everything that its user may."""
 
 MAX_USES = 10_000
-"""How often a link may be used at most: as many subscribers as a publisher may wait for."""
+"""How often a link may be used at most: the most subscribers that a publisher may wait for."""
 
 MAX_NAME = 64
-"""Characters of a token's name: it labels a token, it is no place to store data."""
+"""Characters of a token's name: it is a label, not a place to store data."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListTokens:
-    """``tokens``: the caller's tokens, links and logins of browsers."""
+    """``tokens``: the caller's tokens, links and browser logins."""
 
     json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AddToken:
-    """``tokens add``: one more; names and patterns as the user wrote them, duration in seconds."""
+    """``tokens add``: make one; names and patterns as the user wrote them, duration in seconds."""
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
@@ -45,14 +45,14 @@ class AddToken:
 
 @dataclass(frozen=True, slots=True)
 class RemoveToken:
-    """``tokens rm``: a token less."""
+    """``tokens rm``: remove a token."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """``login``: an address that logs a browser in; the duration, in seconds, is its session's."""
+    """``login``: make an address that logs a browser in; the session lasts ``duration`` seconds."""
 
     duration: float = 12 * 3600.0
     admin: bool = False
@@ -60,7 +60,7 @@ class LogIn:
 
 @dataclass(frozen=True, slots=True)
 class MakeLink:
-    """``link``: an address by which others read or write a topic; the duration is in seconds."""
+    """``link``: make an address where others read or write a topic; the duration is in seconds."""
 
     topic: str
     write: bool = False
@@ -77,7 +77,7 @@ def _patterns(text: str) -> tuple[str, ...]:
 
 
 def _lifetime(most: float) -> Callable[[str], float]:
-    """Make a reader of how long something lasts."""
+    """Make a reader for how long something lasts."""
 
     def convert(text: str) -> float:
         seconds = parse_duration(text)
@@ -148,4 +148,4 @@ TOKEN_COMMANDS = (
         ),
     ),
 )
-"""The commands, in the order of help."""
+"""The commands, in the order that help lists them."""

@@ -1,7 +1,7 @@
-"""How much anybody may have: the settings that protect the server and its users from each other.
+"""The limits: settings that protect the server and its users from each other.
 
-`pipe.settings.Settings` is made of these and its own.  What each bounds, and the test that holds
-it, is in docs/reliability.md.
+`pipe.settings.Settings` extends these.  docs/reliability.md says what each one bounds, and which
+test covers it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pipe.language.quantities import GIB, HOUR, MIB, ShortDuration, count, durat
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NO_NETWORKS = "none"
-"""How a list of networks without any is written, as an empty variable counts as one not set."""
+"""How to write an empty list of networks, as an empty variable counts as not set."""
 
 UNLIMITED = " (0: no limit)"
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Read addresses and networks with commas between them, or ``none``.
+    """Read addresses and networks separated by commas, or ``none``.
 
     Raises:
-        ValueError: one of them is no network.
+        ValueError: one of them is not a network.
     """
     if text == NO_NETWORKS:
         return ()
@@ -36,14 +36,14 @@ def check_networks(text: str) -> str:
     """Accept what `parse_networks` reads.
 
     Raises:
-        ValueError: it does not read it.
+        ValueError: `parse_networks` rejects the text.
     """
     parse_networks(text)
     return text
 
 
 def join_networks(value: object) -> object:
-    """Make one text of TOML's own list of texts; leave what is none as it is."""
+    """Join a TOML list of strings into one string; leave other values as they are."""
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         return value
     return ",".join(value) or NO_NETWORKS

@@ -1,4 +1,4 @@
-"""How many connections the operating system lets this process have open."""
+"""How many connections the operating system lets this process hold open."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import resource
 
 RESERVED = 64
-"""Descriptors kept for everything that is no client: database, key files, log, scrapes of the
-metrics, the event loop.  When clients have all others, new ones are refused at the door, which is
-cheaper and tells more than an accept that fails."""
+"""Descriptors kept for everything but clients: database, key files, log, metrics scrapes, the event
+loop.  When clients use all others, the gate refuses new ones, which is cheaper and more telling
+than an accept that fails."""
 
 ENOUGH = 1 << 20
-"""Where the system allows any number, so many are asked for: Linux's own default maximum."""
+"""How many to ask for where the system allows any number: Linux's own default maximum."""
 
 
 def most_connections() -> int:
-    """Raise the limit as far as this process may, and say how many connections fit in."""
+    """Raise the limit as far as this process may, and return how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:

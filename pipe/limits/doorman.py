@@ -1,6 +1,6 @@
-"""The first protocol of each connection: asks the gate, and makes way for SSH or hangs up.
+"""The first protocol of each connection: asks the gate, then hands over to SSH or hangs up.
 
-A refused client gets no byte and costs no more than its accept: none of SSH's state is made.
+A refused client gets no bytes and costs no more than its accept: no SSH state is made for it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Doorman(asyncio.Protocol):
-    """Stands at the door until somebody comes.
+    """Waits for one connection.
 
     Args:
-        welcome: gives the protocol for a client with this IP address; None: hang up.
+        welcome: returns the protocol for a client with this IP address, or None to hang up.
     """
 
     def __init__(self, welcome: Callable[[str], asyncio.Protocol | None]) -> None:
         self._welcome = welcome
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody is there."""
+        """Ask the gate, and hand over or hang up."""
         host = (transport.get_extra_info("peername") or ("",))[0]
         protocol = self._welcome(str(host))
         stream = cast("asyncio.Transport", transport)

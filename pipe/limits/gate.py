@@ -2,12 +2,11 @@
 
 Rules:
 
-- Connections that have not logged in are counted, in all and per source.  A source is an IPv4
-  address or an IPv6 /64; a trusted one is exempt from what is counted per source, and from
-  penalties.
-- Where all places before the login are taken, whoever comes from a source that has few takes the
-  place of the oldest connection from the source that has most.  So a flood from some addresses
-  locks none of the others out, as it would with sshd's MaxStartups, which drops at random.
+- Connections that have not logged in are counted, in total and per source.  A source is an IPv4
+  address or an IPv6 /64.  A trusted one is exempt from per-source limits and from penalties.
+- When all places before the login are taken, a connection from a source that has few replaces the
+  oldest connection from the source that has most.  So a flood from some addresses does not lock the
+  others out, as it would with sshd's MaxStartups, which drops at random.
 - Every `Visit` that entered leaves once.
 """
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(enum.Enum):
-    """Why a connection is closed as it comes; the value is the label of the metric."""
+    """Why a new connection is closed; the value is the metric's label."""
 
     UNAUTHENTICATED = "unauthenticated"
     UNAUTHENTICATED_ADDRESS = "unauthenticated-address"
@@ -42,16 +41,16 @@ class Refusal(enum.Enum):
 
 
 def _nothing() -> None:
-    """What is there to cut before there is a connection."""
+    """Cut nothing: there is no connection yet."""
 
 
 class Visit:
-    """One connection as the gate sees it, and what is known of it at its end.
+    """One connection as the gate sees it, and what is known about it at its end.
 
     Args:
         source: where it comes from, as `source_of` writes it.
-        trusted: whether that is exempt from what is counted per address.
-        gate: where it entered; None for one that no gate counts.
+        trusted: whether the source is exempt from per-address limits.
+        gate: where it entered, or None if no gate counts it.
     """
 
     __slots__ = (
@@ -74,16 +73,16 @@ class Visit:
         self._gate = gate
 
     def admit(self, user: str) -> None:
-        """It has logged in.
+        """Note that it has logged in.
 
         Raises:
-            QuotaExceeded: the user has as many connections as anybody may.
+            QuotaExceeded: the user has as many connections as allowed.
         """
         if self._gate:
             self._gate.admit(self, user)
 
     def leave(self, offence: Offence | None, now: float) -> None:
-        """It is gone; calling it again does nothing.
+        """Note that it is gone; calling this again does nothing.
 
         Args:
             offence: what to charge its source with.
@@ -102,8 +101,8 @@ class Gate:
         most: connections at once that have not logged in.
         most_per_source: the same from one source.
         most_open: connections at once, logged in or not.
-        trusted: sources that are exempt from what is counted per source.
-        penalties: who is refused for what came before.
+        trusted: sources that are exempt from per-source limits.
+        penalties: sources to refuse for earlier offences.
         quotas: how many connections a user and an address may have.
     """
 
@@ -131,7 +130,7 @@ class Gate:
         """Let a connection in, or say why not.
 
         Args:
-            address: the client's IP address; an empty one, of a client that is gone, is trusted.
+            address: the client's IP address; empty if the client is gone, which is trusted.
             now: seconds on any steady clock.
             exempt: it is trusted in any case: a proxy, whose clients are told apart later.
         """
@@ -175,10 +174,10 @@ class Gate:
         return not self.trusts(address) and self._penalties.refuses(source_of(address), now)
 
     def admit(self, visit: Visit, user: str) -> None:
-        """A connection has logged in.
+        """Note that a connection has logged in.
 
         Raises:
-            QuotaExceeded: the user has as many connections as anybody may.
+            QuotaExceeded: the user has as many connections as allowed.
         """
         self._stop_waiting(visit)
         holder = Holder(Scope.USER, user)
@@ -186,7 +185,7 @@ class Gate:
         visit.holders = (*visit.holders, holder)
 
     def leave(self, visit: Visit, offence: Offence | None, now: float) -> None:
-        """A connection is gone, and what its source is charged with."""
+        """Note that a connection is gone, and charge its source with the offence, if any."""
         self._stop_waiting(visit)
         self.open -= 1
         self._quotas.give_back(Resource.CONNECTIONS, *visit.holders)
@@ -194,7 +193,7 @@ class Gate:
             self._penalties.add(visit.source, offence, now)
 
     def _crowd_for(self, visit: Visit) -> dict[Visit, None] | None:
-        """The most numerous source's connections, if taking one of them makes it fairer."""
+        """The connections of the source with most, if dropping one of them is fairer."""
         crowds = (crowd for crowd in self._waiting.values() if not next(iter(crowd)).trusted)
         most = max(crowds, key=len, default=None)
         own = 0 if visit.trusted else len(self._waiting.get(visit.source, ())) + 1

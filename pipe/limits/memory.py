@@ -1,8 +1,8 @@
-"""How much memory there is, how much this process has, and when that is too much.
+"""How much memory there is, how much this process uses, and when that is too much.
 
-The alarm is RabbitMQ's: above a share of the memory all publishers are paused and readers go on, so
-that what is buffered can leave.  Its figures come from the kernel: /proc/self/statm (proc(5)) and
-the control group's own limit (cgroups(7)), where there is one that is lower than the machine's.
+The alarm works like RabbitMQ's: above a share of the memory all publishers are paused and readers
+go on, so that buffers can drain.  The figures come from the kernel: /proc/self/statm (proc(5)) and
+the control group's limit (cgroups(7)), if it is lower than the machine's memory.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 
 ALARM_SHARE = 0.6
-"""Of the memory, where the operator says nothing: RabbitMQ's ``vm_memory_high_watermark``.  The
-rest is for the kernel's socket buffers, and for what is on its way when the alarm begins."""
+"""The default threshold as a share of the memory: RabbitMQ's ``vm_memory_high_watermark``.  The
+rest is for the kernel's socket buffers, and for data on its way when the alarm begins."""
 
 RECOVERY_SHARE = 0.9
-"""Of the alarm's threshold: below it the alarm ends, so that it does not come and go."""
+"""The alarm ends below this share of its threshold, so that it does not flicker."""
 
 NO_LIMIT_BYTES = 1 << 60
 """Version 1 of control groups writes a huge number for "no limit"."""
@@ -29,7 +29,7 @@ class MemoryAlarm:
     """Whether there is an alarm, with a lower threshold for its end.
 
     Args:
-        threshold: bytes of resident memory at which it begins; 0: it never does.
+        threshold: bytes of resident memory at which it begins; with 0 it never does.
     """
 
     def __init__(self, threshold: int) -> None:
@@ -38,7 +38,7 @@ class MemoryAlarm:
         self.active = False
 
     def update(self, resident: int) -> bool:
-        """Take a measurement; whether the alarm has begun or ended by it."""
+        """Take a measurement, and return whether the alarm has begun or ended."""
         if not self.threshold:
             return False
         active = resident > (self.recovery if self.active else self.threshold)
@@ -47,12 +47,12 @@ class MemoryAlarm:
 
 
 def default_threshold() -> int:
-    """`ALARM_SHARE` of the memory that this process may use; 0 where the system does not tell."""
+    """`ALARM_SHARE` of the memory that this process may use; 0 if the system does not tell."""
     return int(available_bytes() * ALARM_SHARE)
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
-    """This process' resident memory; 0 where the system does not tell."""
+    """This process's resident memory in bytes; 0 if the system does not tell."""
     try:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
@@ -64,10 +64,10 @@ def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgr
 
     Args:
         proc: where proc(5) is mounted.
-        groups: where control groups are.
+        groups: where control groups are mounted.
 
     Returns:
-        Bytes; 0 where the system does not tell.
+        Bytes; 0 if the system does not tell.
     """
     limits = [_machine_bytes(proc), *_group_limits(proc, groups)]
     return min((limit for limit in limits if 0 < limit < NO_LIMIT_BYTES), default=0)
@@ -85,7 +85,7 @@ def _machine_bytes(proc: Path) -> int:
 
 
 def _group_limits(proc: Path, groups: Path) -> list[int]:
-    """The limits of this process' group and of all groups above it."""
+    """The limits of this process's group and of all groups above it."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -99,7 +99,7 @@ def _group_limits(proc: Path, groups: Path) -> list[int]:
             root, name = groups / "memory", _V1_FILE
         else:
             continue
-        # In a container the path may be the host's, of which only the root is to be seen here.
+        # In a container the path may be the host's, of which only the root is visible here.
         group = Path(path.lstrip("/"))
         limits += [_read_limit(root / part / name) for part in (group, *group.parents)]
     return limits
@@ -113,10 +113,10 @@ def _read_limit(file: Path) -> int:
 
 
 def give_back_memory() -> None:
-    """Ask the C library to return to the system what has been freed; does nothing but in glibc.
+    """Ask the C library to return freed memory to the system; only glibc does.
 
-    Memory that many small chunks have left would otherwise stay with the process, and an alarm
-    would never end.  It takes milliseconds, and may be called from a thread.
+    Otherwise the memory of many small chunks would stay with the process, and an alarm would never
+    end.  This takes milliseconds, and may be called from a thread.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:

@@ -1,6 +1,6 @@
-"""Looks after the process's memory.
+"""Watches the process's memory.
 
-It pauses all publishers while there is too little, and gives back what a crowd has left behind.
+It pauses all publishers while memory is short, and returns what a crowd has left behind.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.25
-"""How often the memory is looked at.  The kernel tells nobody when it grows; a look costs 20 us,
-and what all buffers can grow by in this time is far less than the share left above the alarm."""
+"""How often to look at the memory.  The kernel does not report growth; a look costs 20 us, and in
+this time all buffers grow by far less than the share left above the alarm."""
 
 WORTH_SHARE = 0.05
-"""Of the threshold: publishers are paused only while readers have this much to take.  With less,
-a pause would free nothing: the memory has gone elsewhere, and one reader that stands still must
-not hold up everybody."""
+"""Publishers are paused only while readers have this share of the threshold to take.  With less, a
+pause would free nothing: the memory has gone elsewhere, and one reader that stands still must not
+hold up everybody."""
 
 TIDY_LOOKS = 20
-"""Every so many looks, 5 s, freed memory is given back.  Chunks are smaller than what the C library
-maps by itself, so a crowd of readers that has left would otherwise be counted for ever."""
+"""Freed memory is returned after this many looks, 5 s.  Chunks are smaller than what the C library
+maps separately, so a crowd of readers that has left would otherwise count for ever."""
 
 TIDY_BYTES = 16 * MIB
-"""Over the memory at the start: with less there is little to give back.  A useless try costs some
-0.05 ms, or 6 ms in a heap of 450 MiB full of holes; giving back 500 MiB takes a thread 40 ms."""
+"""Growth since the start below which there is little to return.  A useless try costs some 0.05 ms,
+or 6 ms in a heap of 450 MiB full of holes; returning 500 MiB takes a thread 40 ms."""
 
 
 async def watch_memory(
@@ -49,10 +49,10 @@ async def watch_memory(
     """Hold the router while memory is short, until cancelled.
 
     Args:
-        router: whose publishers are paused.
-        alarm: says when memory is short.
-        buffer: bytes that one reader may have waiting for it.
-        measure: the resident memory in bytes.
+        router: the router whose publishers are paused.
+        alarm: decides when memory is short.
+        buffer: bytes that may wait for one reader.
+        measure: returns the resident memory in bytes.
     """
     tidy = measure() + TIDY_BYTES
     for look in itertools.count(1):
@@ -72,6 +72,6 @@ async def watch_memory(
 
 
 def _unread_bytes(router: Router, buffer: int) -> int:
-    """What readers have yet to take, in queues or, where TCP stands, in transports."""
+    """Bytes that readers have yet to take, in queues or, where TCP has stalled, in transports."""
     now = router.statistics()
     return max(now.send_buffer_bytes, now.clogged_subscribers * buffer)

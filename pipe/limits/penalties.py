@@ -1,8 +1,8 @@
 """Addresses that misbehave before they log in are refused for a while.
 
-As sshd's PerSourcePenalties (sshd_config(5)): each offence adds its time to the address's penalty,
-which runs off by the clock.  A sum below the minimum is never enforced, so one mistake costs
-nothing; once it has been reached, the address is refused until the whole sum has run off.
+This works like sshd's PerSourcePenalties (sshd_config(5)): each offence adds time to the address's
+penalty, which then runs down.  A sum below the minimum is never enforced, so one mistake costs
+nothing.  Above it, the address is refused until the whole sum has run down.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Offence(enum.Enum):
-    """What a connection that never logged in is charged with."""
+    """What a connection that never logged in did."""
 
     REFUSED = enum.auto()
-    """It tried, and no key fitted."""
+    """It tried to log in, and no key was accepted."""
     NO_LOGIN = enum.auto()
-    """It went without trying."""
+    """It left without trying."""
     TIMEOUT = enum.auto()
     """It used up the time to log in."""
 
@@ -42,8 +42,8 @@ class Penalties:
     Args:
         seconds: what each offence costs.
         least: the sum from which a source is refused.
-        most: what the sum cannot pass.
-        capacity: how many sources are remembered.
+        most: the largest sum.
+        capacity: how many sources to remember.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Penalties:
         self._table: OrderedDict[str, _Penalty] = OrderedDict()
 
     def add(self, source: str, offence: Offence, now: float) -> None:
-        """Charge a source at ``now``, seconds on any steady clock."""
+        """Charge a source with an offence at ``now``, seconds on any steady clock."""
         seconds = self._seconds.get(offence, 0.0)
         if not seconds:
             return
@@ -74,7 +74,7 @@ class Penalties:
             self._table.popitem(last=False)
 
     def refuses(self, source: str, now: float) -> bool:
-        """Whether a source is to be refused at ``now``."""
+        """Whether to refuse a source at ``now``."""
         penalty = self._current(source, now)
         return penalty is not None and penalty.enforced
 

@@ -1,11 +1,11 @@
-"""What each user and each address has of the server, and how much that may be.
+"""How much of the server each user and each address uses, and may use.
 
 Counts and rates without a clock of their own, for every front.  Rules:
 
-- Counts are of what is there now: nothing is remembered of a holder that has nothing.
-- What a call takes, it takes for all its holders or for none.
-- A rate never loses a byte: it says how long to wait.  Sessions of one user share one bucket, and
-  one that is not full yet outlives them, so that leaving and coming back gains nothing.
+- Counts cover what exists now: nothing is remembered about a holder that has nothing.
+- A call takes something for all its holders or for none.
+- A rate never loses a byte: it says how long to wait.  All sessions of a user share one bucket.  A
+  bucket that is not full outlives them, so that leaving and coming back gains nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from pipe.language.names import TopicName
 
 BURST_SECONDS = 1.0
-"""A bucket holds what the rate allows in this time, so that short messages need not wait."""
+"""A bucket holds what the rate allows in this time, so short messages need not wait."""
 
 REFILL_SECONDS = 0.1
-"""Who has to wait waits until the bucket holds this much again: timers by the dozen per second
-and not by the packet."""
+"""A session that has to wait waits until the bucket holds this much again, for a dozen timers per
+second at most and not one for each packet."""
 
 
 class Resource(enum.Enum):
-    """What is counted; the value is also the label of its refusals."""
+    """What is counted; the value also labels refusals in the metrics."""
 
     CONNECTIONS = "connections"
     SESSIONS = "sessions"
@@ -56,7 +56,8 @@ class Quotas:
     """The counts of all holders.
 
     Args:
-        limits: the most that one holder of a scope may have of a resource; 0 or missing: any.
+        limits: the most that one holder of a scope may have of a resource; no limit if 0 or
+            missing.
     """
 
     def __init__(self, limits: Mapping[tuple[Resource, Scope], int]) -> None:
@@ -65,7 +66,7 @@ class Quotas:
         self._openers: dict[TopicName, tuple[Holder, ...]] = {}
 
     def take(self, resource: Resource, *holders: Holder) -> None:
-        """Count one more for all these holders, until it is given back.
+        """Count one more for all these holders, until `give_back`.
 
         Raises:
             QuotaExceeded: one of them has as many as it may; nothing was counted.
@@ -88,7 +89,7 @@ class Quotas:
                 del self._held[resource, holder]
 
     def open_topic(self, name: TopicName, *holders: Holder) -> None:
-        """Count a topic that begins to exist, until `close_topic`.
+        """Count a new topic, until `close_topic`.
 
         Raises:
             QuotaExceeded: one of the holders has opened as many as it may.
@@ -97,11 +98,11 @@ class Quotas:
         self._openers[name] = holders
 
     def close_topic(self, name: TopicName) -> None:
-        """A topic exists no more."""
+        """Stop counting a topic that no longer exists."""
         self.give_back(Resource.TOPICS, *self._openers.pop(name, ()))
 
     def limit(self, resource: Resource, scope: Scope) -> int:
-        """The most that one holder may have; 0: any."""
+        """The most that one holder may have; 0 for no limit."""
         return self._limits.get((resource, scope), 0)
 
     def held(self, resource: Resource, holder: Holder) -> int:
@@ -110,11 +111,11 @@ class Quotas:
 
 
 class Bucket:
-    """One user's bytes: a token bucket that may run into debt by what was published last.
+    """A token bucket for one user's bytes.  The last chunk published may put it into debt.
 
     Args:
         rate: bytes per second.
-        now: seconds, on any steady clock, as for all its calls.
+        now: seconds, on any steady clock, as in all its calls.
     """
 
     __slots__ = ("_at", "_rate", "_tokens", "users")
@@ -126,18 +127,18 @@ class Bucket:
         self.users = 0
 
     def take(self, size: int, now: float) -> float:
-        """Count bytes that have been published; the seconds to wait before any more."""
+        """Count published bytes, and return the seconds to wait before publishing more."""
         self._refill(now)
         self._tokens -= size
         return self._wait()
 
     def is_full(self, now: float) -> bool:
-        """Whether it remembers nothing."""
+        """Whether it is full, so that it need not be kept."""
         self._refill(now)
         return self._tokens >= self._rate * BURST_SECONDS
 
     def wait(self, now: float) -> float:
-        """The seconds to wait before anything more is published; 0.0 for none."""
+        """The seconds to wait before publishing more; 0.0 for none."""
         self._refill(now)
         return self._wait()
 
@@ -156,16 +157,16 @@ class Rates:
     """The buckets of all users.
 
     Args:
-        rate: bytes per second of each; 0: no limit.
+        rate: bytes per second for each user; 0 for no limit.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._used: dict[str, Bucket] = {}
-        self._left: OrderedDict[str, Bucket] = OrderedDict()  # not full when the last user went
+        self._left: OrderedDict[str, Bucket] = OrderedDict()  # not full when their users left
 
     def join(self, user: str, now: float) -> Bucket | None:
-        """The bucket of a user who begins to publish, until `leave`; None without a limit."""
+        """Get the bucket of a user who starts to publish, until `leave`; None without a limit."""
         if not self._rate:
             return None
         self._forget_full(now)
@@ -175,7 +176,7 @@ class Rates:
         return bucket
 
     def leave(self, user: str, now: float) -> None:
-        """One who published has gone."""
+        """Note that one of a user's publishers has left."""
         bucket = self._used.get(user)
         if bucket is None:
             return
@@ -187,7 +188,7 @@ class Rates:
         self._forget_full(now)
 
     def _forget_full(self, now: float) -> None:
-        """Drop the oldest that are full; those behind one in debt follow with it."""
+        """Drop the oldest full buckets; those behind one in debt wait for it."""
         while self._left and next(iter(self._left.values())).is_full(now):
             self._left.popitem(last=False)
 

@@ -1,4 +1,4 @@
-"""Limits that are counted per address.  Every table here has a bound of its own."""
+"""Limits per address.  Every table here has its own bound."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 SECONDS_PER_DAY = 86_400.0
 
 MAX_SOURCES = 65_536
-"""Addresses that a table remembers, as many as sshd's PerSourcePenalties; the oldest goes first."""
+"""Addresses that a table remembers, as in sshd's PerSourcePenalties; the oldest goes first."""
 
 IPV6_PREFIX = 64
-"""One IPv6 subscriber has a /64 at least, so that is what counts as one address."""
+"""An IPv6 subscriber has at least a /64, so that counts as one address."""
 
 
 def source_of(address: str) -> str:
@@ -31,7 +31,7 @@ def source_of(address: str) -> str:
 
 
 class TrustedSources:
-    """The addresses that are exempt from limits per address.
+    """The addresses that are exempt from per-address limits.
 
     Args:
         networks: all of them.
@@ -48,7 +48,7 @@ class TrustedSources:
 
 
 class ClaimLimit:
-    """How many names one source may claim in a day.  Loopback is exempt: it is the operator.
+    """How many names one source may claim in a day.  Loopback is exempt: that is the operator.
 
     Args:
         per_day: claims allowed within any 24 hours.

@@ -1,14 +1,14 @@
-"""Who may do how much in a turn of the event loop, so that a crowd is fair to one who types.
+"""How much work fits in a turn of the event loop, so that a crowd does not delay a keystroke.
 
-A turn of the loop hears of everything that has happened since the last one.  A read of a fourth of
-a megabyte, a session that begins or ends, a publisher that goes on: each is no burden, but a crowd
-of thousands would keep everybody else waiting for all of it.  So a turn has a budget of seconds.
-While there is some left, what comes up is done on the spot.  After that it queues, and each turn
-begins with those who queue, in their order, as many as fit the budget.
+A turn of the loop handles everything that happened since the last one.  Reading a quarter of a
+megabyte, beginning or ending a session, resuming a publisher: each is cheap, but a crowd of
+thousands would keep everybody else waiting.  So each turn has a budget in seconds.  Work runs at
+once while some of it is left.  After that it queues, and each turn begins with the queue, in order,
+as far as the budget goes.
 
-There are two kinds: a `Queuer` is a connection that may read and handle a full share, once in a
-turn; a step is any small piece of work (`Turns.do`).  The order of steps is that in which they were
-handed in, also of those that are done on the spot.
+There are two kinds of work.  A `Queuer` is a connection that may read and handle a full share once
+in a turn.  A step is any small piece of work (`Turns.do`).  Steps run in the order in which they
+were handed in, including those that run at once.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
     Step: TypeAlias = Callable[[], bool | None]
 
 BUDGET_SECONDS = 0.005
-"""Of each turn for everybody together: what a keystroke may wait for, and room for a dozen full
-reads, so that fewer busy connections than that never queue."""
+"""The budget of each turn for everybody together: as long as a keystroke may wait, and enough for
+a dozen full reads, so that fewer busy connections never queue."""
 
 MINOR_SECONDS = 0.001
-"""So little use needs no look at where a turn ends: it may be of many turns, with rests between."""
+"""Less use than this is not tied to one turn: it may add up over many turns with rests between."""
 
 
 class Queuer(Protocol):
     """A connection that has more to do than it was allowed to."""
 
     share_seconds: float
-    """What a full share is expected to take."""
+    """How long a full share is expected to take."""
 
     def take_turn(self) -> bool:
-        """Handle a full share now, or of what is read next; whether it is the latter."""
+        """Handle a full share now, or of what is read next; return True for the latter."""
 
 
 class Turns:
     """The budget of the loop's turns, and the queue for it.
 
     Args:
-        loop: whose turns they are; the running one where none is given.
+        loop: the event loop; by default the running one.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop
         self._queue: deque[Queuer | Step] = deque()
-        self._next: list[Queuer] = []  # that wait for the next turn
+        self._next: list[Queuer] = []  # waiting for the next turn
         self._used = 0.0
         self._scheduled = False
         self._at_work = False
         self.written: Callable[[], None] = _nothing
-        """Called after each step of a turn, to write what came of it: that is its cost too."""
+        """Called after each step of a turn, to write its output, which counts as its cost too."""
 
     @property
     def spent(self) -> bool:
@@ -65,22 +65,22 @@ class Turns:
 
     @property
     def used(self) -> float:
-        """Seconds of this turn that are used up."""
+        """Seconds used in this turn."""
         return self._used
 
     def use(self, seconds: float, since: float | None = None) -> None:
-        """Some of the budget has been used.
+        """Charge the budget.
 
         Args:
-            seconds: so much.
-            since: what `used` was when it began, if there were steps within it.
+            seconds: how much was used.
+            since: the value of `used` when that work began, if there were steps within it.
         """
         self._used = max(self._used, (self._used if since is None else since) + seconds)
         if self._used > MINOR_SECONDS and not self._scheduled:
             self._schedule()
 
     def queue(self, connection: Queuer) -> None:
-        """Have a connection's `take_turn` called when its turn has come; it must not queue yet."""
+        """Call a connection's `take_turn` when its turn comes; it must not be queued already."""
         if self._at_work:
             self._next.append(connection)
         else:
@@ -89,7 +89,7 @@ class Turns:
             self._schedule()
 
     def do(self, step: Step) -> None:
-        """Take a step, and again as long as it says that there is more, in this turn or others."""
+        """Take a step, repeatedly while it returns True, in this turn or later ones."""
         self._queue.append(step)
         if self._at_work:
             return
@@ -99,7 +99,7 @@ class Turns:
             self._schedule()
 
     def finish(self) -> None:
-        """Take all steps now, however long it takes: the loop is about to stop."""
+        """Take all steps now, however long that takes: the loop is about to stop."""
         while not self._at_work and any(callable(one) for one in self._queue):
             self._used = 0.0
             self._go_on()
@@ -117,7 +117,7 @@ class Turns:
             self._schedule()
 
     def _go_on(self) -> None:
-        """Serve those who queue, as far as the budget goes."""
+        """Serve the queue, as far as the budget goes."""
         promised = 0.0
         self._at_work = True
         try:
@@ -135,7 +135,7 @@ class Turns:
                 self._schedule()
 
     def _take(self, step: Step) -> None:
-        """Take one step; where there is more of it, it queues again."""
+        """Take one step, and queue it again if there is more."""
         started = time.monotonic()
         try:
             if step():
@@ -148,4 +148,4 @@ class Turns:
 
 
 def _nothing() -> None:
-    """Where there is nothing to write."""
+    """Write nothing."""

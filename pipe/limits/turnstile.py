@@ -1,7 +1,7 @@
-"""Whose command is answered when: of each user's, one at a time.
+"""Runs each user's commands one at a time.
 
-What all have to share, such as the accounts database, goes to whoever asked first.  So somebody who
-asks a thousand things at once would stand before all others, and before all logins.
+What all users share, such as the accounts database, serves requests in order.  A user who sends a
+thousand commands at once would otherwise delay everybody else, and all logins.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Turnstile:
 
     @asynccontextmanager
     async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait until none of this user's other commands is at work.
+        """Wait until none of this user's other commands is running.
 
-        Each begins in a turn of the event loop of its own, as many never wait for anything.
+        Each begins in its own turn of the event loop, as many commands never wait for anything.
         """
         lock = self._locks.get(user)
         if lock is None:

@@ -1,7 +1,7 @@
 """What the server counts, for an operator's Prometheus.
 
 registry  the metrics, and where their figures come from
-scrapes   the port at which they are read
+scrapes   the port where they are read
 """
 
 from pipe.metrics.registry import COMMAND_MODE, Metrics, Snapshot

@@ -1,8 +1,8 @@
-"""What an operator sees: Prometheus metrics on a port of their own.
+"""Prometheus metrics for the operator, on a separate port.
 
-The hot path counts in plain integers (`pipe.stream.topics.Member`); they are read when somebody
-scrapes.  Rare events (a login, a session's end) go into prometheus_client's own counters and
-histograms.  Labels are small fixed sets; no user, topic, key or command ever becomes one.
+The hot path counts in plain integers (`pipe.stream.topics.Member`), which are read at each scrape.
+Rare events (a login, a session's end) go into prometheus_client's own counters and histograms.
+Labels are small fixed sets; no user, topic, key or command ever becomes one.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from pipe.stream.statistics import Statistics
 
 COMMAND_MODE = "command"
-"""The ``mode`` label of a session that only answers, beside those of `pipe.stream.ports.Mode`."""
+"""The ``mode`` label of a session that only answers, besides those of `pipe.stream.ports.Mode`."""
 
 LOGIN_RESULTS = ("accepted", "claimed", "refused", "failed", "probe")
-"""accepted: a known key; claimed: a new user; refused: no key fitted; failed: gone before login;
-probe: gone before anything of SSH but its version, as health checks go."""
+"""accepted: a known key; claimed: a new user; refused: no key was accepted; failed: gone before
+login; probe: gone after sending at most its SSH version, as health checks do."""
 
 REFUSALS = (
     "sessions",
@@ -59,14 +59,14 @@ REFUSALS = (
     "descriptors",
     "calls",
 )
-"""What the server turned away, by the limit that did it."""
+"""What the server refused, by the limit that did it."""
 
 WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
 
 LAG_INTERVAL_SECONDS = 0.25
-"""How often the lag of the event loop is measured."""
+"""How often to measure the event loop's lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Snapshot:
 
 
 class Metrics:
-    """The counters and histograms of rare events, and the registry that everything hangs on."""
+    """The counters and histograms of rare events, and the registry of all metrics."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -157,7 +157,7 @@ class Metrics:
                 self.web_requests.labels(route, kind)
 
     async def serve(self, host: str, port: int, take: Callable[[], Snapshot]) -> ScrapeServer:
-        """Answer scrapes, with snapshots that ``take`` makes.
+        """Answer scrapes with snapshots from ``take``.
 
         Raises:
             StartError: the address cannot be used.
@@ -167,7 +167,7 @@ class Metrics:
         try:
             await server.start(host, port)
         except OSError as error:
-            if isinstance(error, socket.gaierror):  # its numbers are not the system's
+            if isinstance(error, socket.gaierror):  # its numbers are not those of errno
                 reason = "there is no such host"
             else:
                 reason = os.strerror(error.errno) if error.errno else str(error)
@@ -191,7 +191,7 @@ class _SnapshotCollector(Collector):
         self._take = take
 
     def collect(self) -> Iterator[Metric]:
-        """Take one snapshot, so that all figures are of one moment."""
+        """Take one snapshot, so that all figures are from the same moment."""
         return _families(self._take())
 
 

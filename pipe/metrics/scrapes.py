@@ -1,11 +1,11 @@
-"""The HTTP server behind ``metrics-port``: as little of HTTP as a scrape needs.
+"""The HTTP server behind ``metrics-port``: only as much HTTP as a scrape needs.
 
-It runs on the event loop, without threads, and whoever reaches it can cost the streams little:
+It runs on the event loop, without threads, and its clients can cost the streams little:
 
-- `MAX_CONNECTIONS` are open at once; one more takes the place of the oldest.
-- One request each, its head of at most `MAX_HEAD_BYTES`, and `PATIENCE_SECONDS` from the first
-  byte to the last.
-- All who wait share one look at the figures, and looks have rests between them: `REST_FACTOR`.
+- At most `MAX_CONNECTIONS` are open; one more replaces the oldest.
+- Each has one request with a head of at most `MAX_HEAD_BYTES`, and `PATIENCE_SECONDS` from the
+  first byte to the last.
+- All waiting requests share one snapshot, with a rest between snapshots: `REST_FACTOR`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MAX_CONNECTIONS = 16
 """Prometheus needs one; this leaves room for a second, a health check and somebody's browser."""
 
 MAX_HEAD_BYTES = 8192
-"""As web servers have it; Prometheus' own requests take 300 bytes."""
+"""As in common web servers; Prometheus's own requests take 300 bytes."""
 
 PATIENCE_SECONDS = 5.0
-"""For one request and its answer; Prometheus itself gives up after 10 s by default."""
+"""For one request and its answer; Prometheus gives up after 10 s by default."""
 
 REST_FACTOR = 10
-"""After a look at the figures comes a rest of so many times as long as it took, so that scrapes
-without end take less than a tenth of the event loop."""
+"""After each snapshot comes a rest this many times as long, so that endless scrapes take less than
+a tenth of the event loop."""
 
 BACKLOG = 32
 
@@ -54,12 +54,12 @@ class ScrapeServer:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
-        self.port = 0  # that it listens on, once it does
+        self.port = 0  # set once it listens
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, None] = {}  # the oldest first
         self._waiting: dict[_Connection, None] = {}
-        self._timer: asyncio.TimerHandle | None = None  # while some wait
-        self._rested = 0.0  # from this time of the loop on
+        self._timer: asyncio.TimerHandle | None = None  # set while requests wait
+        self._rested = 0.0  # loop time when the rest is over
 
     async def start(self, host: str, port: int) -> None:
         """Listen.
@@ -84,24 +84,24 @@ class ScrapeServer:
     # -- what connections tell --------------------------------------------------------------------
 
     def opened(self, connection: _Connection) -> None:
-        """One more is there; too many are one fewer."""
+        """Add a connection, and drop the oldest if there are too many."""
         self._connections[connection] = None
         if len(self._connections) > MAX_CONNECTIONS:
             next(iter(self._connections)).abort()
 
     def closed(self, connection: _Connection) -> None:
-        """One is gone."""
+        """Remove a connection that is gone."""
         self._connections.pop(connection, None)
         self._waiting.pop(connection, None)
 
     def wants_figures(self, connection: _Connection) -> None:
-        """Have it answered at the next look."""
+        """Answer it with the next snapshot."""
         self._waiting[connection] = None
         if self._timer is None:
             self._timer = self._loop.call_at(self._rested, self._answer)
 
     def _answer(self) -> None:
-        """Look at the figures once, in each form that somebody wants."""
+        """Take one snapshot, and write it in each format that a client wants."""
         self._timer = None
         waiting, self._waiting = self._waiting, {}
         started = time.monotonic()
@@ -134,12 +134,12 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._head: bytearray | None = bytearray()  # until all of it is there
+        self._head: bytearray | None = bytearray()  # until it is complete
         self._without_body = False
         self._headers: dict[str, str] = {}
 
     def header(self, name: str) -> str:
-        """A field of the request, or an empty text."""
+        """A header of the request, or an empty string."""
         return self._headers.get(name, "")
 
     def abort(self) -> None:
@@ -151,20 +151,20 @@ class _Connection(asyncio.Protocol):
     # -- what the transport tells -----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, with the clock running."""
+        """Begin, and start the timeout."""
         self._transport = cast("asyncio.Transport", transport)
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """It is gone."""
+        """Note that it is gone."""
         self._transport = None
         if self._timer:
             self._timer.cancel()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take more of the request's head; nobody wants what comes behind it."""
+        """Take more of the request's head; ignore what follows it."""
         if self._head is None:
             return
         self._head += data
@@ -196,7 +196,7 @@ class _Connection(asyncio.Protocol):
     def answer(
         self, status: HTTPStatus, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> None:
-        """Answer, and close once it is sent."""
+        """Answer, and close once the answer is sent."""
         self._head = None
         if self._transport is None or self._transport.is_closing():
             return

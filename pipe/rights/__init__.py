@@ -1,9 +1,9 @@
 """Who may do what.
 
     grants   what an owner has given to others
-    access   the one judge of every right, and what it remembers
-    live     what those who end a session need to know of it
+    access   decides every right, and keeps what it decides by
+    live     what others need to know about a session to list or end it
 
-It is asked and told; it knows neither a database nor a loop.  `pipe.store.guard` keeps it in step
-with the database.
+This package knows no database and no event loop.  `pipe.store.guard` keeps it in step with the
+database.
 """

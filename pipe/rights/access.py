@@ -1,21 +1,23 @@
-"""Who may read and write which topic: the only judge, and the memory of all that it judges by.
+"""Who may read and write which topic: the only place that decides, and what it decides by.
 
-The rules, in the order in which they decide:
+The rules apply in this order:
 
-0. Who came with a token may do nothing that the token does not reach (`pipe.rights.scopes`); what
-it does reach is judged by all that follows. 1. The owner may do everything in the own space. 2.
-``public/`` is open to every user.  The member that creates a public topic may restrict it to a list
-(``-a``); the list holds until the topic is empty again, and nobody who joins can set or widen it.
-3. In another user's space one needs a grant.  A lasting one is for reading, writing or both, may
-have an end, and is kept by `pipe.store`; a list that a live session of the owner brought (``-a``)
-grants both for as long as that session lives. 4. An admin may do everything everywhere.
+0. A caller with a token may do nothing beyond the token's scope (`pipe.rights.scopes`).  Within the
+   scope, the rules below decide.
+1. Owners may do everything in their own space.
+2. ``public/`` is open to every user.  The member that creates a public topic may restrict it to a
+   list (``-a``).  The list holds until the topic is empty; nobody who joins can set or widen it.
+3. In another user's space a caller needs a grant.  `pipe.store` keeps lasting grants, which are for
+   reading, writing or both and may have an end.  A live session of the owner may bring a list
+   (``-a``), which grants both while that session lives.
+4. An admin may do everything everywhere.
 
-Everything else is denied, and denied in the same words whether the topic exists or not.  A grantee
-is a user's name, a key's fingerprint or `pipe.language.names.EVERYONE`.
+Everything else is denied, in the same words whether the topic exists or not.  A grantee is a user's
+name, a key's fingerprint or `pipe.language.names.EVERYONE`.
 
-What is allowed stays so only while the rule holds.  Who is on a topic has a `Pass`; at each change
-of a topic's rules all its passes are judged again, and those that fail are handed out, together,
-to whoever ends their sessions.  Nothing is remembered of a judgement.
+A right lasts only while its rule holds.  Each session on a topic has a `Pass`.  When a topic's
+rules change, all its passes are checked again, and those that fail are reported together so that
+their sessions can be ended.  Decisions are never cached.
 """
 
 from __future__ import annotations
@@ -38,23 +40,23 @@ if TYPE_CHECKING:
     from pipe.rights.grants import Grant
 
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
-"""What is said to whoever logged in before that."""
+"""What logins from before the removal are told."""
 
 DEMOTED_TEXT = "access denied: you are no admin any more: log in again"
-"""What is said to an admin who logged in before the flag was taken away."""
+"""What admins are told who logged in before they lost the flag."""
 
 WITHDRAWN_TEXT = "access denied: the token that let you in was removed"
-"""What is said to whoever came with it."""
+"""What logins with that token are told."""
 
 OVER_TEXT = "access denied: the time of the token that let you in is over"
-"""What is said to whoever came with it before that."""
+"""What logins with that token are told when it expires."""
 
 SPARED_BARS = 64
-"""So many removals are remembered before anybody looks for those that concern nobody any more."""
+"""Removals to remember before looking for those that no longer concern anyone."""
 
 
 class Rule(enum.Enum):
-    """What decided; the value says it to the caller."""
+    """The rule that decided; the value explains it to the caller."""
 
     OWNER = "you are its owner"
     PUBLIC = "public topics are open to every user"
@@ -80,7 +82,7 @@ class Loss(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a caller may do one thing, by which rule, and until when (seconds since 1970)."""
+    """Whether a caller may do something, by which rule, and until when (seconds since 1970)."""
 
     allowed: bool
     rule: Rule
@@ -95,11 +97,11 @@ class Pass:
     """One session's place on one topic, until it is released.
 
     Args:
-        caller: whose it is.
+        caller: who holds it.
         topic: where.
-        needs: what it does there; the session narrows it when it does less.
-        grantees: with whom it shares a topic of its own.
-        lost: called when the right to ``needs`` has ended: the session must end.
+        needs: what the session does there; it narrows this when it does less.
+        grantees: whom it shares its own topic with.
+        lost: called when the right to ``needs`` ends: the session must end.
     """
 
     __slots__ = ("caller", "grantees", "lost", "needs", "topic")
@@ -125,15 +127,15 @@ def _end_sessions(_topics: Collection[TopicName], lost: Iterable[Pass], loss: Lo
 
 
 class Access:
-    """All rules that are in force.
+    """All rules in force.
 
-    Everything happens between two turns of the event loop, so a topic's creation and its list are
-    one step, and so are a change and what it takes away.
+    Each call runs within one turn of the event loop, so creating a topic and setting its list are
+    one step, and so are a change and its effects.
 
     Args:
-        clock: seconds since 1970; a grant that has ended decides nothing, noticed or not.
-        changed: told after each change which topics' rules have changed, and which passes no
-            longer hold for what their sessions do.  The default ends those sessions.
+        clock: seconds since 1970; a grant that has ended no longer counts, even before `expire`.
+        changed: called after each change with the topics whose rules changed and the passes that
+            no longer cover what their sessions do.  The default ends those sessions.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class Access:
         self._changed = changed
         self._creator_lists: dict[TopicName, frozenset[str]] = {}
         self._passes: dict[TopicName, dict[Pass, None]] = {}
-        # How many sessions share a topic with somebody; so a judgement looks at none of them.
+        # How many sessions share a topic with each grantee, so that decisions search no sessions.
         self._shares: dict[TopicName, Counter[str]] = {}
         self._grants = GrantBook()
         self._barred: dict[tuple[str, str], tuple[int, str]] = {}
@@ -158,9 +160,9 @@ class Access:
     def decide(
         self, caller: Caller, topic: TopicName, operation: Operation = Operation.READ
     ) -> Decision:
-        """Judge without changing anything; of several operations the first that is denied counts.
+        """Decide without changing anything; of several operations the first denied one counts.
 
-        The decision's end is the earliest of theirs.
+        The decision ends when the first of them ends.
         """
         if caller.scope is not None and not caller.scope.allows(operation, topic):
             return _OUT_OF_REACH
@@ -174,7 +176,7 @@ class Access:
         return Decision(allowed=True, rule=decisions[0].rule, until=min(ends, default=None))
 
     def sees(self, caller: Caller, topic: TopicName) -> bool:
-        """Whether a caller may know of a topic: whether it may read or write it."""
+        """Whether a caller may know about a topic, because it may read or write it."""
         return any(self.decide(caller, topic, one).allowed for one in Operation.BOTH)
 
     def _judge(self, caller: Caller, topic: TopicName, operation: Operation) -> Decision:
@@ -225,21 +227,21 @@ class Access:
         exists: bool,
         lost: Callable[[Loss], None] = lambda _: None,
     ) -> Pass:
-        """Let a caller onto a topic, with the list that it brings; call it right before joining.
+        """Let a caller onto a topic, with the list that it brings; call this right before joining.
 
         Args:
-            caller: who comes.
-            name: where to.
-            operation: what it will do there.
-            grantees: the ``-a`` list; None where none was given.
+            caller: who joins.
+            name: the topic.
+            operation: what the caller will do there.
+            grantees: the ``-a`` list, or None if none was given.
             exists: whether anybody is on the topic now.
-            lost: called when the right has ended.
+            lost: called when the right ends.
 
         Returns:
             The pass to `release` when the session ends.
 
         Raises:
-            AccessDenied: the caller may not use the topic so, or may not bring a list to it.
+            AccessDenied: the caller may not use the topic like this, or may not bring a list to it.
         """
         self.require(caller)
         if not self.decide(caller, name, operation).allowed:
@@ -265,10 +267,10 @@ class Access:
     def enter_pattern(
         self, caller: Caller, pattern: Pattern, grantees: tuple[str, ...] | None
     ) -> Callable[[TopicName], bool]:
-        """Let a caller read what matches a pattern: nobody is denied, and nobody sees too much.
+        """Let a caller read the topics that match a pattern, as far as it may read each one.
 
         Returns:
-            What says, now and later, whether the caller may read a topic.
+            A function that tells, now and later, whether the caller may read a topic.
 
         Raises:
             UsageError: the caller brought a list.
@@ -279,7 +281,7 @@ class Access:
         return lambda topic: self.decide(caller, topic, Operation.READ).allowed
 
     def _denial(self, caller: Caller, name: TopicName, operation: Operation) -> str:
-        """Say no, in words that depend on the caller's own rights only."""
+        """Say no, in words that depend only on the caller's own rights."""
         if caller.scope is not None and not caller.scope.allows(operation, name):
             return f"access denied: your token does not reach {name} to {operation}"
         for one in operation:
@@ -292,7 +294,7 @@ class Access:
         return f"access denied: {name} is not shared with you"
 
     def _restrict(self, name: TopicName, wanted: frozenset[str], *, exists: bool) -> None:
-        """Set a public topic's list with its creation, or agree to the one that it has."""
+        """Set a public topic's list when it is created; later, accept only the same list."""
         if not exists:
             self._creator_lists[name] = wanted
         elif self._creator_lists.get(name) != wanted:
@@ -302,7 +304,7 @@ class Access:
             )
 
     def release(self, one: Pass) -> None:
-        """A session is over, and with it what it shared; calling it again does nothing."""
+        """End a session's pass and what it shared; calling it again does nothing."""
         passes = self._passes.get(one.topic, {})
         if one not in passes:
             return
@@ -323,11 +325,11 @@ class Access:
             del self._shares[topic]
 
     def closed(self, topic: TopicName) -> None:
-        """The last member has left: a public topic's list ends with it."""
+        """Drop a public topic's list, as its last member has left."""
         self._creator_lists.pop(topic, None)
 
     def _notify(self, topics: Collection[TopicName], loss: Loss) -> None:
-        """Judge everybody on these topics again."""
+        """Check all passes on these topics again."""
         lost = [
             one
             for topic in topics
@@ -342,9 +344,9 @@ class Access:
         """Replace all lasting grants of a topic.
 
         Args:
-            topic: which.
-            grants: all that it has from now on.
-            loss: what to tell those who have lost one.
+            topic: which one.
+            grants: all its grants from now on.
+            loss: what to tell callers who lose one.
         """
         if self._grants.replace(topic, grants):
             self._notify((topic,), loss)
@@ -359,11 +361,7 @@ class Access:
             self._notify(changed, Loss.REVOKED)
 
     def expire(self) -> bool:
-        """Take away what has ended by now.
-
-        Returns:
-            Whether logins are over: `dismiss` was called for them.
-        """
+        """End grants and logins whose time is over, and return whether any login was dismissed."""
         now = self._clock()
         changed = self._grants.expire(now)
         if changed:
@@ -375,7 +373,7 @@ class Access:
 
     @property
     def next_end(self) -> float | None:
-        """When `expire` is due, in seconds since 1970; it may find nothing to do then."""
+        """When to call `expire`, in seconds since 1970; it may find nothing to do then."""
         ends = (self._grants.next_end, self._bearers.next_end)
         return min((end for end in ends if end is not None), default=None)
 
@@ -388,7 +386,7 @@ class Access:
         return self._grants.by(owner)
 
     def granted_to(self, caller: Caller) -> list[Grant]:
-        """The lasting grants that a caller has in others' spaces."""
+        """The lasting grants that a caller has in other users' spaces."""
         return [
             grant
             for grantee in (caller.user, caller.fingerprint, EVERYONE)
@@ -397,13 +395,13 @@ class Access:
         ]
 
     def shared_by_sessions(self, topic: TopicName) -> frozenset[str]:
-        """With whom live sessions of the owner share a topic."""
+        """The grantees that live sessions of the owner share a topic with."""
         return frozenset(self._shares.get(topic, ()))
 
     # -- accounts and logins that are no more -----------------------------------------------------
 
     def forget(self, grantee: str) -> None:
-        """A user or key was removed: whoever has the name or key next inherits nothing."""
+        """Forget a removed user or key, so that its next holder inherits nothing."""
         changed = dict.fromkeys(self._grants.forget(grantee))
         for passes in self._passes.values():
             for one in passes:
@@ -419,18 +417,18 @@ class Access:
             self._notify(changed, Loss.REMOVED)
 
     def bar(self, user: str, fingerprint: str = "", text: str = REMOVED_TEXT) -> None:
-        """A key of a user, or the user, was removed: who has logged in so far may do no more.
+        """Bar all earlier logins of a user, or of one of its keys, from doing anything more.
 
-        Where it was something else that was taken from the user, ``text`` says so.
+        ``text`` tells them why, if it is not that the account or key was removed.
         """
         self._barred[user, fingerprint] = next_login(), text
         if len(self._barred) > self._most_barred:
             self._forget_bars()
 
     def _forget_bars(self) -> None:
-        """Forget the removals that concern no login any more.
+        """Forget removals that no longer concern any login.
 
-        It looks at all callers, so it waits until there are twice as many as it has left.
+        This looks at all callers, so it waits until there are twice as many as it left last time.
         """
         oldest: dict[tuple[str, str], int] = {}
         for caller in callers_alive():
@@ -445,25 +443,25 @@ class Access:
         self._most_barred = max(SPARED_BARS, 2 * len(self._barred))
 
     def dismiss(self, caller: Caller, text: str) -> None:
-        """One login is over: it may do no more, and ``text`` says why; others go on."""
+        """Bar one login from doing anything more, with ``text`` as the reason; others go on."""
         self._dismissed[caller.login] = text
 
     def logged_in(self, caller: Caller) -> None:
-        """A token has let somebody in, until `logged_out`."""
+        """Note a login by token, until `logged_out`."""
         self._bearers.add(caller)
 
     def logged_out(self, caller: Caller) -> None:
-        """A login is gone, and nothing need be remembered of it."""
+        """Forget a login that is gone."""
         self._bearers.remove(caller)
         self._dismissed.pop(caller.login, None)
 
     def end_token(self, token: str) -> None:
-        """A token was removed: whoever came with it may do no more."""
+        """Bar all logins with a removed token from doing anything more."""
         for caller in self._bearers.of(token):
             self.dismiss(caller, WITHDRAWN_TEXT)
 
     def why_barred(self, caller: Caller) -> str:
-        """What a caller is told who may do no more; empty for all others."""
+        """Why a caller may not do anything more; empty if it still may."""
         if text := self._dismissed.get(caller.login):
             return text
         barred, text = max(
@@ -487,7 +485,7 @@ def _listed(caller: Caller, grantees: Container[str]) -> bool:
 
 
 def _check_reach(caller: Caller, name: TopicName) -> None:
-    """Check that a caller gives others no more of an own topic than it has."""
+    """Check that a caller shares no more of its own topic than its token reaches."""
     if caller.scope is not None and not caller.scope.allows(Operation.BOTH, name):
         raise AccessDenied(
             f"access denied: your token does not reach {name} to read and write, which is what "

@@ -1,6 +1,6 @@
-"""Who has been let in by a token, for as long as they are here.
+"""Logins by token, while they are alive.
 
-The logins of a token end together: when it is removed, or when its time is over.
+All logins with one token end together: when it is removed, or when it expires.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from pipe.rights.callers import Caller
 
 _STALE_ENDS = 64
-"""Ends of logins that are gone and may still stand in the queue, beside as many as there are
-logins: beyond that it is made anew."""
+"""The queue of ends is rebuilt once it has this many entries beyond twice the number of logins."""
 
 
 class Bearers:
@@ -25,7 +24,7 @@ class Bearers:
         self._ends: list[tuple[float, int, str]] = []
 
     def add(self, caller: Caller) -> None:
-        """Somebody has been let in."""
+        """Add a login."""
         self._here.setdefault(caller.token, {})[caller.login] = caller
         self._count += 1
         if caller.until is not None:
@@ -40,7 +39,7 @@ class Bearers:
             heapq.heapify(self._ends)
 
     def remove(self, caller: Caller) -> None:
-        """Somebody has gone; calling it again does nothing."""
+        """Remove a login; calling it again does nothing."""
         logins = self._here.get(caller.token, {})
         if logins.pop(caller.login, None):
             self._count -= 1
@@ -48,11 +47,11 @@ class Bearers:
                 del self._here[caller.token]
 
     def of(self, token: str) -> list[Caller]:
-        """Those whom one token has let in."""
+        """The logins with one token."""
         return list(self._here.get(token, {}).values())
 
     def take_ended(self, now: float) -> list[Caller]:
-        """Those whose time is over, each told of once."""
+        """Take the logins whose time is over; each is returned once."""
         ended = []
         while self._ends and self._ends[0][0] <= now:
             _, login, token = heapq.heappop(self._ends)
@@ -63,7 +62,7 @@ class Bearers:
 
     @property
     def next_end(self) -> float | None:
-        """When `take_ended` is due, in seconds since 1970; it may find nobody then."""
+        """When to call `take_ended`, in seconds since 1970; it may find nobody then."""
         return self._ends[0][0] if self._ends else None
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Who asks: somebody who has logged in, or came with a token."""
+"""Callers: users who have logged in, with a key or with a token."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
     from pipe.rights.scopes import Scope
 
 FILED = "file"
-"""The backing of a key in a file of the operator's; no fingerprint looks so."""
+"""The backing of a key in one of the operator's files; no fingerprint looks like this."""
 
 NO_BACKING = "none"
-"""The backing of a login that may make no token."""
+"""The backing of a login that may not make tokens."""
 
 next_login = itertools.count(1).__next__
-"""Numbers logins, and removals of accounts and keys, in their order."""
+"""Numbers logins, and removals of accounts and keys, in the order they happen."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Caller:
-    """Somebody who has logged in: the user's name, and the key that proved it.
+    """A user who has logged in: the user's name, and the key that proved it.
 
-    ``login`` is its `next_login`, so that one can tell which logins came before the removal of a
-    key.  A login that is still being judged is a caller without a fingerprint, so that removals
-    meanwhile are remembered for it.  ``lent``: something that ends let it in, a certificate, a file
-    of the operator's or a token, so that it may give the account no keys.
+    ``login`` comes from `next_login`, and tells which logins came before a key's removal.  A login
+    still being decided is a caller without a fingerprint, so that removals meanwhile are remembered
+    for it.  ``lent`` means that it came in by something temporary (a certificate, an operator's
+    file or a token), so it may not add keys to the account.
 
-    ``until`` is when what let it in runs out, in seconds since 1970, and ``backing`` what stands
-    behind its key: empty for a key of the database's, `FILED` for one in a file, a CA's fingerprint
-    for a certificate, `NO_BACKING` for what is held to an address or command that nothing made by
-    it would be held to.
+    ``until`` is when that runs out, in seconds since 1970.  ``backing`` is what stands behind its
+    key: empty for a key in the database, `FILED` for one in a file, a CA's fingerprint for a
+    certificate, and `NO_BACKING` for a login restricted to an address or command, since a token
+    that it made would not be restricted.
 
-    ``token`` is the ID of the token that let it in, ``token_name`` its user's name for that, and
-    ``scope`` how far that reaches; without one it may do all that its user may.  The key of such a
-    caller is the one that made the token.
+    ``token`` is the ID of the token that it came with, ``token_name`` the user's name for it, and
+    ``scope`` what it reaches; without a scope the caller may do all that its user may.  The key of
+    such a caller is the one that made the token.
     """
 
     user: str
@@ -58,5 +58,5 @@ _alive: WeakValueDictionary[int, Caller] = WeakValueDictionary()
 
 
 def callers_alive() -> list[Caller]:
-    """All callers that something still refers to: nobody else can come with an older login."""
+    """All callers that are still referenced: nothing else can hold an older login."""
     return list(_alive.values())

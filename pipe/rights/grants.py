@@ -1,8 +1,7 @@
-"""Lasting grants in memory: who has been given what, by whom, until when.
+"""Lasting grants in memory: who was given what, by whom, until when.
 
-`pipe.store` keeps them for good, `pipe.rights.access` judges by them.  Everything here can be
-looked up by topic, by who gave and by who was given, and the earliest end is at hand without a
-search.
+`pipe.store` keeps them for good, and `pipe.rights.access` decides by them.  Grants can be looked up
+by topic, by owner and by grantee, and the earliest end is known without a search.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ if TYPE_CHECKING:
     from pipe.language.names import TopicName
 
 _STALE_ENDS = 64
-"""Ends of grants that are no more and may still stand in the queue, beside as many as there are
-grants: beyond that it is made anew."""
+"""The queue of ends is rebuilt once it has this many entries beyond twice the number of grants."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
 class Operation(enum.Flag):
-    """What somebody does on a topic."""
+    """What a caller does on a topic."""
 
     NONE = 0
     READ = enum.auto()
@@ -68,7 +66,7 @@ class GrantBook:
         return self._on.get(topic, {})
 
     def by(self, owner: str) -> list[Grant]:
-        """The grants in one user's space, in the order of their names."""
+        """The grants in one user's space, sorted by name."""
         return [
             grant
             for topic in sorted(self._by.get(owner, ()))
@@ -76,18 +74,18 @@ class GrantBook:
         ]
 
     def to(self, grantee: str) -> list[Grant]:
-        """The grants that one grantee has, in the order of the topics."""
+        """The grants that one grantee has, sorted by topic."""
         return [grant for _, grant in sorted(self._to.get(grantee, {}).items())]
 
     def topics(self) -> list[TopicName]:
-        """All topics that have a grant."""
+        """All topics that have grants."""
         return list(self._on)
 
     def replace(self, topic: TopicName, grants: Iterable[Grant]) -> bool:
         """Set all grants of one topic.
 
         Returns:
-            Whether that changes anything.
+            Whether anything changed.
         """
         wanted = {grant.grantee: grant for grant in grants}
         before = self._on.pop(topic, {})
@@ -111,7 +109,7 @@ class GrantBook:
         """Remove all that a user has given, and all that a user or key was given.
 
         Returns:
-            The topics that have lost a grant.
+            The topics that lost a grant.
         """
         topics = list(dict.fromkeys((*self._by.get(grantee, ()), *self._to.get(grantee, ()))))
         for topic in topics:
@@ -120,10 +118,10 @@ class GrantBook:
         return topics
 
     def expire(self, now: float) -> list[TopicName]:
-        """Remove what has ended by now.
+        """Remove grants that have ended.
 
         Returns:
-            The topics that have lost a grant.
+            The topics that lost a grant.
         """
         topics = []
         while self._ends and self._ends[0][0] <= now:
@@ -134,7 +132,7 @@ class GrantBook:
 
     @property
     def next_end(self) -> float | None:
-        """When `expire` is due; it may find nothing to do then."""
+        """When to call `expire`; it may find nothing to do then."""
         return self._ends[0][0] if self._ends else None
 
     def _forget_stale_ends(self) -> None:

@@ -1,4 +1,4 @@
-"""A session that is alive, as those see it who list sessions or end them."""
+"""A live session, as code that lists or ends sessions sees it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class LiveSession(Protocol):
-    """What others need to know of a session, whichever front it came through."""
+    """What others need to know about a session, whichever front it came through."""
 
     @property
     def caller(self) -> Caller:
-        """Whose it is."""
+        """Who runs it."""
 
     @property
     def address(self) -> str:
@@ -27,10 +27,10 @@ class LiveSession(Protocol):
 
     @property
     def paused_seconds(self) -> float:
-        """How long its publisher has been held back."""
+        """How long slow readers have held it back as a publisher."""
 
     def announce(self, text: str) -> None:
         """Tell its user something."""
 
     def cut(self, outcome: Outcome, text: str = "") -> None:
-        """End it now, and tell its user this, or the outcome's own text."""
+        """End it now, and tell its user ``text``, or the outcome's own text."""

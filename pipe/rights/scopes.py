@@ -1,6 +1,6 @@
-"""How far a token reaches: some topics to read, some to write, and rights beside them.
+"""What a token may do: topics to read, topics to write, and a few other rights.
 
-A scope only takes away: what it lets through is still judged by the owner's rights
+A scope only takes away: the owner's rights still decide about what it lets through
 (`pipe.rights.access`).  Its patterns are those of `pipe.language.names`, resolved once, when the
 token is made.
 """
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PATTERN_BYTES = 2048
-"""Bytes of all names and patterns of one direction, each with its owner: some dozens of them."""
+"""Bytes of all names and patterns in one direction, each with its owner: enough for dozens."""
 
 MAX_NAMES = 64
-"""Names and patterns of one direction, so that no look at a token takes long."""
+"""Names and patterns in one direction, so that checking a token is quick."""
 
 MAX_PATTERNS = 16
-"""Patterns with a ``*`` in one direction: each is tried on every topic that a reader of many, or
-``ls``, looks at, while names without one are looked up."""
+"""Patterns with a ``*`` in one direction.  ``ls`` and readers on patterns try each of them on every
+topic, while names without a ``*`` are looked up."""
 
 
 class Right(enum.Enum):
-    """What a token may do beside reading and writing topics; the value is how it is stored."""
+    """What a token may do besides reading and writing topics; the value is how it is stored."""
 
     LOGS = "logs"
     REGISTRY = "registry"
@@ -45,10 +45,10 @@ class Reach:
 
     @classmethod
     def parse(cls, words: Iterable[str], *, owner: str) -> Reach:
-        """Resolve names and patterns; those without a ``/`` are in the owner's own space.
+        """Resolve names and patterns; those without a ``/`` are in the owner's space.
 
         Raises:
-            UsageError: one of them is outside the grammar, or they are too many.
+            UsageError: one of them is not valid, or there are too many.
         """
         found = {_parse_one(word, owner) for word in words}
         reach = cls(
@@ -74,12 +74,12 @@ class Reach:
         return bool(self.names or self.patterns)
 
     def covers(self, topic: TopicName) -> bool:
-        """Whether a topic is one of them."""
+        """Whether it includes a topic."""
         return topic in self.names or any(one.matches(topic) for one in self.patterns)
 
     @property
     def shown(self) -> list[str]:
-        """All of them in full, in order; `parse` reads them back."""
+        """All names and patterns in full, sorted; `parse` reads them back."""
         return sorted(map(str, (*self.names, *self.patterns)))
 
 
@@ -92,11 +92,11 @@ class Scope:
     rights: frozenset[Right] = frozenset()
 
     def __bool__(self) -> bool:
-        """Whether there is anything at all that it may do."""
+        """Whether it allows anything at all."""
         return bool(self.reads or self.writes or self.rights)
 
     def allows(self, operation: Operation, topic: TopicName) -> bool:
-        """Whether the token reaches a topic for this, and for all of it."""
+        """Whether the token reaches a topic for this operation, and for all parts of it."""
         if Operation.READ in operation and not self.reads.covers(topic):
             return False
         return Operation.WRITE not in operation or self.writes.covers(topic)

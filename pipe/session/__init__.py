@@ -1,14 +1,14 @@
-"""The life of a participant, whichever front it came through.
+"""The life of a session, whichever front it came through.
 
     session    reads the request, joins the topic, and ends for one reason
-    front      what it asks of its front: a data path, a line to the user, an end
+    front      what it asks of its front: a data path, lines to the user, an end
     place      its place on a topic or pattern: right, quotas, rate, membership
     intake     what its client sends, on the way to the router: the router's source
-    midstream  what is told of those who come and go in mid-stream
+    midstream  what users are told when readers come and go in mid-stream
     stall      the clock of law 4
-    collector  input that a command wants as a whole
+    collector  input that a command reads as a whole
 
-A front (`pipe.ssh` today) makes a `Session` for each of its clients' requests.
+A front (`pipe.ssh` today) makes a `Session` for each request of its clients.
 """
 
 from pipe.session.session import Session

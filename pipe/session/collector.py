@@ -1,4 +1,4 @@
-"""A client's input as a whole, for the commands that read it: a key's file, not a stream."""
+"""Collects a client's whole input for commands that read a file, such as a key, not a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Collector:
     """Keeps what an `Intake` hands on until its end: a `pipe.session.intake.Destination`.
 
     Args:
-        limit: the most bytes that are kept; more are an error.
+        limit: the most bytes to keep; more are an error.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,12 +36,12 @@ class Collector:
             )
 
     def deal(self, member: Member, records: Chunk, separator: bytes) -> int:  # noqa: ARG002
-        """Keep records as a chunk; nobody asks for records here."""
+        """Keep records as a chunk; commands do not ask for records."""
         self.publish(member, records)
         return 0
 
     def end(self, member: Member) -> None:  # noqa: ARG002
-        """That was all."""
+        """Note the end of the input."""
         if not self._collected.done():
             self._collected.set_result(bytes(self._data))
 

@@ -1,4 +1,4 @@
-"""What a session asks of the front that its client came through: SSH today."""
+"""What a session asks of the front that its client came through, which is SSH today."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Owner(Protocol):
         """While clogged: whether other readers wait for this one."""
 
     def emptied(self) -> None:
-        """Nothing is pending any more."""
+        """Nothing is queued any longer."""
 
 
 class Port(Sink, Valve, Protocol):
@@ -37,46 +37,46 @@ class Port(Sink, Valve, Protocol):
 
     @property
     def queued(self) -> int:
-        """Bytes taken and not yet handed to the connection.
+        """Bytes taken but not yet handed to the connection.
 
-        `pending` also counts those that the connection has yet to write.
+        `pending` also counts bytes that the connection has yet to write.
         """
 
     def connect(self, feed: Callable[[Chunk], None]) -> None:
-        """Give what the client sends to ``feed``, chunk by chunk."""
+        """Pass what the client sends to ``feed``, chunk by chunk."""
 
     def bind(self, member: Member) -> None:
-        """From now on, tell the router what happens to this member's sink."""
+        """Report this member's sink to the router from now on."""
 
     def close(self) -> None:
-        """The client is gone: let go of everything."""
+        """Let go of everything, as the client is gone."""
 
 
 class Front(Protocol):
-    """One client's way in and out.  No call may raise; after `closed` none comes."""
+    """One client's way in and out.  No call may raise; `closed` is the last one."""
 
     def make_port(self, owner: Owner) -> Port:
-        """Make the data path; called once, first of all."""
+        """Make the data path; called once, before all others."""
 
     def tell(self, text: str) -> None:
-        """Tell the user something, beside the stream: one line without its end."""
+        """Tell the user something outside the stream: one line without its newline."""
 
     def answer(self, text: str) -> None:
-        """Give the answer of a command."""
+        """Send a command's answer."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """End in good order, as nothing is queued; may come again until the client is gone."""
+        """End in order, as nothing is queued; may be called again until the client is gone."""
 
     def abort(self, outcome: Outcome, text: str) -> bool:
         """End now: what is queued is lost.
 
         Returns:
-            False where the client has been told of another end already.  It has a moment to
-            confirm that.
+            False if the client has already been told of another end.  It has a moment to confirm
+            that one.
         """
 
     def closed(self, traffic: Traffic) -> None:
-        """The session is over, and has moved this."""
+        """The session is over; ``traffic`` is what it moved."""
 
     def log_fields(self) -> dict[str, str]:
-        """What the log says of the client's software, and of how it is talked to."""
+        """What the log says about the client's software and its data path."""

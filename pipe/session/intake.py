@@ -1,8 +1,8 @@
 """What a client sends, on its way to the router: a `pipe.stream.ports.Source`.
 
-While the router has the source paused nothing is published.  What the client's window still lets
-in waits here, small pieces packed together, so the window is its bound.  An end of file waits
-behind the bytes before it.
+Nothing is published while the router has paused the source.  What the client's window still lets in
+waits here, with small pieces packed together, so the window bounds it.  An end of file waits behind
+the bytes before it.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
 
 STEP_CHUNKS = 8
 STEP_SECONDS = 0.0005
-"""Of the chunks that wait, so many are published in a step of `pipe.limits.turns`, or as many as
-take so long: all who may go on share the turns, and a reader gets a step's chunks in one write."""
+"""A step of `pipe.limits.turns` publishes so many waiting chunks, or as many as take so long.  All
+resumed publishers share the turns, and a reader gets a step's chunks in one write."""
 
 SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
 
 
 class Valve(Protocol):
-    """How an intake stops its client, and lets it go on."""
+    """How an intake pauses and resumes its client."""
 
     def pause_reading(self) -> None:
-        """Take nothing more from the client than it has been allowed to send already."""
+        """Take no more from the client than it is already allowed to send."""
 
     def resume_reading(self) -> None:
-        """Go on; may feed the intake at once."""
+        """Go on; this may feed the intake at once."""
 
     def charge(self, records: int) -> None:
-        """Publishing what came last took the time that so many records take."""
+        """Count so many records as the cost of the last publish."""
 
 
 class Publisher(Protocol):
     """What an intake tells the session that it belongs to."""
 
     def waits(self, missing: int) -> None:
-        """The router waits for ``missing`` more subscribers."""
+        """The publisher waits for ``missing`` more subscribers."""
 
     def end_of_stream(self) -> None:
-        """All that the client sent has been published."""
+        """Everything that the client sent is published."""
 
     def finish(self, receipt: Receipt) -> None:
-        """All that was published has arrived."""
+        """Everything that was published has arrived."""
 
     def fail(self, error: PipeError) -> None:
         """The stream cannot go on."""
@@ -69,10 +69,10 @@ class Destination(Protocol):
         """Take a chunk."""
 
     def deal(self, member: Member, records: Chunk, separator: bytes) -> int:
-        """Take whole records; how many of them it had to look at."""
+        """Take whole records, and return how many it had to look at."""
 
     def end(self, member: Member) -> None:
-        """That was all."""
+        """Take the end of the input."""
 
 
 class Intake:
@@ -80,9 +80,9 @@ class Intake:
 
     Args:
         publisher: the session.
-        valve: of what the client sends.
+        valve: pauses and resumes the client.
         router: where the bytes go.
-        turns: what waits is published in these.
+        turns: the turns in which waiting chunks are published.
     """
 
     def __init__(
@@ -101,16 +101,16 @@ class Intake:
         self._missing = 0
         self._eof = False
         self._done = False
-        self._queues = False  # for a turn to publish what waits
-        self._held = Stopwatch()  # while paused by a clogged reader, not by a missing one
-        self._waiting = Stopwatch()  # while too few readers are there
+        self._queues = False  # for a turn in which to publish
+        self._held = Stopwatch()  # runs while a clogged reader, not a missing one, pauses it
+        self._waiting = Stopwatch()  # runs while there are too few readers
         self._bucket: Bucket | None = None
-        self._rest: asyncio.TimerHandle | None = None  # until the bucket has been refilled
+        self._rest: asyncio.TimerHandle | None = None  # until the bucket is refilled
 
     def throttle(self, bucket: Bucket) -> None:
         """Publish no faster than ``bucket`` allows.
 
-        It is the client's window that slows the client: what is not read opens no window.
+        The client's window slows the client: bytes that are not read do not open it.
         """
         self._bucket = bucket
 
@@ -118,8 +118,8 @@ class Intake:
         """Publish as ``member`` from the first `resume` on.
 
         Args:
-            member: whose source this is.
-            framing: whether the stream is cut into records.
+            member: the member whose source this is.
+            framing: whether to cut the stream into records.
             empty: publish nothing and end at once, as ``pub --empty`` does.
         """
         self._member = member
@@ -131,25 +131,25 @@ class Intake:
             self._valve.resume_reading()  # for the keys of a terminal
 
     def collect(self, destination: Destination) -> None:
-        """Hand all that the client sends to a command that reads it, rather than to the router."""
+        """Hand what the client sends to a command instead of the router."""
         self._router = destination
         self._member = Member(Mode.PUBLISH)
         self.resume()
 
     def take_back(self) -> Iterator[Chunk]:
-        """Hand back what has come so far."""
+        """Hand back what has arrived so far."""
         while self._pending:
             yield self._pending.popleft()
 
     def discard(self) -> None:
-        """Nothing that the client sends is wanted (any more)."""
+        """Discard what the client sends from now on."""
         self._done = True
         self._pending.clear()
         self._stop_clocks()
         self._stop_resting()
 
     def close(self) -> None:
-        """The session is over: let go of everything."""
+        """Let go of everything, as the session is over."""
         self.discard()
         self._member = None
 
@@ -160,7 +160,7 @@ class Intake:
 
     @property
     def complete_but_waiting(self) -> bool:
-        """Whether the client sent its end of file, and readers lack bytes that came before it."""
+        """Whether the client sent its end of file and readers lack bytes from before it."""
         waits = self._paused or bool(self._pending)
         return self._eof and waits and not self._missing and not self._done and bool(self._member)
 
@@ -171,13 +171,13 @@ class Intake:
 
     @property
     def waited_seconds(self) -> float:
-        """How long there were too few readers for this publisher."""
+        """How long this publisher had too few readers."""
         return self._waiting.seconds(self._loop.time())
 
     # -- from the channel -------------------------------------------------------------------------
 
     def feed(self, chunk: Chunk) -> None:
-        """A chunk came: publish it, or keep it until the source may go on."""
+        """Publish a chunk, or keep it until the source may go on."""
         if self._done or (self._eof and self._member):
             return
         if self._paused or self._rest or self._pending:
@@ -226,7 +226,7 @@ class Intake:
 
     def _end_rest(self, bucket: Bucket) -> None:
         delay = bucket.wait(self._loop.time())
-        if delay:  # another session of the user's was faster
+        if delay:  # another session of the same user was faster
             self._rest = self._loop.call_later(delay, self._end_rest, bucket)
             return
         self._rest = None
@@ -241,7 +241,7 @@ class Intake:
     # -- from the router --------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Publish nothing more, and stop reading the client."""
+        """Publish nothing more, and stop reading from the client."""
         self._paused = True
         if not self._missing:
             self._held.start(self._loop.time())
@@ -249,13 +249,13 @@ class Intake:
             self._valve.pause_reading()
 
     def resume(self) -> None:
-        """Publish what came in the meantime, then read on."""
+        """Publish what arrived in the meantime, then read on."""
         self._paused = False
         self._stop_clocks()
         self._go_on()
 
     def _go_on(self) -> None:
-        """Read on, where nothing waits to be published before."""
+        """Read on, unless something waits to be published first."""
         if self._paused or self._done:
             return
         if not self._pending and not self._eof:
@@ -265,7 +265,7 @@ class Intake:
             self._turns.do(self._publish_pending)
 
     def _publish_pending(self) -> bool:
-        """Publish some of what waits; whether more of it may be."""
+        """Publish some of what waits, and return whether there is more to publish."""
         deadline = time.monotonic() + STEP_SECONDS
         for _ in range(STEP_CHUNKS):
             if self._paused or self._rest or not self._pending:
@@ -285,7 +285,7 @@ class Intake:
         return False
 
     def waits(self, missing: int) -> None:
-        """Pass it on: the session knows what to tell the user."""
+        """Pass it on to the session, which knows what to tell the user."""
         self._missing = missing
         if missing:
             self._waiting.start(self._loop.time())

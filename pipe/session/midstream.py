@@ -1,8 +1,8 @@
-"""Readers that come and go in mid-stream: what they and the publisher are told.
+"""What readers that come and go in mid-stream, and their publisher, are told.
 
-``--whole`` makes one promise, on either side: a reader that ends with status 0 has had the stream
-from its first byte to its last.  `sub --whole` is refused when it comes too late.  With
-`pub --whole` every latecomer is refused, and the publisher breaks when its last reader leaves.
+``--whole`` makes the same promise on both sides: a reader that ends with status 0 got the stream
+from its first byte to its last.  `sub --whole` is refused if it comes too late.  With `pub --whole`
+every late reader is refused, and the publisher breaks when its last reader leaves.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def what_it_missed(
     router: Router, name: TopicName, request: Publish | Subscribe | Pipe
 ) -> list[str]:
-    """Return the line for a reader that joins now, if anything went by before.
+    """Return the line for a reader that joins now, if it missed anything.
 
-    What a `pipe` has written counts only for a reader that wants the whole: in a chat nobody
-    expects to have heard what was said before.
+    What a `pipe` has written counts only for a reader that wants the whole stream: in a chat nobody
+    expects to get what was said before.
 
     Raises:
-        TooLate: only the whole stream will do, and that is not to be had any more.
+        TooLate: the reader wants the whole stream, and it has already begun.
     """
     if isinstance(request, Publish):
         return []
@@ -42,10 +42,10 @@ def what_it_missed(
 
 
 def what_it_waits_for(request: Publish, missing: int, sent: int) -> str:
-    """Return the line for a publisher that waits for so many, having sent so many bytes.
+    """Return the line for a publisher that waits for ``missing`` readers after ``sent`` bytes.
 
     Raises:
-        NobodyLeft: who comes now would not have the whole, and nobody is to have less.
+        NobodyLeft: the stream must stay whole, and a reader that comes now would miss its start.
     """
     patience = format_duration(request.timeout)
     if not sent:
@@ -57,6 +57,6 @@ def what_it_waits_for(request: Publish, missing: int, sent: int) -> str:
 
 
 def why_it_gave_up(request: Publish, missing: int) -> str:
-    """Return the line for a publisher for which nobody, or not enough, came in time."""
+    """Return the line for a publisher that got no readers, or too few, in time."""
     patience = format_duration(request.timeout)
     return f"gave up: {count(missing, 'subscriber')} still missing after {patience}"

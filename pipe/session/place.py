@@ -1,7 +1,7 @@
 """A session's place on a topic or pattern: what it takes, and what it gives back.
 
-The right to be there, the quotas that it counts for, a share of its user's rate, and its
-membership are taken in this order, and are given back together, once.
+It takes the right to be there, its quotas, a share of its user's rate and its membership, in this
+order, and gives them back together, once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ OPERATIONS = {
 
 
 class Place:
-    """One session's place; `enter` or `enter_pattern` comes first, then `join`, at last `leave`.
+    """One session's place: call `enter` or `enter_pattern`, then `join`, and finally `leave`.
 
     Args:
         service: what all sessions share.
         caller: whose session it is.
-        holders: whom it counts for.
+        holders: the user and address that it counts for.
     """
 
     def __init__(self, service: Service, caller: Caller, holders: tuple[Holder, ...]) -> None:
@@ -55,15 +55,15 @@ class Place:
     def enter(
         self, name: TopicName, request: Publish | Subscribe | Pipe, lost: Callable[[Loss], None]
     ) -> None:
-        """Take the right to a topic, and a place for it where it does not exist yet.
+        """Take the right to a topic, and count the topic if it does not exist yet.
 
         Args:
             name: which topic.
-            request: what is wanted there.
-            lost: called once that right has ended.
+            request: what the session will do there.
+            lost: called when the right ends.
 
         Raises:
-            AccessDenied: there is none.
+            AccessDenied: the caller has no such right.
             QuotaExceeded: one of the holders has opened as many topics as it may.
         """
         service, self._topic = self._service, name
@@ -81,9 +81,9 @@ class Place:
         """Take a place for a reader on a pattern.
 
         Raises:
-            AccessDenied: the caller may do nothing any more.
-            UsageError: a pattern cannot be shared with others, and its topics are not had whole.
-            QuotaExceeded: the caller has as many of them as anybody may.
+            AccessDenied: the caller may no longer do anything.
+            UsageError: patterns take no access list and no ``--whole``.
+            QuotaExceeded: the caller reads as many patterns as allowed.
         """
         if isinstance(request, Subscribe) and request.whole:
             raise UsageError("--whole is for one topic, not for a pattern")
@@ -92,25 +92,25 @@ class Place:
         self._pattern = pattern, admits
 
     def publish(self, now: float) -> Bucket | None:
-        """Take a share of the user's rate, at this time of the event loop; None without a limit."""
+        """Take a share of the user's rate; ``now`` is loop time.  None without a limit."""
         bucket = self._service.rates.join(self._caller.user, now)
         self._publishes = bucket is not None
         return bucket
 
     def join(self, member: Member) -> None:
-        """Be there."""
+        """Join the topic or pattern."""
         if self._topic:
             self._service.router.join(member, self._topic)
         elif self._pattern:
             self._service.router.join_pattern(member, *self._pattern)
 
     def write_no_more(self) -> None:
-        """The right to read is enough from now on."""
+        """Need only the right to read from now on."""
         if self._pass:
             self._pass.needs &= ~Operation.WRITE
 
     def leave(self, member: Member, now: float) -> None:
-        """Give all back, at this time of the event loop; calling it again does nothing."""
+        """Give everything back; ``now`` is loop time.  Calling this again does nothing."""
         if self._left:
             return
         self._left = True
@@ -119,7 +119,7 @@ class Place:
         if self._pattern:
             self._service.leave_in_turn(member, self._holders)
             return
-        # At once, so that nothing reaches those who were here by this session's leave.
+        # In one step, so that nothing reaches the members that this session let in.
         with self._service.router.at_once():
             if self._pass:
                 self._service.access.release(self._pass)
@@ -127,7 +127,7 @@ class Place:
 
 
 def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:
-    """The member that a request asks for, with those of the two ports that it uses."""
+    """Make the member that a request asks for, with the ports that it uses."""
     match request:
         case Publish():
             return Member(

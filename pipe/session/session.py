@@ -1,14 +1,14 @@
-"""One participant, from its request to its end, whichever front it came through.
+"""One session, from its request to its end, whichever front it came through.
 
 What its client sends goes through its `Intake`, the router's source; what its client reads comes
-out of its front's `Port`, the router's sink.  It ends for one `Outcome`, once.
+out of its front's `Port`, the router's sink.  It ends once, with one `Outcome`.
 
     OPENING ── request ──> ANSWERING   a command that only answers
         └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
     any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
 
-The end of a stream that a reader is sent counts once its client has confirmed it.  A client that
-goes without that has left, or was cut off.
+The end of a stream counts once the reader's client has confirmed it.  A client that goes without
+confirming has left, or was cut off.
 """
 
 from __future__ import annotations
@@ -52,20 +52,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_ORPHANS = 256
-"""Streams of clients that sent an end of file and hung up before slow readers had taken
-everything: each holds at most a window, so together they stay below 256 MiB.  Beyond that such
-a stream is broken."""
+"""Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
+holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
 
 _MODES = {
     Publish: Mode.PUBLISH.value,
     Subscribe: Mode.SUBSCRIBE.value,
     Pipe: Mode.PIPE.value,
 }
-"""The ``mode`` label of a session, also of one that was refused its topic."""
+"""The ``mode`` label of a session, even if it was refused its topic."""
 
 
 class State(enum.Enum):
-    """Where a session is in its life; see the module's docstring."""
+    """Where a session is in its life; see the module docstring."""
 
     OPENING = enum.auto()
     ANSWERING = enum.auto()
@@ -76,14 +75,14 @@ class State(enum.Enum):
 
 
 class Session:
-    """One participant.
+    """One session.
 
     Args:
         service: what all sessions share.
         front: its client's way in and out.
         caller: who it is.
-        address: where the client is, for people.
-        holders: whose quotas it counts for.
+        address: where the client is, for people to read.
+        holders: the user and address whose quotas it counts for.
     """
 
     _intake: Intake
@@ -117,7 +116,7 @@ class Session:
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
-        self._deaf = False  # its client throws away what it gets
+        self._deaf = False  # its client discards what it gets
         self._orphaned = False
         self.port = front.make_port(self)
         self._intake = Intake(self, self.port, service.router, service.turns)
@@ -126,14 +125,14 @@ class Session:
     # -- the front: the request -------------------------------------------------------------------
 
     def start(self, read: Callable[[], Request], hints: Sequence[str] = ()) -> None:
-        """Count as alive, and soon serve what the client asks for.
+        """Count as alive, and soon serve the client's request.
 
         Args:
-            read: gives the request; what it raises is the session's end.
-            hints: lines for those who send a stream.
+            read: returns the request; an error that it raises ends the session.
+            hints: lines for clients that send a stream.
         """
         self._service.sessions[self] = None
-        # Not yet: a front may not be done with the request before this returns.
+        # Not at once: the front may need this to return before it is done with the request.
         self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints))
 
     def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
@@ -177,7 +176,7 @@ class Session:
             self.end(Outcome.FAILED, Outcome.FAILED.text)
 
     async def _collect_input(self, limit: int) -> bytes:
-        """Read the client's input to its end, for a command that wants any."""
+        """Read the client's whole input, for a command that needs it."""
         if not limit:
             self._discard_input()
             return b""
@@ -186,7 +185,7 @@ class Session:
         return await collector.wait_collected()
 
     def _discard_input(self) -> None:
-        """Let the client send what it likes; nobody wants it."""
+        """Read and discard whatever the client sends."""
         self._intake.discard()
         self.port.resume_reading()
 
@@ -218,7 +217,7 @@ class Session:
     def _bind_input(
         self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
     ) -> None:
-        """Have what the client sends published, and say how others come to read it."""
+        """Publish what the client sends, and tell the user how others can read it."""
         empty = isinstance(request, Publish) and request.empty
         self._intake.bind(member, request.framing, empty=empty)
         for line in (*invitations(self._service, self.caller, request, name), *hints):
@@ -227,7 +226,7 @@ class Session:
     async def _join_pattern(
         self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
     ) -> None:
-        """Join all that matches, of one user's readers one in a turn: it looks at every topic."""
+        """Join all matching topics; one reader per user and turn, as this looks at every topic."""
         async with self._service.joining.turn(self.caller.user):
             if self._state is not State.STREAMING:
                 return
@@ -237,13 +236,13 @@ class Session:
             place.join(member)
 
     def _lost(self, loss: Loss) -> None:
-        """The right to be here has ended."""
+        """End, as the right to be here has ended."""
         self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
 
     # -- the front: bytes come --------------------------------------------------------------------
 
     def feed(self, chunk: Chunk) -> None:
-        """Take a chunk that did not come by way of the port."""
+        """Take a chunk that did not come through the port."""
         self._intake.feed(chunk)
 
     def feed_eof(self) -> None:
@@ -251,15 +250,15 @@ class Session:
         self._intake.feed_eof()
 
     def take_back(self) -> Iterator[Chunk]:
-        """Hand back what has come so far and was not used."""
+        """Hand back what has arrived so far and was not used."""
         return self._intake.take_back()
 
     def stop_reading(self) -> None:
-        """The client throws away what it gets, so it has left.
+        """Treat the client as gone, since it discards what it gets.
 
-        That ends a `pipe` too, whatever its client has yet to send: as it ends other programs.
-        One that only writes has no use for its stdout.  That it is gone before the end of its input
-        tells that the client itself is, and its connection lives on for others.
+        That ends a `pipe` too, whatever its client has yet to send, as it ends other programs.  A
+        publisher has no use for its stdout; if it closes before the end of input, the client itself
+        is gone, and its connection lives on for others.
         """
         if self.member and (self.member.sink or not self._intake.at_end):
             self._deaf = True
@@ -268,14 +267,14 @@ class Session:
     # -- the intake -------------------------------------------------------------------------------
 
     def end_of_stream(self) -> None:
-        """All that the client sent is published; what follows is the wait for its readers."""
+        """Everything the client sent is published; now wait for its readers."""
         if self.member and self.member.mode is Mode.PUBLISH:
             self._state = State.DRAINING
         if self._place:
             self._place.write_no_more()
 
     def waits(self, missing: int) -> None:
-        """Say that it waits, and for how long; or that it waits no more."""
+        """Tell the user that it waits, and for how long, or that the wait is over."""
         if self._wait_timer:
             self._wait_timer.cancel()
             self._wait_timer = None
@@ -301,7 +300,7 @@ class Session:
         self.end(Outcome.TIMEOUT, why_it_gave_up(request, self._missing))
 
     def finish(self, receipt: Receipt) -> None:
-        """All that was published has arrived: give the receipt."""
+        """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
         early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
         self.announce(
@@ -312,7 +311,7 @@ class Session:
         self.end(outcome, outcome.text)
 
     def fail(self, error: PipeError) -> None:
-        """End with an error's own outcome and sentence."""
+        """End with an error's outcome and message."""
         self.end(error.outcome, error.message)
 
     # -- the port ---------------------------------------------------------------------------------
@@ -326,7 +325,7 @@ class Session:
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
-        """Start the clock of law 4 when others begin to wait, stop it when they do no more."""
+        """Run the clock of law 4 while others wait."""
         if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
@@ -338,14 +337,14 @@ class Session:
             self._stall_clock.stop()
 
     def emptied(self) -> None:
-        """Nothing is queued any more: if this is the end, say so to the client."""
+        """Nothing is queued any longer: if this is the end, tell the client."""
         if self._state is State.ENDING and self._outcome and not self.port.queued:
             self._front.finish(self._outcome, self._exit_status)
 
     # -- the end ----------------------------------------------------------------------------------
 
     def announce(self, text: str) -> None:
-        """Tell the user something, unless only the stream is wanted."""
+        """Tell the user something, unless they want only the stream."""
         if not getattr(self._request, "clean", False):
             self._tell(text)
 
@@ -354,7 +353,7 @@ class Session:
             self._front.tell(text)
 
     def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
-        """End in good order: the last bytes, the line, end of file, the exit status."""
+        """End in order: the last bytes, the line, end of file, the exit status."""
         if not self._begin_end(outcome, exit_status):
             return
         if text:
@@ -367,7 +366,7 @@ class Session:
     def cut(self, outcome: Outcome, text: str = "") -> None:
         """End now: what is queued is lost, and the client gets its status at once.
 
-        One that has been sent everything, its status too, may still confirm it, for a moment.
+        A client that was sent everything, including its status, still has a moment to confirm it.
         """
         if self._state is State.CLOSED:
             return
@@ -389,7 +388,7 @@ class Session:
         return True
 
     def _leave_unless_read(self) -> None:
-        """Leave the topic now, unless publishers are to know when this reader has everything."""
+        """Leave the topic now, unless publishers still need to know if this reader gets it all."""
         if self.member and not (self.member.finishing and self.member.joined):
             self._leave()
 
@@ -414,14 +413,14 @@ class Session:
         """The client is gone.
 
         Args:
-            outcome: how the session ended, if it has not already, or not for the client.
+            outcome: how the session ended, unless it already ended and the client knows.
             error: for the log.
-            confirmed: whether the client has said that it has everything, up to the end.
+            confirmed: whether the client confirmed that it has everything, up to the end.
         """
         if self._state is State.CLOSED or self._orphaned:
             return
         if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
-            # The client sent its whole stream and hung up; slow readers are to get it all the same.
+            # The client sent its whole stream and hung up; slow readers still get all of it.
             self._orphaned = True
             self._service.orphans += 1
             return
@@ -433,7 +432,7 @@ class Session:
         """Give everything back.
 
         Args:
-            otherwise: the outcome where there is none, or one that the client has not confirmed.
+            otherwise: the outcome if there is none yet, or the client has not confirmed it.
             error: for the log.
         """
         if self._orphaned:
@@ -456,15 +455,14 @@ class Session:
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
     def _conclude(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
-        """Say how it ended, and let go of everything: this is most of what an end costs."""
+        """Log how it ended, and let go of everything: this is most of the cost of an end."""
         self._report(outcome, traffic, error)
         self._forget()
 
     def _forget(self) -> None:
-        """Cut the cycles of references that this session is in.
+        """Cut the reference cycles that this session is in.
 
-        So its memory comes free at once, and not when Python next looks for garbage: with many
-        objects that is seldom, and takes long.
+        This frees its memory at once.  With many objects, garbage collection is rare and slow.
         """
         self._intake.close()
         self._place = None
@@ -491,7 +489,7 @@ class Session:
         )
 
     def _subject(self, mode: str) -> dict[str, str]:
-        """Which command it was, or on which topic if that may be told."""
+        """The command, or the topic if it may be named."""
         if mode == COMMAND_MODE and self._request:
             return {"command": NAMES[type(self._request)]}
         if self._topic and self._service.settings.log_topics:

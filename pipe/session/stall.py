@@ -1,4 +1,4 @@
-"""Law 4: a reader that takes nothing while others wait for it is cut off, in the end."""
+"""Law 4: a reader that takes nothing while others wait for it is cut off in the end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOKS = 4
-"""The reader is looked at this often within the timeout, so it is cut at most a quarter late."""
+"""How often to check the reader within the timeout: it is cut at most a quarter late."""
 
 
 class StallClock:
-    """Runs while others wait for a reader; any byte that the reader takes sets it back.
+    """Runs while others wait for a reader; any byte that the reader takes resets it.
 
     Args:
         timeout: seconds without a byte until ``stalled`` is called.
-        progress: how many bytes the reader has taken so far.
-        stalled: what to do then.
+        progress: returns how many bytes the reader has taken so far.
+        stalled: called when the reader has stalled.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class StallClock:
         self._idle_looks = 0
 
     def start(self) -> None:
-        """Others wait from now on; starting it again does nothing."""
+        """Start, as others now wait; starting again does nothing."""
         if self._timer is None:
             self._mark = self._progress()
             self._idle_looks = 0
             self._arm()
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """Stop, as nobody waits any longer."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

@@ -1,13 +1,13 @@
-"""Answers that a client asks for and does not read: the one thing that may pile up for it.
+"""Bounds the answers that a client asks for and does not read.
 
-Streams stop where the transport is full or keys are exchanged.  Answers to the client's own
-requests do not, as the protocol wants each of them; so a client that asks on and on and reads
-nothing would fill the memory.  It is cut off:
+Streams stop when the transport is full or keys are exchanged.  Answers to the client's own requests
+do not, as the protocol requires each of them, so a client that keeps asking and reads nothing would
+fill the memory.  It is cut off:
 
 - when more than ``most`` bytes are unsent, or wait for new keys;
-- when answers wait and not a byte has been read for ``patience``.
+- when answers wait and the client has read nothing for ``patience``.
 
-A slow reader is left alone: what waits for it is its stream, and the stream has a bound.
+A slow reader is left alone: only its stream waits for it, and the stream has a bound.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UNNOTICED_BYTES = 64 * 1024
-"""So much in answers may wait without a look at the time.  A client in order has only a few at any
-time, such as to its keepalives; one that asks for this much knows what it does."""
+"""This much in answers may wait before the time counts.  A normal client has only a few at any
+time, such as those to its keepalives; one that asks for more does so on purpose."""
 
 ANSWER_BYTES = 256
-"""What an answer that waits for new keys takes in memory beside its data."""
+"""Memory that an answer waiting for new keys takes besides its data."""
 
 
 class Answers:
-    """What one blocked connection has been asked for; made anew each time that it is blocked.
+    """The answers that one blocked connection owes; made anew each time it is blocked.
 
     Args:
         loop: for its timer.
-        unsent: how many bytes the transport holds.
+        unsent: returns how many bytes the transport holds.
         cut: called at most once.
         most: bytes.
         patience: seconds.
@@ -58,7 +58,7 @@ class Answers:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, size: int, *, deferred: bool) -> None:
-        """One more waits, with ``size`` bytes: for the transport, or ``deferred`` for new keys."""
+        """Add an answer of ``size`` bytes that waits for the transport, or for keys if deferred."""
         self._queued += size + ANSWER_BYTES
         if (self._queued if deferred else self._unsent()) > self._most:
             self._end(Ending.OVERFLOW)
@@ -66,7 +66,7 @@ class Answers:
             self._watch()
 
     def close(self) -> None:
-        """The connection is blocked no more, or gone."""
+        """Stop, as the connection is no longer blocked, or is gone."""
         self._cut = None
         if self._timer:
             self._timer.cancel()
@@ -83,5 +83,5 @@ class Answers:
     def _end(self, ending: Ending) -> None:
         cut, self._cut = self._cut, None
         if cut:
-            # Not from inside: asyncssh may be in the middle of handling the client's packet.
+            # Not from here: asyncssh may be in the middle of handling the client's packet.
             self._loop.call_soon(cut, ending)

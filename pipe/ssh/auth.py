@@ -1,12 +1,12 @@
-"""One client and its login: asyncssh's questions, and what `pipe.ssh.login.logins` answers.
+"""One client and its login: asyncssh asks, and `pipe.ssh.login.logins` answers.
 
 Rules, each against a known trap of this protocol (docs/security.md):
 
-- The user's name is pinned by the first request; a client that changes it is disconnected.
+- The first request pins the user's name; a client that changes it is disconnected.
 - A key that was only queried proves nothing.  The identity is what `Peer.commit` stores for the
   one request whose signature was verified.
-- asyncssh takes any kind of key, certificate and signature from users, so `Peer.screen` refuses
-  those that we do not want before asyncssh looks at them.
+- asyncssh accepts any kind of key, certificate and signature from users, so `Peer.screen` refuses
+  those that we do not want before asyncssh sees them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TOUCH_INTERVAL_SECONDS = 600.0
-"""A key's time of last use is this exact, so that a flurry of logins is not a flurry of writes."""
+"""How exact a key's time of last use is, so that many logins do not mean many writes."""
 
 MAX_SHOWN_KEYS = 3
-"""Fingerprints in the line of a refused login: as many as a value's length has room for."""
+"""Fingerprints in the log line of a refused login: as many as fit the length of a value."""
 
 _BLAMELESS = frozenset(
     (Ending.EVICTED, Ending.QUOTA, Ending.SHUTDOWN, Ending.FAILED, Ending.UNAVAILABLE)
@@ -56,8 +56,8 @@ class Peer(asyncssh.SSHServer):
 
     Args:
         service: what all connections share.
-        logins: the judge of logins.
-        tenures: those who are logged in for as long as something lasts.
+        logins: decides who may log in.
+        tenures: ends logins whose certificate or line in a key file has ended.
     """
 
     def __init__(self, service: Service, logins: Logins, tenures: Tenures) -> None:
@@ -70,7 +70,7 @@ class Peer(asyncssh.SSHServer):
         self._identity: Identity | None = None
         self._caller: Caller | None = None
         self._tried = False
-        self._shown: dict[str, None] = {}  # the fingerprints of keys, each once
+        self._shown: dict[str, None] = {}  # fingerprints of the keys shown, each once
         self._reason = ""
         self._logged_in = False
         self._gone = False
@@ -96,7 +96,7 @@ class Peer(asyncssh.SSHServer):
         if self._logged_in and self._caller:
             self._tenures.end(self._caller)
             self._service.lanes[self._connection.lane.value] -= 1
-        # In its turn, behind the lines of its sessions.
+        # In its turn, so that its log line follows those of its sessions.
         self._service.turns.do(partial(self._conclude, ending, exc))
 
     def _conclude(self, ending: Ending, exc: Exception | None) -> None:
@@ -115,7 +115,7 @@ class Peer(asyncssh.SSHServer):
         self._forget()
 
     def _offence(self, ending: Ending) -> Offence | None:
-        """What its address is charged with: nothing for what the server itself brought about."""
+        """The offence to charge its address with; none if the server caused the end."""
         if self._logged_in or ending in _BLAMELESS:
             return None
         if ending is Ending.LOGIN_TIMEOUT:
@@ -142,7 +142,7 @@ class Peer(asyncssh.SSHServer):
     # -- asyncssh: authentication -----------------------------------------------------------------
 
     def begin_auth(self, username: str) -> bool:
-        """Pin the user's name.  Always True: False would let the client in without a key.
+        """Pin the user's name.  Always returns True: False would let the client in without a key.
 
         Raises:
             ProtocolError: the client has changed the name.
@@ -153,13 +153,13 @@ class Peer(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """The only method there is."""
+        """Public keys are the only method."""
         return True
 
     async def screen(self, username: str, key_data: bytes, signature: bytes) -> bool:
-        """Whether what the client shows is worth a look: a key or a certificate, and a signature.
+        """Return whether to consider a key or certificate and its signature at all.
 
-        Our own connection asks this before it lets asyncssh look.
+        Our own connection asks this before asyncssh sees them.
         """
         self._tried = True
         if len(self._shown) < MAX_SHOWN_KEYS and name_of(key_data) in ALLOWED_TYPES:
@@ -168,19 +168,19 @@ class Peer(asyncssh.SSHServer):
         return await self._ask(lambda: self._logins.screen(username, key_data, signature, address))
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Whether this key, if it signs, would log in under this name."""
+        """Return whether this key, if it signs, would log in under this name."""
         address = self._connection.peer_address
         return await self._ask(lambda: self._logins.welcome(username, key.public_data, address))
 
     async def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
-        """Whether certificates by this CA count."""
+        """Return whether to trust certificates by this CA."""
         return await self._logins.trusts(key.get_fingerprint())
 
     async def commit(self, username: str, key_data: bytes) -> bool:
-        """The signature by this key was verified: this is who it is, now or never.
+        """Commit the identity, as the signature by this key was verified.
 
         Returns:
-            False where the name was claimed by somebody else in the meantime.
+            False if somebody else has claimed the name in the meantime.
         """
         if username != self._user:
             return False
@@ -188,7 +188,7 @@ class Peer(asyncssh.SSHServer):
         async def question() -> None:
             address = self._connection.peer_address
             while True:
-                # Before it is judged: a removal after that judgement is one of this login.
+                # Made before the decision, so that a later removal applies to this login.
                 attempt = Caller(username, "")
                 identity = await self._logins.admit(username, key_data, address)
                 caller = Caller(
@@ -208,10 +208,10 @@ class Peer(asyncssh.SSHServer):
         return await self._ask(question)
 
     async def _ask(self, question: Callable[[], Awaitable[None]]) -> bool:
-        """Ask the judge; tell the client what was wrong.
+        """Ask `Logins`, and tell the client what was wrong.
 
         Raises:
-            ServiceNotAvailable: nobody can be judged now, so that other keys need not be tried.
+            ServiceNotAvailable: no login can be decided now, so the client need not try other keys.
         """
         try:
             await question()
@@ -226,7 +226,7 @@ class Peer(asyncssh.SSHServer):
         return True
 
     def _explain(self, text: str) -> None:
-        """Tell the client, once, why its login fails: ssh itself says only "Permission denied"."""
+        """Tell the client once why its login fails: ssh says only "Permission denied"."""
         if text and not self._reason:
             self._reason = text
             self._connection.send_auth_banner(f"pipe: {text}\r\n")
@@ -235,8 +235,8 @@ class Peer(asyncssh.SSHServer):
         """The client is in: count it, and note when its key was used.
 
         Raises:
-            PermissionDenied: no identity was committed, however that came about.
-            DisconnectError: the user has as many connections as anybody may.
+            PermissionDenied: no identity was committed, for whatever reason.
+            DisconnectError: the user has as many connections as allowed.
         """
         identity, caller = self._identity, self._caller
         if identity is None or caller is None:
@@ -263,10 +263,10 @@ class Peer(asyncssh.SSHServer):
     # -- asyncssh: sessions -----------------------------------------------------------------------
 
     def session_requested(self) -> Channel:
-        """A client opens a channel.
+        """The client opens a channel.
 
         Raises:
-            ChannelOpenError: it has enough of them, or the server is stopping.
+            ChannelOpenError: it has too many of them, or the server is stopping.
         """
         if self._caller is None or self._identity is None:
             raise asyncssh.ChannelOpenError(
@@ -305,7 +305,7 @@ class Peer(asyncssh.SSHServer):
             self._start_idle_timer()
 
     def _forget(self) -> None:
-        """Cut the cycle of references with the connection, so that both come free at once."""
+        """Cut the reference cycle with the connection, which frees both at once."""
         if not self._sessions:
             self._connection.peer = None
 

@@ -1,7 +1,7 @@
-"""One channel of SSH: asyncssh's callbacks on one side, a session on the other.
+"""One SSH channel: asyncssh's callbacks on one side, a session on the other.
 
-It is a `pipe.session.front.Front`: stdout is the stream, stderr is for what the user is told, and
-the end is an exit status (RFC 4254, section 6.10) between end of file and close.
+It is a `pipe.session.front.Front`: stdout carries the stream, stderr carries lines for the user,
+and the end is an exit status (RFC 4254, section 6.10) between end of file and close.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pipe.stream.traffic import Traffic
 
 CLOSE_TIMEOUT_SECONDS = 5.0
-"""How long a session that was cut may take to go, before its channel is taken away."""
+"""How long the client of a cut session may take to close its channel before we drop it."""
 
 
 class Channel(asyncssh.SSHServerSession[bytes]):
@@ -49,7 +49,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         service: what all sessions share.
         connection: the connection that carries it.
         caller: who has logged in.
-        restrictions: what the login holds the client to.
+        restrictions: the limits that the login sets.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         )
 
     def make_port(self, owner: Owner) -> Port:
-        """Make the data path: the lane's where the connection is on it."""
+        """Make the data path: the lane's if the connection is on it."""
         self._port = self._connection.make_port(owner, self._channel)
         return self._port
 
@@ -88,7 +88,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         term_size: tuple[int, int, int, int],  # noqa: ARG002
         term_modes: Mapping[int, int],
     ) -> bool:
-        """Say yes, as ``ssh -t`` insists; a stream's bytes pass as they are all the same."""
+        """Say yes, as ``ssh -t`` insists on it; a stream's bytes still pass unchanged."""
         if len(term_type) > MAX_TYPE_LENGTH or not self._restrictions.pty:
             return False
         self._terminal = Terminal(term_modes)
@@ -99,17 +99,17 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return LINE_END if self._terminal else "\n"
 
     def shell_requested(self) -> bool:
-        """``ssh HOST`` with no command gets help, or the one command that there is."""
+        """Answer ``ssh HOST`` without a command with help, or run the login's only command."""
         return self.exec_requested("")
 
     def exec_requested(self, command: str) -> bool:
-        """Keep the command; it is read once the client knows that it was accepted."""
+        """Keep the command, and parse it once the client knows that it was accepted."""
         forced = self._restrictions.command
         self._command = command if forced is None else forced
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:  # noqa: ARG002
-        """There are none."""
+        """Refuse: there are no subsystems."""
         return False
 
     def session_started(self) -> None:
@@ -134,7 +134,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return True
 
     def _heed_keys(self) -> None:
-        """What the client sends are keys of its terminal, also what has come already."""
+        """Treat what the client sends, and has sent so far, as keys of its terminal."""
         self._port.connect(self._typed)
         for chunk in list(self.session.take_back()):
             self._typed(chunk)
@@ -145,21 +145,21 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self.session.cut(Outcome.INTERRUPTED)
 
     def signal_received(self, signal: str) -> None:
-        """The client asks for a signal to what it has started, or its stdout is gone."""
+        """The client sends a signal to its command, or its stdout is gone."""
         if signal in ENDING_SIGNALS:
             self.session.cut(Outcome.INTERRUPTED)
         elif signal == BROKEN_PIPE:
             self.session.stop_reading()
 
     def pause_writing(self) -> None:
-        """The channel's buffer is not empty; the port judges by itself when it is full."""
+        """The channel's buffer is not empty; the port decides by itself when it is full."""
 
     def resume_writing(self) -> None:
         """The channel's buffer has become empty."""
         self._port.emptied()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client closed the channel or the connection: confirmation, or an end without one."""
+        """The client closed the channel or the connection, which may confirm the end."""
         outcome, confirmed = self._connection.why_ended(exc).outcome, self._channel.confirmed
         self.session.client_gone(outcome, exc, confirmed=confirmed)
 
@@ -179,11 +179,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Send end of file and the exit status, once stderr is written too."""
         if self._channel.get_write_buffer_size() or self._channel.is_closing():
             return
-        if not self._connection.exchanges_keys:  # or it would be put aside
+        if not self._connection.exchanges_keys:  # otherwise asyncssh would defer it
             self._channel.send_end(exit_status)
 
     def abort(self, outcome: Outcome, text: str) -> bool:
-        """Send the exit status at once, and close; a client that does not answer is cut off."""
+        """Send the exit status at once and close; a client that does not answer is cut off."""
         told = not (self._channel.end_sent or self._channel.is_closing())
         if told:
             if text and not self._port.queued:
@@ -196,7 +196,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return told
 
     def closed(self, traffic: Traffic) -> None:
-        """Give the session's place on the connection back."""
+        """Give back the session's place on the connection."""
         if self._close_timer:
             self._close_timer.cancel()
         self._connection.visit.traffic.add(traffic)
@@ -204,5 +204,5 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         del self.session, self._port
 
     def log_fields(self) -> dict[str, str]:
-        """What the log says of the client's software, and of how it is talked to."""
+        """What the log says about the client's software and its data path."""
         return self._connection.log_fields()

@@ -1,4 +1,4 @@
-"""asyncssh's channel, with a session's ways to end it, and a note of the client's answer."""
+"""asyncssh's channel, with the ways a session ends it and a note of the client's answer."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ if TYPE_CHECKING:
 
 
 class Keyed(Protocol):
-    """What a channel asks of its connection about keys."""
+    """What a channel needs to know about its connection's keys."""
 
     keys: int
-    """How many new ones what is sent has had."""
+    """How many new keys outgoing packets have had."""
 
     left_before_keys: int
-    """For which ones the client was waiting when it said goodbye; 0: for none."""
+    """Which keys the client was waiting for when it disconnected; 0 for none."""
 
 
 class ConfirmedChannel(WindowedChannel):
     """A session's channel.
 
     Attributes:
-        end_sent: whether the client has been sent the end, behind all that there was.
+        end_sent: whether the client was sent the end, after all data.
     """
 
     end_sent = False
-    _keys = 0  # with which ones
-    _answered = False  # the client has closed it after we had
+    _keys = 0  # under which keys
+    _answered = False  # whether the client closed it after we did
 
     def send_end(self, status: int) -> None:
-        """Send end of file and the exit status; nothing may wait to be sent before them."""
+        """Send end of file and the exit status; nothing else may wait to be sent."""
         self.end_sent = True
         self._keys = cast("Keyed", self.get_connection()).keys
         self.write_eof()
         self.exit(status)
 
     def cut(self, status: int) -> None:
-        """Send the exit status at once, and throw away what waits."""
+        """Send the exit status at once, and discard what waits."""
         self.send_packet(MSG_CHANNEL_REQUEST, String("exit-status"), Boolean(False), UInt32(status))
         self.abort()
 
     @property
     def confirmed(self) -> bool:
-        """Whether the client has said that it has everything, up to the end.
+        """Whether the client confirmed that it has everything, up to the end.
 
-        It does so by closing the channel after us: clients do that when they have handed on all
-        that came before (RFC 4254, section 5.3).  The end of a connection is no answer, not even
-        with a DISCONNECT: `ssh` sends one as well when a signal ends it, whatever it has not read.
+        It does so by closing the channel after us: clients do that once they have passed on all
+        earlier data (RFC 4254, section 5.3).  The end of a connection does not count, not even with
+        a DISCONNECT: `ssh` also sends one when a signal ends it, whatever it has not read.
 
-        Only of a client that waits for new keys, with the end sent under older ones, a DISCONNECT
-        has to do.  It may close no channel meanwhile (RFC 4253, section 7.1), and `ssh` does not
-        stay until it may if it has asked for new keys at the very end.
+        A DISCONNECT counts only if the client waits for new keys and the end was sent under older
+        ones.  The client may not close a channel meanwhile (RFC 4253, section 7.1), and `ssh` does
+        not wait until it may if it asked for new keys at the very end.
         """
         if not self.end_sent:
             return False

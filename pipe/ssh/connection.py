@@ -1,18 +1,17 @@
-"""One SSH connection: asyncssh's, with what it leaves out.
+"""One SSH connection: asyncssh's, plus what asyncssh lacks.
 
-What is added here, in terms of asyncio's and asyncssh's public methods only:
+This adds the following, using only public methods of asyncio and asyncssh:
 
-- TCP backpressure.  asyncssh ignores the transport's ``pause_writing``, so a peer with a large
-  window that stops reading would make the server buffer without end.  Here a connection is
-  *blocked* while its transport is above its high water or while keys are exchanged, and a blocked
-  connection's ports are clogged.
+- TCP backpressure.  asyncssh ignores the transport's ``pause_writing``, so for a peer with a large
+  window that stops reading the server would buffer without end.  Here a connection is *blocked*
+  while its transport is above its high water or keys are exchanged, and its ports are clogged.
 - An end to key exchanges that never finish.
-- An end for clients that ask and do not read (`pipe.ssh.answers`).
-- The reason of each end, an `Ending`.
-- A smallest size for the packets that a client takes.
-- An end to new sessions where the client asks for it (`pipe.ssh.openssh`).
+- An end to clients that ask and do not read (`pipe.ssh.answers`).
+- The reason for each end, an `Ending`.
+- A minimum for the packet size that a client accepts.
+- No more sessions once the client asks for that (`pipe.ssh.openssh`).
 - The commitment of an identity: the key whose signature was verified, and no other.
-- A limit of failed authentication attempts.
+- A limit on failed authentication attempts.
 """
 
 from __future__ import annotations
@@ -60,22 +59,22 @@ if TYPE_CHECKING:
     from pipe.ssh.windows import WindowedChannel
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
-"""Above this much unsent data a connection is blocked.  As large as a subscriber's own buffer:
+"""A connection with more unsent data than this is blocked.  A subscriber's own buffer is as large:
 two such buffers and a packet stay well below the 4 MiB that one stalled subscriber may hold."""
 
 TRANSPORT_LOW_WATER_BYTES = 1 << 18
-"""Below this a blocked connection goes on: a quarter, so that the socket does not run dry."""
+"""A blocked connection goes on below this: a quarter, so that the socket does not run dry."""
 
 MIN_PACKET_BYTES = 1024
-"""The least that a client may want its data packets to be limited to.  Every packet costs the same
-however little is in it: a reader of one-byte packets stopped the event loop for 20 s with one MiB.
-Known clients take 16 KiB and more; RFC 4253, section 6.1, has all of them able to take 32 KiB."""
+"""The smallest maximum packet size that a client may set.  Every packet costs the same however
+little is in it: a reader of one-byte packets stopped the event loop for 20 s with one MiB.  Known
+clients take 16 KiB and more; RFC 4253, section 6.1, requires all of them to take 32 KiB."""
 
 
 _STREAM_MESSAGES = frozenset(
     (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_WINDOW_ADJUST)
 )
-"""What is sent because of a stream, and bounded with it; all else answers the client."""
+"""Messages that belong to a stream and are bounded with it; all others answer the client."""
 
 _PROTOCOL_CODES = frozenset(
     (
@@ -88,7 +87,7 @@ _PROTOCOL_CODES = frozenset(
 )
 
 _AT_ONCE = struct.pack("ii", 1, 0)
-"""For SO_LINGER (socket(7)): on, and for no time."""
+"""For SO_LINGER (socket(7)): on, with a time of 0."""
 
 log = structlog.get_logger()
 
@@ -96,20 +95,20 @@ _asyncssh_log = LevelLogger()
 
 
 class Client(Protocol):
-    """Who is at the other end: what a connection asks about it."""
+    """The client at the other end, as far as a connection needs to know it."""
 
     async def screen(self, username: str, key_data: bytes, signature: bytes) -> bool:
-        """Whether what the client shows is worth a look."""
+        """Return whether to consider a key or certificate and its signature at all."""
 
     async def commit(self, username: str, key_data: bytes) -> bool:
-        """The signature by this key was verified: whether it logs the client in."""
+        """Return whether this key, whose signature was verified, logs the client in."""
 
     def session_closed(self) -> None:
         """One of its channels is gone."""
 
 
 class Connection(asyncssh.SSHServerConnection):
-    """What the connections of both data paths have in common.
+    """What connections on both data paths have in common.
 
     Args:
         loop: the event loop that it lives on.
@@ -157,11 +156,11 @@ class Connection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self.ports: dict[Port, None] = {}
         self.blocked = False
-        self.lost = False  # nothing that is sent from now on arrives
+        self.lost = False  # whether nothing sent from now on arrives
         self.peer: Client | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""  # the client's IP address
-        self.address = ""  # the same with the port, for people
+        self.address = ""  # the same with the port, for people to read
         self._service = service
         self._clock = loop
         self.turns = service.turns
@@ -170,14 +169,14 @@ class Connection(asyncssh.SSHServerConnection):
         self._tries = Tries(service.settings.max_auth_tries)
         self._transport_full = False
         self._authenticated = False
-        self._speaks_ssh = False  # once a packet has come
+        self._speaks_ssh = False  # whether a packet has arrived
         self._said_goodbye = False
-        self._no_more_sessions = False  # the client has said so
-        self._client_keys = 0  # exchanges of keys that it has begun, or agreed to
-        self._client_waits_for_keys = False  # and may send nothing else
-        self.keys = 0  # how many new ones what is sent has had
-        self.left_before_keys = 0  # which ones the client was waiting for when it said goodbye
-        self._answers: Answers | None = None  # while it is blocked, and asks
+        self._no_more_sessions = False  # whether the client asked for that
+        self._client_keys = 0  # key exchanges that it began or agreed to
+        self._client_waits_for_keys = False  # so that it may send nothing else
+        self.keys = 0  # how many new keys outgoing packets have had
+        self.left_before_keys = 0  # keys that the client awaited when it disconnected
+        self._answers: Answers | None = None  # while it is blocked and asks
         self.visit = Visit("")  # until the gate says where it is from
         self.ending: Ending | None = None  # once there is a reason
 
@@ -188,19 +187,19 @@ class Connection(asyncssh.SSHServerConnection):
 
     @property
     def logger(self) -> LevelLogger:
-        """Where asyncssh tells what happens here."""
+        """The logger that asyncssh uses for this connection."""
         return _asyncssh_log
 
     def log_received_packet(self, *_: object) -> None:
-        """Log no packet: asyncssh would word each one, whatever the level."""
+        """Log no packets: asyncssh would format each one, whatever the level."""
 
     def log_sent_packet(self, *_: object) -> None:
-        """Log no packet."""
+        """Log no packets."""
 
     def check_key_permission(self, permission: str) -> bool:
-        """Permit pseudo-terminals alone, whatever the key: forwarding is refused on the spot.
+        """Permit only pseudo-terminals, whatever the key: forwarding is refused at once.
 
-        asyncssh would judge it in a task, which finds nobody there once the connection has gone.
+        asyncssh would decide in a task, which fails if the connection is gone by then.
         """
         return permission == "pty"
 
@@ -239,14 +238,14 @@ class Connection(asyncssh.SSHServerConnection):
     # -- the end ----------------------------------------------------------------------------------
 
     def cut_off(self, ending: Ending, text: str = "") -> None:
-        """End it, for this reason, and tell the client as far as it still listens."""
+        """End it for this reason, and tell the client if it still listens."""
         if self.lost or self.is_closed():
             return
         self.ending = self.ending or ending
         self.disconnect(asyncssh.DISC_BY_APPLICATION, text or f"Closed: {ending.label}")
 
     def why_ended(self, exc: Exception | None) -> Ending:
-        """The reason of its end, where ``exc`` is what asyncssh says about it."""
+        """The reason why it ended; ``exc`` is what asyncssh says about it."""
         if self.ending:
             return self.ending
         if isinstance(exc, asyncssh.ConnectionLost):
@@ -260,7 +259,7 @@ class Connection(asyncssh.SSHServerConnection):
         return Ending.LOST if self._speaks_ssh else Ending.PROBE
 
     def log_fields(self) -> dict[str, str]:
-        """What the log says of the client's software, and of how it is talked to."""
+        """What the log says about the client's software and its data path."""
         version = str(self.get_extra_info("client_version", ""))
         to_server, to_client = (
             self.get_extra_info(name, "") for name in ("recv_cipher", "send_cipher")
@@ -278,11 +277,11 @@ class Connection(asyncssh.SSHServerConnection):
         | None = None,
         error_logger: object = None,
     ) -> None:
-        """End this connection and no other, for a fault of ours, and say which.
+        """End this connection and no other because of a fault of ours, and log the fault.
 
-        What cannot be read comes here too: a packet whose handler is a coroutine, and a version
-        string that is not ASCII.  After our goodbye nothing is a fault: asyncssh goes on with what
-        has come, where it cannot.
+        Some unreadable input ends up here too: in a packet whose handler is a coroutine, or a
+        version string that is not ASCII.  After our DISCONNECT nothing is a fault: asyncssh goes on
+        handling input when it no longer can.
         """
         _, error, _ = exc_info or sys.exc_info()
         if not self._said_goodbye:
@@ -298,14 +297,14 @@ class Connection(asyncssh.SSHServerConnection):
 
     @property
     def exchanges_keys(self) -> bool:
-        """Whether new keys have yet to come, so that asyncssh puts aside what is sent."""
+        """Whether new keys are still to come, so that asyncssh defers what is sent."""
         return self._rekey_timer is not None
 
     @property
     def holds_back(self) -> bool:
         """Whether what was sent has not reached the transport, or never will.
 
-        asyncssh goes on for a turn or two after the end of the connection, and sends to nobody.
+        asyncssh goes on sending for a turn or two after the end of the connection.
         """
         transport = self.transport
         return self.lost or self.exchanges_keys or transport is None or transport.is_closing()
@@ -323,8 +322,8 @@ class Connection(asyncssh.SSHServerConnection):
     def connection_lost(self, exc: Exception | None = None) -> None:
         """End, with the timers stopped.
 
-        The transport says so with an error of the system's or none; asyncssh's own timers, for the
-        login and for keepalive, say so with one of asyncssh's.
+        From the transport ``exc`` is a system error or None; from asyncssh's timers for the login
+        and for keepalive it is one of asyncssh's.
         """
         self.lose()
         self._stop_rekey_timer()
@@ -339,14 +338,14 @@ class Connection(asyncssh.SSHServerConnection):
         super().connection_lost(exc)
 
     def lose(self) -> None:
-        """Nothing reaches the client any more, so nothing may count as written from here.
+        """Nothing reaches the client any longer, so nothing counts as written from now on.
 
-        Its ports keep what they are given.  They are not told: their sessions end in a moment.
+        Its ports keep what they are given.  They are not told, as their sessions end in a moment.
         """
         self.lost = self.blocked = True
 
     def _forget_unsent(self) -> None:
-        """Reset it: the kernel would keep on trying to send the rest, for minutes, to nobody."""
+        """Reset it, or the kernel would keep trying to send the rest to nobody for minutes."""
         sock = self.transport and self.transport.get_extra_info("socket")
         if sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
@@ -371,8 +370,8 @@ class Connection(asyncssh.SSHServerConnection):
 
     def _count_answer(self, size: int) -> None:
         if self.transport is None or self.transport.is_closing():
-            # Nothing waits in it any more, and nobody would close the `Answers` again: the cycle of
-            # references would keep the whole connection until Python looks for garbage.
+            # Nothing waits in it, and nobody would close the `Answers` again: the reference cycle
+            # would keep the whole connection until garbage collection.
             return
         if self._answers is None:
             settings = self._service.settings
@@ -393,7 +392,7 @@ class Connection(asyncssh.SSHServerConnection):
     # -- receiving --------------------------------------------------------------------------------
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet, but count tries to log in, and refuse some channels."""
+        """Handle a packet, counting attempts to log in and refusing some channels."""
         self._speaks_ssh = True
         if pkttype in {MSG_KEXINIT, MSG_NEWKEYS}:
             self._client_waits_for_keys = pkttype == MSG_KEXINIT
@@ -413,7 +412,7 @@ class Connection(asyncssh.SSHServerConnection):
         return super().process_packet(pkttype, pktid, packet)
 
     def _refuse_channel(self, packet: SSHPacket) -> bool:
-        """Refuse one of too small packets, or a session after the last; whether it did."""
+        """Refuse a channel with too small packets or after the last; return whether it did."""
         request = SSHPacket(packet.get_remaining_payload())
         kind = request.get_string()
         number, _window, most = (request.get_uint32() for _ in range(3))
@@ -433,10 +432,10 @@ class Connection(asyncssh.SSHServerConnection):
     def send_packet(
         self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
     ) -> None:
-        """Send a packet; none of asyncssh's own empty IGNOREs, which guard only CBC ciphers.
+        """Send a packet, but none of asyncssh's empty IGNOREs, which guard only CBC ciphers.
 
-        A KEXINIT blocks the connection: until new keys are there, asyncssh puts data packets aside
-        without a bound.
+        A KEXINIT blocks the connection: asyncssh defers data packets until it has new keys, without
+        a bound.
         """
         if pkttype == MSG_IGNORE:
             return
@@ -453,7 +452,7 @@ class Connection(asyncssh.SSHServerConnection):
         """Finish a key exchange."""
         self.keys += 1
         self._stop_rekey_timer()
-        super().send_newkeys(k, h)  # sends what was kept back, which may begin the next exchange
+        super().send_newkeys(k, h)  # sends deferred packets, which may start the next exchange
         self._update_blocked()
 
     def _stop_rekey_timer(self) -> None:
@@ -470,7 +469,7 @@ class Connection(asyncssh.SSHServerConnection):
     # -- authentication ---------------------------------------------------------------------------
 
     async def reload_config(self) -> None:
-        """Do nothing: there are no configuration files that depend on the user."""
+        """Do nothing: no configuration file depends on the user."""
 
     def _count_try(self, count: Callable[[], None]) -> None:
         try:
@@ -480,7 +479,7 @@ class Connection(asyncssh.SSHServerConnection):
             raise
 
     def send_userauth_failure(self, partial_success: bool) -> None:
-        """Refuse an attempt; after too many, the connection.
+        """Refuse an attempt to log in, and after too many the connection.
 
         Raises:
             DisconnectError: the last try is used up.
@@ -491,10 +490,10 @@ class Connection(asyncssh.SSHServerConnection):
     async def validate_public_key(
         self, username: str, key_data: bytes, msg: bytes, signature: bytes
     ) -> bool:
-        """Judge a key, and where it signed the session's identifier, commit the identity.
+        """Check a key, and commit the identity if it signed the session's identifier.
 
         A client may query one key and sign with another (the trap of CVE-2024-45337), so only the
-        key of the very request whose signature was verified becomes the identity.
+        key of the request whose signature was verified becomes the identity.
         """
         peer = self.peer
         if peer is None or not await peer.screen(username, key_data, signature):

@@ -1,4 +1,4 @@
-"""asyncssh's logger, without what is worded only to be thrown away."""
+"""asyncssh's logger, without formatting lines that are then discarded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from asyncssh.logging import SSHLogger
 
 
 class LevelLogger(SSHLogger):
-    """Looks at the level first, where asyncssh turns all arguments into text before that.
+    """Checks the level first; asyncssh formats all arguments before it does.
 
-    One for all connections and channels: what gets through is an error and its traceback, and
-    `pipe.ssh.connection` says whose it is.
+    All connections and channels share one: only errors with a traceback get through, and
+    `pipe.ssh.connection` says whose they are.
     """
 
     def log(self, level: int, msg: object, *args: object, **kwargs: object) -> None:
-        """Write a line of asyncssh's, if anybody wants lines like that."""
+        """Write one of asyncssh's lines, if its level is enabled."""
         if self.isEnabledFor(level):
             super().log(level, msg, *args, **kwargs)
 
     def get_child(self, child: str = "", context: str = "") -> Self:  # noqa: ARG002
-        """The same."""
+        """Return itself."""
         return self

@@ -1,11 +1,11 @@
-"""A connection that is asyncssh's alone: `--lane asyncssh`.
+"""A connection that leaves everything to asyncssh: `--lane asyncssh`.
 
-It touches no name that asyncssh keeps private, so that there is a way to serve if one is gone.
+It uses none of asyncssh's private names, so that `pipe` can serve even if one of them is gone.
 
-asyncssh handles all that it is given before it returns, and copies the rest of it for each packet:
-a read full of the smallest packets stopped the event loop for more than a second.  So it gets a
-slice at a time, and connections share the loop's turns as on the lane.  asyncssh also keeps every
-variable that a client sets; here none has a name or value.
+asyncssh handles all its input before it returns, and copies the rest for each packet: a read full
+of the smallest packets stopped the event loop for more than a second.  So it gets a slice at a
+time, and connections share the loop's turns as on the lane.  asyncssh also keeps every variable
+that a client sets; here their names and values are emptied.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 
 
 CLOSE_SECONDS = 0.0001
-"""What the end of a session takes that ends with its connection."""
+"""How long it takes to end a session together with its connection."""
 
 
 class PlainChannel(ConfirmedChannel):
-    """A session's channel that is asyncssh's, but keeps no variables, and knows "end of write"."""
+    """asyncssh's channel, except that it keeps no variables and knows "end of write"."""
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet; a request to set a variable is answered, and has nothing to keep."""
+        """Handle a packet; answer requests to set a variable, but keep nothing."""
         if pkttype == MSG_CHANNEL_REQUEST:
             request = SSHPacket(packet.get_remaining_payload())
             if request.get_string() == b"env":
                 reply = Boolean(request.get_boolean())
                 request.get_string()
                 request.get_string()
-                request.check_end()  # what asyncssh would not take is not taken here either
+                request.check_end()  # refuse what asyncssh would refuse
                 packet = SSHPacket(String("env") + reply + String("") + String(""))
             else:
                 packet = end_of_write_as_signal(packet)
@@ -77,11 +77,11 @@ class PlainConnection(Connection):
         self._queues = False
         self._waits = False  # while a packet is handled in a task
         self._input = b""
-        self._start = 0  # where in the input the next slice begins
+        self._start = 0  # offset of the next slice in the input
         self._slice_bytes = FIRST_SLICE_BYTES
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:  # noqa: ARG002
-        """Handle a slice of what the transport has read; it reads on when nothing is left."""
+        """Handle a slice of the transport's input; reading goes on when nothing is left."""
         self._input = self._input[self._start :] + data
         self._start = 0
         if self._queues:
@@ -91,22 +91,22 @@ class PlainConnection(Connection):
         elif self._authenticated:
             self._handle(SIP_SLICE_BYTES, 0)
         else:
-            self._go_on(more=True)  # a login may take as long as a full share does
+            self._go_on(more=True)  # a login may take as long as a full share
 
     def connection_lost(self, exc: Exception | None = None) -> None:
-        """End, in a turn that has the time for all its sessions."""
+        """End, in a turn with enough time for all its sessions."""
         self.lose()
         self.turns.do(partial(self._end, exc))
 
     def _end(self, exc: Exception | None) -> None:
-        # asyncssh ends the sessions in a callback of its own, right after this turn.
+        # asyncssh ends the sessions in its own callback, right after this turn.
         self.turns.use(CLOSE_SECONDS * len(self.ports))
         super().connection_lost(exc)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle a packet; where that takes a while, read no further meanwhile.
+        """Handle a packet; if that takes a while, do not read on meanwhile.
 
-        The client's goodbye may lie behind it, and would be lost if the end of TCP were seen first.
+        The client's DISCONNECT may follow it, and would be lost if the end of TCP were seen first.
         """
         result = super().process_packet(pkttype, pktid, packet)
         if isinstance(result, bool) or not self._authenticated:
@@ -126,13 +126,13 @@ class PlainConnection(Connection):
             self._go_on(more=self._start < len(self._input))
 
     def take_turn(self) -> bool:
-        """Handle a full share now; nothing is promised of what is read next."""
+        """Handle a full share now; input that is read next gets none."""
         self._queues = False
         self._handle(self._slice_bytes, TURN_SECONDS)
         return False
 
     def _handle(self, size: int, patience: float) -> None:
-        """Handle a slice of so many bytes, and more of them until so many seconds are over."""
+        """Handle slices of the input, the first of ``size`` bytes, for ``patience`` seconds."""
         used = self.turns.used
         started = now = time.monotonic()
         while self._start < len(self._input):
@@ -148,7 +148,7 @@ class PlainConnection(Connection):
         self._go_on(more=self._start < len(self._input))
 
     def _go_on(self, *, more: bool) -> None:
-        """Queue for what is left, with the transport paused meanwhile."""
+        """Queue for the rest of the input, and pause the transport meanwhile."""
         if self.transport is None or self.transport.is_closing():
             more = False
             self._input, self._start = b"", 0

@@ -1,4 +1,4 @@
-"""One channel's data path: the router's sink, and the tap on what the client sends.
+"""One channel's data path: the router's sink, and the valve on what the client sends.
 
 This is the plain form, on asyncssh's public channel methods.  `pipe.ssh.lane` has the fast one.
 """
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
     from pipe.stream.topics import Member
 
 CHUNK_COST = 512
-"""Bytes that a chunk takes in memory however little is in it, so a port with N bytes of buffer is
-clogged by N / 512 chunks as well.  Without it a stalled reader of one-byte chunks held 400 MB."""
+"""Bytes that a chunk takes in memory however little is in it, so N / 512 chunks clog a port with N
+bytes of buffer too.  Without this a stalled reader of one-byte chunks held 400 MB."""
 
 
 class Carrier(Protocol):
     """The connection under a port."""
 
     blocked: bool
-    """Whether it takes nothing for now; `Port.connection_changed` tells of changes."""
+    """Whether it takes nothing for now; `Port.connection_changed` reports changes."""
 
     lost: bool
-    """Whether nothing that is sent from now on arrives."""
+    """Whether nothing sent from now on arrives."""
 
     ports: dict[Port, None]
-    """All that it carries."""
+    """All ports that it carries."""
 
     @property
     def holds_back(self) -> bool:
-        """Whether what was sent has not reached the transport, or never will."""
+        """Whether sent bytes have not reached the transport, or never will."""
 
 
 class Port:
     """The sending half of a channel, the router's sink, and the valve of its receiving half.
 
-    It is clogged from when ``buffer`` bytes are queued (or so many chunks, see `CHUNK_COST`)
-    until none is, and while its connection is blocked. The most that it holds is ``buffer`` and
-    one chunk.
+    It becomes clogged when ``buffer`` bytes are queued (or so many chunks, see `CHUNK_COST`), and
+    stays so until none are.  It is also clogged while its connection is blocked.  It holds at most
+    ``buffer`` bytes and one chunk.
 
-    Bytes are *queued* until they are handed to the connection, and *pending* until that has given
-    them to its transport: it waits for the end of the turn or of a key exchange.  From when the
-    channel or connection is over nothing that comes is written any more, until the member leaves.
+    Bytes are *queued* until they are handed to the connection, and *pending* until the connection
+    gives them to its transport, at the end of the turn or of a key exchange.  Once the channel or
+    connection is over, nothing more is written until the member leaves.
 
     Args:
         owner: the session.
         channel: asyncssh's channel, open.
         connection: the connection that carries it.
-        router: told of changes, once a member has been given to `bind`.
+        router: told about changes once `bind` has set a member.
         buffer: bytes that it may hold before it is clogged.
     """
 
@@ -76,31 +76,31 @@ class Port:
         self._buffer = buffer
         self._member: Member | None = None
         self._full = False
-        self._waiting = 0  # chunks that have waited since the channel's buffer was empty
+        self._waiting = 0  # chunks queued since the channel's buffer was empty
         self._clogged = connection.blocked
         self._flushing = False
         self._queued = 0
-        self._lost = 0  # bytes that came when nothing could be written any more
+        self._lost = 0  # bytes that came when nothing could be written any longer
         self._written = 0
         self._feed: Callable[[Chunk], None] = _drop
-        self._reading = False  # until the session has been told what to do with what comes
+        self._reading = False  # False until the session knows what to do with input
         self._window = channel.get_recv_window()
-        self._room = self._window  # what the client may send before the window opens again
+        self._room = self._window  # bytes the client may send before the window opens again
         connection.ports[self] = None
-        channel.resume_reading()  # asyncssh would keep what comes before the request is accepted
-        # With these marks asyncssh calls resume_writing each time that its buffer has become empty.
+        channel.resume_reading()  # or asyncssh keeps what comes before it accepts the request
+        # With these marks asyncssh calls resume_writing each time its buffer becomes empty.
         channel.set_write_buffer_limits(high=0, low=0)
 
     def connect(self, feed: Callable[[Chunk], None]) -> None:
-        """Give what the client sends to ``feed``, chunk by chunk."""
+        """Pass what the client sends to ``feed``, chunk by chunk."""
         self._feed = feed
 
     def bind(self, member: Member) -> None:
-        """From now on, tell the router what happens to this member's sink."""
+        """Report this member's sink to the router from now on."""
         self._member = member
 
     def close(self) -> None:
-        """The channel is gone: let go of everything."""
+        """Let go of everything, as the channel is gone."""
         self._lost, self._queued = self.pending, 0
         self._connection.ports.pop(self, None)
         self._feed = _drop
@@ -110,12 +110,12 @@ class Port:
 
     @property
     def clogged(self) -> bool:
-        """Whether it wants no more for now."""
+        """Whether it takes no more for now."""
         return self._clogged
 
     @property
     def pending(self) -> int:
-        """Bytes taken and not yet written to the connection, or that never will be."""
+        """Bytes taken that are not yet, or never will be, written to the connection."""
         if self._member is None:
             return self.queued + self._lost
         if not self._connection.holds_back:
@@ -124,17 +124,17 @@ class Port:
 
     @property
     def queued(self) -> int:
-        """Bytes taken and not yet handed to the connection.
+        """Bytes taken but not yet handed to the connection.
 
-        asyncssh empties its buffer when a channel is cut or lost, before it tells; what was in it
-        then stays queued, so that it never counts as delivered.
+        When a channel is cut or lost, asyncssh empties its buffer before it tells us.  Those bytes
+        stay queued, so that they never count as delivered.
         """
         if not self._channel.is_closing() and not self._connection.lost:
             self._queued = self._channel.get_write_buffer_size()
         return self._queued
 
     def write(self, chunk: Chunk) -> None:
-        """Take a chunk; where the channel is closing it stays pending for ever."""
+        """Take a chunk; if the channel is closing, it stays pending for ever."""
         if self._channel.is_closing() or self._connection.lost:
             self._lost += chunk.size
             return
@@ -164,25 +164,25 @@ class Port:
             self._router.flushed(member)
 
     def _note_written(self, member: Member) -> None:
-        # asyncssh's buffer has text for stderr as well, so there may seem to be more of it again.
+        # asyncssh's buffer also holds text for stderr, so it may seem to grow again.
         self._written = max(self._written, member.accepted_bytes - self.queued - self._lost)
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """Hand the end to the session."""
+        """Pass the end to the session."""
         self._owner.end_reading(outcome, exit_status)
 
     def cut(self, outcome: Outcome) -> None:
-        """Hand the cut to the session."""
+        """Pass the cut to the session."""
         self._owner.cut(outcome)
 
     def waited_for(self, others: bool) -> None:
-        """Hand the news to the session."""
+        """Pass it on to the session."""
         self._owner.waited_for(others)
 
     # -- events from below ------------------------------------------------------------------------
 
     def connection_changed(self) -> None:
-        """The connection is blocked now, or no more."""
+        """The connection is now blocked, or no longer is."""
         if not self._connection.holds_back:
             self.settle()
         self._update()
@@ -208,13 +208,13 @@ class Port:
     # -- receiving --------------------------------------------------------------------------------
 
     def charge(self, records: int) -> None:
-        """Publishing what came last took the time that so many records take."""
+        """Count so many records as the cost of the last publish."""
 
     def deliver(self, data: bytes) -> None:
         """Take what asyncssh has received on the channel.
 
         Raises:
-            ProtocolError: it is more than the window had room for.
+            ProtocolError: it is more than the window allowed.
         """
         self._room -= len(data)
         if self._room < 0:
@@ -224,11 +224,11 @@ class Port:
             self._open_window()
 
     def pause_reading(self) -> None:
-        """Take nothing more from the client than its window allows already."""
+        """Take no more from the client than its window already allows."""
         self._reading = False
 
     def resume_reading(self) -> None:
-        """Everything received so far has been taken: open the window again."""
+        """Open the window again, as everything received so far has been taken."""
         self._reading = True
         self._open_window()
 
@@ -240,4 +240,4 @@ class Port:
 
 
 def _drop(_chunk: Chunk) -> None:
-    """Where chunks go until somebody wants them."""
+    """Take chunks until somebody wants them."""

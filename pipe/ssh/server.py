@@ -1,8 +1,7 @@
-"""Listening for SSH, with every option of asyncssh set on purpose.
+"""Listens for SSH, with every option of asyncssh set explicitly.
 
 asyncssh's defaults are those of a general library: they include GSSAPI, agent forwarding,
-compression, a line editor and large Diffie-Hellman groups.  What is left on here is what `pipe`
-needs.
+compression, a line editor and large Diffie-Hellman groups.  Only what `pipe` needs is enabled here.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from pipe.ssh.connection import Connection
 
 KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")
-"""In this order, as dropbear 2022.83 fails when mlkem comes first; clients that can do it pick
-it anyway. Left out: RSA key exchange and large groups, which cost the server 58 ms each before
+"""The order matters: dropbear 2022.83 fails if mlkem comes first, and clients that support it pick
+it anyway.  RSA key exchange and large groups are left out, as each costs the server 58 ms before
 any login."""
 
 CIPHERS = (
@@ -52,19 +51,19 @@ CIPHERS = (
 )
 
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
-"""For aes256-ctr only; encrypt-then-MAC, as nothing is to be decrypted before it is verified."""
+"""For aes256-ctr only; encrypt-then-MAC, so that nothing is decrypted before it is verified."""
 
 SERVER_VERSION = "OpenSSH_pipe"
-"""What the version string says of the software: a name, no version to match exploits against.
+"""The software in the version string: a name without a version to match exploits against.
 
 It begins with OpenSSH because `ssh` tells only such servers that its stdout is gone
-(`pipe.ssh.openssh`): without it ``ssh HOST sub -k log | head -n 2`` would never end.  Clients look
-for old and faulty releases by the number that follows, and there is none.
+(`pipe.ssh.openssh`); otherwise ``ssh HOST sub -k log | head -n 2`` would never end.  Clients detect
+old and faulty releases by the number that follows, and there is none.
 """
 
 MAX_PACKET_BYTES = 32_768
-"""The largest chunk: what RFC 4253 section 6.1 obliges every peer to take, and what OpenSSH
-chooses for itself."""
+"""The largest chunk: what RFC 4253, section 6.1, requires every peer to take, and what OpenSSH
+uses."""
 
 BACKLOG = 512
 """Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
@@ -77,7 +76,7 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
     """Read the server's key, or make it on the first start; only the server's user may read it.
 
     Raises:
-        StartError: the file cannot be read, written or understood.
+        StartError: the file cannot be read, written or parsed.
     """
     try:
         if not path.exists():
@@ -95,16 +94,16 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
 
 
 def _families(host: str) -> str | tuple[str, str]:
-    """The addresses to bind: with ``::`` also those of IPv4, which the event loop leaves out.
+    """The addresses to bind: for ``::`` also those of IPv4, which the event loop leaves out.
 
-    A socket for both families would show IPv4 clients under other addresses than limits and the
-    lists of networks know.
+    A socket for both families would report IPv4 clients under other addresses than the limits and
+    lists of networks use.
     """
     return ("::", "0.0.0.0") if host == "::" else host  # noqa: S104 - it was asked for
 
 
 def _close_to_others(path: Path) -> None:
-    """Take what others may do with a secret from them, as far as the file system lets us."""
+    """Remove other users' access to a secret, as far as the file system lets us."""
     if not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return
     log.warning(
@@ -117,7 +116,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def _write_secret(path: Path, secret: bytes) -> None:
-    """Make a file with all of this in it, or none: half a key would stop the next start."""
+    """Write all of a file or nothing: half a key would prevent the next start."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -158,13 +157,13 @@ class SSHServer:
         try:
             self._server = await loop.create_server(
                 lambda: Doorman(partial(self._welcome, loop, options)),
-                # Any free port would be another one for each family.
+                # With port 0 each family would get a different port.
                 _families(settings.host) if settings.port else settings.host,
                 settings.port,
                 backlog=BACKLOG,
             )
         except OSError as error:
-            if isinstance(error, socket.gaierror):  # its numbers are not the system's
+            if isinstance(error, socket.gaierror):  # its numbers are not those of errno
                 reason = "there is no such host"
             else:
                 reason = os.strerror(error.errno) if error.errno else str(error)
@@ -184,7 +183,7 @@ class SSHServer:
         options: asyncssh.SSHServerConnectionOptions,
         address: str,
     ) -> Connection | None:
-        """Make the connection of a client whom the gate lets in."""
+        """Make a connection for a client that the gate lets in."""
         visit = self._service.gate.enter(address, loop.time())
         if isinstance(visit, Refusal):
             self._service.metrics.refused.labels(visit.value).inc()
@@ -206,7 +205,7 @@ class SSHServer:
             self._server.close()
 
     async def close(self, patience: float) -> None:
-        """Let clients close their connections for ``patience`` seconds, then close what is left."""
+        """Give clients ``patience`` seconds to close their connections, then close the rest."""
         closing = [asyncio.ensure_future(conn.wait_closed()) for conn in self._connections]
         if closing:
             _, late = await asyncio.wait(closing, timeout=patience)

@@ -1,8 +1,8 @@
-"""A client's terminal, where it asks for a pseudo-terminal (``ssh -t``; RFC 4254, section 6.2).
+"""A client's terminal, if it asks for a pseudo-terminal (``ssh -t``; RFC 4254, section 6.2).
 
-The client sets its terminal to raw mode then: each key comes as bytes, and a line feed only goes
-down.  In a stream those bytes are bytes like others (law 1).  Where a session takes no stream from
-its client, they are keys, and mean what the client's own terminal would take them for.
+The client then sets its terminal to raw mode: each key comes as bytes, and a line feed only moves
+down.  In a stream those are bytes like any others (law 1).  If a session takes no stream from its
+client, they are keys, and mean what they mean in the client's own terminal.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ STREAM_TEXTS = (
     "with -t every key is sent, Ctrl-C and Ctrl-D too; to leave, type Enter ~ .",
     "ssh keeps a ~ at the start of a line for itself; with -T or -e none it sends that too",
 )
-"""For whoever writes into a stream: ``~.`` is how `ssh` itself is told to go.  Of ``~~`` at the
-start of a line only one arrives, and neither `ssh` nor the statuses say so."""
+"""Lines for users who write a stream from a terminal: ``~.`` makes `ssh` itself quit.  Of ``~~`` at
+the start of a line only one arrives, and neither `ssh` nor the statuses say so."""
 
 ENDING_SIGNALS = frozenset({"HUP", "INT", "KILL", "QUIT", "TERM"})
-"""What a client may send (RFC 4254, section 6.9) that ends a program which does not care for it."""
+"""Signals from the client (RFC 4254, section 6.9) that end a program which does not handle them."""
 
 MAX_TYPE_LENGTH = 64
-"""Bytes of a terminal's type, which nobody here needs; terminfo's longest names have about 40."""
+"""Bytes of a terminal's type, which is unused here; terminfo's longest names have about 40."""
 
 _CONTROL_C = 3
 _CONTROL_D = 4
@@ -41,18 +41,17 @@ class Input(Protocol):
     """Where what was typed goes: a `pipe.session.intake.Intake`."""
 
     def feed(self, chunk: Chunk) -> None:
-        """Take it."""
+        """Take a chunk."""
 
     def feed_eof(self) -> None:
-        """That was all."""
+        """Take the end of the input."""
 
 
 class Terminal:
     """The keys of one client's terminal.
 
     Args:
-        modes: the terminal's modes, as the client has sent them; Ctrl-C and Ctrl-D where it has
-            not.
+        modes: the terminal's modes as the client sent them; Ctrl-C and Ctrl-D by default.
     """
 
     def __init__(self, modes: Mapping[int, int]) -> None:
@@ -61,10 +60,10 @@ class Terminal:
         self._end = _key(modes.get(PTY_VEOF, _CONTROL_D))
 
     def feed(self, chunk: Chunk, intake: Input) -> bool:
-        """Hand on what was typed, up to the key that ends the input.
+        """Pass on what was typed, up to the key that ends the input.
 
         Returns:
-            Whether the key that interrupts was pressed; then nothing is handed on.
+            Whether the interrupt key was pressed; then nothing is passed on.
         """
         text = bytes(chunk.data)
         if self._interrupt and self._interrupt in text:

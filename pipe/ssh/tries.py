@@ -8,19 +8,18 @@ from asyncssh.packet import SSHPacket
 TOO_MANY_TRIES_TEXT = (
     "Too many authentication failures: name your key, as in ssh -i KEY -o IdentitiesOnly=yes"
 )
-"""Mostly it is somebody whose agent has many keys; the beginning is sshd's."""
+"""Usually the user's agent has many keys.  The text begins like sshd's."""
 
 MAX_AUTH_REQUESTS = 1024
-"""Requests to log in on one connection, however they end; sshd has the same bound.  A question
-whether a good key would do is no failure, and its answer waits in memory while keys are exchanged.
-"""
+"""Requests to log in on one connection, however they end; sshd has the same bound.  Asking whether
+a good key would do is not a failure, and its answer waits in memory while keys are exchanged."""
 
 
 class Tries:
     """One connection's requests to log in.
 
     Args:
-        most: failures after which it is over.
+        most: failures after which the connection ends.
     """
 
     __slots__ = ("_counts", "_failures", "_most", "_requests")
@@ -29,13 +28,13 @@ class Tries:
         self._most = most
         self._requests = 0
         self._failures = 0
-        self._counts = False  # while a request is judged that is a failure unless it succeeds
+        self._counts = False  # while a request is open that counts as a failure unless it succeeds
 
     def begin(self, request: SSHPacket) -> None:
-        """A request has come.
+        """Count a new request.
 
-        All count but a "none" that comes first, by which clients ask what there is; and so does
-        one that the client abandons by sending the next (RFC 4252, section 5.1).
+        All count except a first "none", with which clients ask for the available methods.  A
+        request that the client abandons by sending the next one counts (RFC 4252, section 5.1).
 
         Raises:
             DisconnectError: there have been too many.
@@ -47,10 +46,10 @@ class Tries:
             self._refuse()
 
     def end(self, *, failed: bool) -> None:
-        """The request has been judged.
+        """Note the result of the request.
 
         Raises:
-            DisconnectError: it is the last failure that the client may have.
+            DisconnectError: it is the last failure that is allowed.
         """
         counts, self._counts = self._counts, False
         self._failures += failed and counts
@@ -65,7 +64,7 @@ class Tries:
 
 
 def _method_of(packet: SSHPacket) -> bytes:
-    """By which method a request to log in asks for it."""
+    """The method that a request to log in uses."""
     request = SSHPacket(packet.get_remaining_payload())
     _user, _service, method = (request.get_string() for _ in range(3))
     return method

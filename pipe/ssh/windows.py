@@ -1,11 +1,11 @@
-"""asyncssh's channel, with its windows (RFC 4254, section 5.2) kept by us.
+"""asyncssh's channel, with its windows (RFC 4254, section 5.2) managed by us.
 
-asyncssh's own back pressure does not bound what it costs: a paused channel keeps each packet as an
-object in a list, takes them out one by one from the list's head, and keeps an end of file and a
-close behind them.  So here a channel is never paused.  What comes is taken at once, and the client
-is slowed by the window alone: its port opens it, and what asyncssh would open stays shut.
+asyncssh's own backpressure has an unbounded cost: a paused channel keeps each packet as an object
+in a list, removes them one by one from the head, and keeps an end of file and a close behind them.
+So here a channel is never paused.  Input is taken at once, and only the window slows the client:
+its port opens it, and asyncssh's own window updates are suppressed.
 
-Everything here is in terms of asyncssh's public methods.
+This uses only asyncssh's public methods.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncssh.session import SSHSession
 
 MAX_WINDOW = 2**32 - 1
-"""RFC 4254, section 5.2: a window must not grow beyond it."""
+"""The largest window (RFC 4254, section 5.2)."""
 
 _DATA = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA))
 _LENGTH_BYTES = 4
@@ -49,7 +49,7 @@ class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
         send_pktsize: int,
         session: SSHSession[Any] | Awaitable[SSHSession[Any]],
     ) -> None:
-        """Begin, with the window that the client has told."""
+        """Begin, with the window that the client announced."""
         self._peer_window = send_window
         super().process_open(send_chan, send_window, send_pktsize, session)
 
@@ -57,7 +57,7 @@ class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
         """Handle a packet.
 
         Raises:
-            ProtocolError: the client's window would pass `MAX_WINDOW`.
+            ProtocolError: the client's window would exceed `MAX_WINDOW`.
         """
         if pkttype == MSG_CHANNEL_WINDOW_ADJUST:
             grown = SSHPacket(packet.get_remaining_payload()).get_uint32()
@@ -67,7 +67,7 @@ class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
         return super().process_packet(pkttype, pktid, packet)
 
     def send_packet(self, pkttype: int, *args: bytes) -> None:
-        """Send a packet, but open no window: asyncssh does so for all that it has delivered."""
+        """Send a packet, but drop window updates: asyncssh sends them for all that it delivered."""
         if pkttype == MSG_CHANNEL_WINDOW_ADJUST:
             return
         if pkttype in _DATA:
@@ -75,5 +75,5 @@ class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
         super().send_packet(pkttype, *args)
 
     def open_window(self, size: int) -> None:
-        """Let the client send so many bytes more."""
+        """Let the client send ``size`` more bytes."""
         super().send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(size))

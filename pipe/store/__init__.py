@@ -4,16 +4,16 @@
     keys        which public keys may log in, and how one is read from text
     tables      the tables and their constraints
     schema      creating and migrating them; ``migrations`` has the steps
-    database    connections, transactions, and the sign that something has changed
-    cache       what recent look-ups found
+    database    connections, transactions, and a stamp that shows changes
+    cache       what recent lookups found
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
-    tokens      `TokenStore`: tokens, browsers' sessions, links and the codes of logins
-    uses        times of last use, which are stored together
-    rows        the single steps of what `accounts` does
+    tokens      `TokenStore`: tokens, browser sessions, links and login codes
+    uses        times of last use, stored together
+    rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed
 
-Names, keys and errors come from here; who may do what is `pipe.rights.access`' business.
+Names, keys and errors come from here; `pipe.rights.access` decides who may do what.
 """
 
 from __future__ import annotations

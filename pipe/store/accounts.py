@@ -1,16 +1,16 @@
-"""The store of accounts: what can be asked of it, and what can be changed.
+"""The store of accounts: what can be asked and changed.
 
-Rules that it keeps:
+Rules:
 
-- One key belongs to one user, unless an operator says otherwise, and one name is given once, also
-  when two ask at the same moment: unique indexes decide, no look-up before.
-- A public key is no secret, so a user who adds one only names it.  It is the user's from the first
-  login with it on; until then it keeps nobody else from naming it, and yields to whoever is first.
+- A key belongs to one user, unless an operator says otherwise, and a name is given once, even if
+  two ask at the same moment: unique indexes decide, not an earlier lookup.
+- A public key is not secret, so a user who adds one only names it.  It becomes the user's with the
+  first login; until then others may name it too, and the first to log in with it gets it.
 - Each method is one transaction on the database's own thread.  Cancelling a method leaves all of
   it done or none.
-- What a login asks is remembered for as long as nothing in the database has changed, so what
-  ``pipe user`` and ``pipe key`` change beside a running server counts at the next login (with
-  PostgreSQL `pipe.store.database.FOREIGN_CHANGE_SECONDS` later).
+- Login lookups are cached until something in the database changes.  So changes by ``pipe user`` and
+  ``pipe key`` beside a running server count at the next login (with PostgreSQL
+  `pipe.store.database.FOREIGN_CHANGE_SECONDS` later).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from pipe.store.records import Key, Login, NewKey, User
 
 MIN_PREFIX = 4
-"""Characters of a fingerprint that name a key, so that a slip of the finger does not remove one."""
+"""Fewest characters of a fingerprint that name a key, so that a typing slip does not remove one."""
 
 CACHED_LOGINS = 4096
-"""Keys whose owners are remembered: about 2 MiB, and more than log in within any second."""
+"""Keys whose owners are cached: about 2 MiB, and more than log in within any second."""
 
 _FINGERPRINT_START = "SHA256:"
 
@@ -52,8 +52,8 @@ class Store:
     """The accounts database.  Make it with `Store.open`; ``async with`` closes it.
 
     Attributes:
-        database: for other things that are kept beside the accounts.
-        tokens: what else than keys lets somebody in.
+        database: for other data that is stored beside the accounts.
+        tokens: the other way to log in, besides keys.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,11 +64,11 @@ class Store:
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
-        """Open the database; create it, or migrate it, where that is due.
+        """Open the database; create or migrate it if needed.
 
         Args:
-            url: As `pipe.store.database.Database.open` takes it.
-            busy_timeout: Seconds to wait for another process' lock, or for a connection.
+            url: As for `pipe.store.database.Database.open`.
+            busy_timeout: Seconds to wait for another process's lock, or for a connection.
 
         Raises:
             StoreUnavailable: It cannot be reached, read, written or migrated.
@@ -95,15 +95,15 @@ class Store:
     # -- logins -----------------------------------------------------------------------------------
 
     async def find_login(self, name: str, fingerprint: str = "") -> Login | None:
-        """Look up what a login under this name needs to know; mostly without asking the database.
+        """Look up what a login under this name needs to know, usually from the cache.
 
         Args:
-            name: Who the client wants to be.
-            fingerprint: The whole fingerprint of the client's key; without one the name alone is
+            name: The name that the client logs in under.
+            fingerprint: The whole fingerprint of the client's key; without one, only the name is
                 looked up.
 
         Returns:
-            The user, and the key if it is one of the user's; None if the name is nobody's.
+            The user, and the key if it is one of the user's; None if nobody has the name.
         """
         stamp = self.database.stamp()
         login = self._logins.get((name, fingerprint), stamp)
@@ -111,27 +111,27 @@ class Store:
             login = await self.database.read(
                 lambda connection: rows.find_login(connection, name, fingerprint)
             )
-            # Not what strangers can ask for without end.
+            # Do not cache what strangers can ask for without end.
             if login and (login.key or not fingerprint):
                 self._logins.put((name, fingerprint), login, stamp)
         return login
 
     def note_use(self, user: str, fingerprint: str, when: float | None = None) -> None:
-        """Note that a key has logged a user in; a little later it is stored.
+        """Note that a key has logged a user in, to be stored a little later.
 
         Args:
-            user: Whom.
-            fingerprint: The whole fingerprint; a key that is gone by then is no error.
-            when: Seconds since 1970, UTC; default: now.
+            user: The user.
+            fingerprint: The whole fingerprint; it is no error if the key is gone by then.
+            when: Seconds since 1970, UTC; now by default.
         """
         self._uses.note((fingerprint, user), time.time() if when is None else when)
 
     async def flush_uses(self) -> None:
-        """Store now what `note_use` was told."""
+        """Store the noted uses now."""
         await self._uses.flush()
 
     async def _store_uses(self, uses: Mapping[tuple[str, str], float]) -> None:
-        # In one order, so that two servers never wait for each other's rows in PostgreSQL.
+        # Sorted, so that two servers never wait for each other's rows in PostgreSQL.
         values = [
             {"key": key, "whose": user, "used": when} for (key, user), when in sorted(uses.items())
         ]
@@ -155,14 +155,14 @@ class Store:
         """Look up whether a key logs this user in.
 
         Args:
-            user: The name that the client wants to log in as.
+            user: The name that the client logs in under.
             fingerprint: The whole fingerprint.
         """
         login = await self.find_login(user, fingerprint)
         return login.key if login else None
 
     async def users_of(self, fingerprint: str) -> tuple[str, ...]:
-        """Whom a key logs in, by name: one user, or those who share it.
+        """Return the users whom a key logs in, by name: one, or all who share it.
 
         Args:
             fingerprint: The whole fingerprint.
@@ -179,7 +179,7 @@ class Store:
         return await self.database.read(work)
 
     async def list_keys(self, user: str | None = None) -> tuple[Key, ...]:
-        """The keys of one user or, without one, of all: by user, oldest first.
+        """The keys of one user, or of all users: by user, oldest first.
 
         Raises:
             StoreError: No such user.
@@ -200,10 +200,10 @@ class Store:
     # -- changes ----------------------------------------------------------------------------------
 
     async def claim(self, user: str, key: NewKey) -> bool:
-        """Give a free name to the key that asks for it first.
+        """Give a free name to the first key that asks for it.
 
         Returns:
-            False if the name or the key is somebody's already; nothing has changed then.
+            False if somebody already has the name or the key; then nothing has changed.
 
         Raises:
             BadName: Nobody can have this name.
@@ -221,10 +221,10 @@ class Store:
         return True
 
     async def prove(self, user: str, fingerprint: str) -> bool:
-        """A user has logged in with a key that was only named so far: it is the user's from now on.
+        """Make a key the user's, after the first login with a key that was only named before.
 
         Returns:
-            False if it is somebody else's by now.
+            False if somebody else has it by now.
         """
 
         def work(connection: Connection) -> bool:
@@ -242,7 +242,7 @@ class Store:
             return False
 
     async def ensure_user(self, name: str) -> bool:
-        """Register a user without keys, unless the name is registered already.
+        """Register a user without keys, unless the name is already registered.
 
         Returns:
             Whether it is new.
@@ -260,11 +260,11 @@ class Store:
         return True
 
     async def add_user(self, name: str, admin: bool = False, keys: Iterable[NewKey] = ()) -> User:
-        """Register a user, all keys or none with it.
+        """Register a user together with all keys, or not at all.
 
         Raises:
             BadName: Nobody can have this name.
-            StoreError: The name is taken, or a key belongs to somebody already.
+            StoreError: The name is taken, or a key already belongs to somebody.
         """
         parse_user(name)
 
@@ -280,10 +280,10 @@ class Store:
         return await self.database.write(work)
 
     async def set_admin(self, name: str, *, admin: bool) -> bool:
-        """Make a user an admin, or no admin any more.
+        """Make a user an admin, or no longer one.
 
         Returns:
-            Whether that changes anything.
+            Whether anything changed.
 
         Raises:
             StoreError: No such user.
@@ -310,7 +310,7 @@ class Store:
         """
 
         def work(connection: Connection) -> tuple[Key, ...]:
-            # The user before the keys, as all do who lock both.
+            # Lock the user before the keys, as everywhere.
             rows.require_user(connection, name, lock=True)
             removed = rows.keys_of(connection, name)
             fingerprints = [key.fingerprint for key in removed if key.proved]
@@ -336,16 +336,16 @@ class Store:
         """Give a user one more key.
 
         Args:
-            user: To whom.
-            key: Which.
-            shared: It may be others' too: an operator's word, never a user's own.
-            proved: It is the user's: an operator's word, too; a user's own only names it.
-            proviso: May have something against it.
+            user: The user.
+            key: The key.
+            shared: Others may have it too; only an operator can say so, never the user.
+            proved: The key is the user's; only an operator can say so, a user only names a key.
+            proviso: Checks whether the change is still allowed.
 
         Raises:
-            KeyTaken: The key belongs to somebody else, and is not to be shared.
-            StoreError: No such user, or it has the key already.
-            PipeError: The proviso's.
+            KeyTaken: The key belongs to somebody else, and is not shared.
+            StoreError: No such user, or the user already has the key.
+            PipeError: From the proviso.
         """
 
         def work(connection: Connection) -> Key:
@@ -367,23 +367,21 @@ class Store:
         keep_last: bool = False,
         proviso: Proviso = lambda _: None,
     ) -> Key:
-        """Take a key from a user, and what was granted to it unless others have it too.
-
-        The tokens that the user made with it go along.
+        """Remove a user's key, the tokens made with it, and its grants unless others have it too.
 
         Args:
             user: Whose key it is.
             fingerprint: All of it or its start, with or without ``SHA256:``.
             keep_last: Refuse to remove the last key that is known to be the user's.
-            proviso: May have something against it.
+            proviso: Checks whether the change is still allowed.
 
         Returns:
-            The key that was removed.
+            The removed key.
 
         Raises:
             StoreError: No such user; no key of the user starts so, or more than one does; it is the
                 last one.
-            PipeError: The proviso's.
+            PipeError: From the proviso.
         """
         start = _FINGERPRINT_START + fingerprint.removeprefix(_FINGERPRINT_START)
         if len(start) < len(_FINGERPRINT_START) + MIN_PREFIX:

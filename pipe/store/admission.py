@@ -1,14 +1,14 @@
-"""Whoever comes with a token, a cookie, a link or a code: who that is, and for how long.
+"""Lets in callers with a token, a cookie, a link or a code, and says for how long.
 
-Fronts that know no keys ask here.  A caller is let in by `Tokens.admit`, `Tokens.admit_session` or
-`Tokens.admit_link`, which each front ends with `Tokens.leave`, once, whatever comes between.  While
-it is here, the removal of its token, of the key that made it or of its user, the end of its time,
-and the end of the certificate or the line of a file that stands behind it, end its sessions within
-a second, as `pipe.service.Service.expel` does with all logins: so a front has them among the
-service's sessions, and asks `pipe.rights.access.Access.require` when it begins one.
+Fronts without keys use this.  `Tokens.admit`, `Tokens.admit_session` or `Tokens.admit_link` lets a
+caller in, and the front calls `Tokens.leave` once for each, whatever happens in between.  Meanwhile
+the caller's sessions end within a second when its token, the key that made it or its user is
+removed, when its time is over, or when the certificate or line of a file behind it ends.
+`pipe.service.Service.expel` does that as for all logins, so a front lists its sessions with the
+service, and calls `pipe.rights.access.Access.require` when it begins one.
 
-A secret is made here, is shown once, and is known by its SHA-256 from then on.  What nobody made
-and what somebody has misspelt gets the same answer.
+Secrets are made here, shown once, and known only by their SHA-256 from then on.  An unknown secret
+and a mistyped one get the same answer.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from pipe.store.guard import Guard
 
 API_PREFIX, SESSION_PREFIX = "ptk_", "pts_"
-"""How a program's token and a browser's begin, so that one that is found where it does not belong
-can be known as what it is."""
+"""How tokens for programs and browsers begin, so that one found in the wrong place can be
+recognised."""
 
 ID_LENGTH = 12
-"""Characters of an ID: sixty bits.  It is no secret."""
+"""Characters of an ID: sixty bits.  It is not secret."""
 
 TOKEN_LENGTH = 43
 """Characters of a token's secret: 256 bits."""
 
 SHORT_LENGTH = 27
-"""Characters of a link's or a code's secret: 135 bits in an alphabet that survives being read
-aloud and printed in small letters."""
+"""Characters of a link's or a code's secret: 135 bits in an alphabet that is safe to read aloud and
+to print in small letters."""
 
 CODE_SECONDS = 300.0
-"""How long a code may be exchanged for a session."""
+"""How long a code is good for."""
 
 TOUCH_SECONDS = 60.0
-"""A token's time of last use is this exact, so that a flurry of uses is no flurry of writes."""
+"""How exact a token's time of last use is, so that many uses do not mean many writes."""
 
 _TOKEN_ALPHABET = string.ascii_letters + string.digits
 _SHORT_ALPHABET = string.ascii_lowercase + "234567"
@@ -81,20 +81,20 @@ _USED_UP = {
 
 
 class Voucher(Protocol):
-    """Says whether a certificate or a file still stands behind somebody."""
+    """Tells whether a certificate or a file still stands behind a token."""
 
     async def vouch(self, token: Token, address: str) -> Any:  # noqa: ANN401 - its own business
-        """Look whether a token's maker could log in from an address now.
+        """Check whether a token's maker could log in from an address now.
 
         Returns:
-            What `begin` takes.
+            The identity for `begin`.
 
         Raises:
             AccessDenied: it could not.
         """
 
     def begin(self, caller: Caller, identity: Any, address: str) -> None:  # noqa: ANN401
-        """Dismiss this caller once that is so no more."""
+        """Dismiss this caller once that no longer holds."""
 
     def end(self, caller: Caller) -> None:
         """The caller has gone."""
@@ -107,11 +107,11 @@ class Secret(NamedTuple):
     text: str
     """What is shown, once."""
     digest: str
-    """What is kept."""
+    """What is stored."""
 
 
 def make_secret(kind: TokenKind) -> Secret:
-    """Make what a bearer will show."""
+    """Make a new secret."""
     number = _random(_SHORT_ALPHABET, ID_LENGTH)
     if kind in {TokenKind.LINK, TokenKind.CODE}:
         text = _random(_SHORT_ALPHABET, SHORT_LENGTH)
@@ -122,7 +122,7 @@ def make_secret(kind: TokenKind) -> Secret:
 
 
 def digest(text: str) -> str:
-    """What is kept of a secret."""
+    """What is stored of a secret."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -137,13 +137,13 @@ def make_token(
     admin: bool = False,
     uses: int | None = None,
 ) -> NewToken:
-    """Describe a token that a caller makes, to be given to `pipe.store.guard.Guard.add_token`.
+    """Describe a token that a caller makes, for `pipe.store.guard.Guard.add_token`.
 
-    It lasts no longer than what let the caller in.  ``lifetime`` is in seconds; that of a code is
-    the one of its session.
+    It lasts no longer than what let the caller in.  ``lifetime`` is in seconds; for a code it is
+    the lifetime of its session.
 
     Raises:
-        AccessDenied: the caller may make none, or is no admin and wants one's.
+        AccessDenied: the caller may not make tokens, or wants an admin's without being one.
     """
     if caller.backing == NO_BACKING:
         raise AccessDenied(
@@ -173,10 +173,10 @@ def make_token(
 
 
 class Tokens:
-    """Lets callers in by what they show.
+    """Lets callers in by the secret that they show.
 
     Args:
-        access: the judge, which is told who is here.
+        access: decides rights, and is told who is here.
         guard: follows what others take away.
         store: the tokens.
 
@@ -192,39 +192,47 @@ class Tokens:
         self.voucher: Voucher | None = None
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
-        """Let in whoever shows a program's token.
+        """Let in a client with a program's token.
 
         Args:
-            text: As it came.
+            text: The token as it came.
             address: The client's IP address.
-            user: Whom the client says that it is, where it says so; another one's token is unknown.
+            user: The user that the client claims to be, if it does; others' tokens are unknown.
 
         Returns:
-            Who it is, until `leave`.
+            The caller, until `leave`.
 
         Raises:
             TokenRefused: The token is unknown, or over.
-            AccessDenied: What stood behind it does so no more.
+            AccessDenied: What stood behind it no longer does.
             StoreUnavailable: The database cannot be asked.
         """
         return await self._admit(TokenKind.API, text, address, user)
 
     async def admit_session(self, text: str, address: str) -> Caller:
-        """Let in whoever shows a browser's cookie; all else as with `admit`."""
+        """Let in a client with a browser's cookie; otherwise like `admit`."""
         return await self._admit(TokenKind.SESSION, text, address)
 
     async def admit_link(self, text: str, address: str) -> Caller:
-        """Let in whoever shows a link's secret, and count that; all else as with `admit`."""
+        """Let in a client with a link's secret, and count the use; otherwise like `admit`."""
         return await self._admit(TokenKind.LINK, text, address)
 
+    async def log_out(self, text: str, address: str) -> None:
+        """End a browser's session, and whatever goes on by it; raises as `admit_session` does."""
+        caller = await self.admit_session(text, address)
+        try:
+            await self._guard.remove_token(caller, caller.token)
+        finally:
+            self.leave(caller)
+
     def leave(self, caller: Caller) -> None:
-        """A caller has gone."""
+        """Note that a caller has gone."""
         if self.voucher:
             self.voucher.end(caller)
         self._access.logged_out(caller)
 
     async def look_at_link(self, text: str) -> Token:
-        """What a link is for; it is not used by that.
+        """Return what a link is for, without using it.
 
         Raises:
             TokenRefused: It is unknown, over, or used up.
@@ -232,7 +240,7 @@ class Tokens:
         return await self._look(TokenKind.LINK, text)
 
     async def look_at_code(self, text: str) -> Token:
-        """Whom a code would log in; it is not used by that.
+        """Return whom a code would log in, without using it.
 
         Raises:
             TokenRefused: It is unknown, over, or used up.
@@ -247,12 +255,12 @@ class Tokens:
             address: The client's IP address.
 
         Returns:
-            What the cookie holds, and the code that it was made by: its ``session_until`` is the
-            cookie's end.
+            The cookie's content, and the code that made it: its ``session_until`` is the cookie's
+            end.
 
         Raises:
-            TokenRefused: The code is unknown, over, or used already.
-            AccessDenied: What stood behind it does so no more.
+            TokenRefused: The code is unknown, over, or already used.
+            AccessDenied: What stood behind it no longer does.
         """
         token = await self.look_at_code(text)
         await self._vouch(token, address)
@@ -281,13 +289,13 @@ class Tokens:
         self, kind: TokenKind, text: str, address: str, user: str | None = None
     ) -> Caller:
         await self._guard.catch_up()
-        # Before it is judged: a removal after that judgement is one of this login.
+        # Taken before the decision, so that a later removal applies to this login.
         number = next_login()
         token = await self._look(kind, text)
         if user is not None and user != token.user:
             raise TokenRefused(_UNKNOWN[kind], Refusal.UNKNOWN)
         identity = await self._vouch(token, address)
-        # Looked at last of all, so that no removal falls between that and what follows.
+        # Checked last, so that no removal can come between this and what follows.
         now = time.time()
         if kind is TokenKind.LINK:
             found, used = await self._store.use(digest(text), kind, address, now)
@@ -328,7 +336,7 @@ class Tokens:
 
 
 def _check(kind: TokenKind, token: Token | None, *, used: bool = False) -> Token:
-    """Check that a token is one of a kind, and good for something; ``used``: it just was.
+    """Check that a token is of a kind and still good; ``used`` means that it was just used.
 
     Raises:
         TokenRefused: It is not.

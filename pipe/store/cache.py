@@ -1,8 +1,8 @@
-"""What recent look-ups found, for as long as nothing has changed.
+"""A cache of recent lookups, valid until something changes.
 
-A login asks twice for the same key, and programs log in again and again with one.  Whoever changes
-the database changes its stamp (`pipe.store.database.Database.stamp`), and with it goes all that is
-remembered here: there is nothing to invalidate by hand, and nothing to forget to.
+A login asks twice for the same key, and programs log in again and again with one.  Every change to
+the database changes its stamp (`pipe.store.database.Database.stamp`), which empties this cache:
+nothing has to be invalidated by hand, so nothing can be forgotten.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ V = TypeVar("V")
 
 
 class StampedCache(Generic[K, V]):
-    """The latest ``size`` answers that were found under the stamp that holds now.
+    """The latest ``size`` answers that were found under the current stamp.
 
     Args:
-        size: Entries, at most; the one that was used longest ago goes first.
+        size: Most entries; the least recently used goes first.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,7 +33,7 @@ class StampedCache(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K, stamp: Hashable | None) -> V | None:
-        """What was found for ``key``, if ``stamp`` says that this is still so."""
+        """Return what was found for ``key``, if ``stamp`` shows that it still holds."""
         if stamp is None or stamp != self._stamp:
             self._entries.clear()
             self._stamp = stamp
@@ -49,7 +49,7 @@ class StampedCache(Generic[K, V]):
         Args:
             key: What was asked.
             value: What was found.
-            stamp: What it was *before* it was looked up; nothing is kept if it has changed.
+            stamp: The stamp from *before* the lookup; nothing is kept if it has changed.
         """
         if stamp is None or stamp != self._stamp:
             return

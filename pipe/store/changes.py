@@ -1,8 +1,8 @@
 """A log of what was taken away, so that every server on a database notices.
 
-A server that changes something knows it at once; one whose neighbour did, or ``pipe user rm`` on
-the command line, reads it here.  An entry says what to look at again, not what it was or is: to
-read one twice, or late, does no harm.
+A server knows its own changes at once; here it reads those of other servers, or of ``pipe user rm``
+on the command line.  An entry says what to check again, not what it was or is, so reading one twice
+or late does no harm.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 Proviso: TypeAlias = "Callable[[Connection], None]"
-"""Raises what speaks against a change, in the transaction that is to make it."""
+"""Raises an error if a change is not allowed, inside the transaction that would make it."""
 
 KEPT_SECONDS = 7 * 86_400.0
-"""How long an entry stays: far longer than a server goes without its database and runs on."""
+"""How long an entry stays: far longer than a server runs on without its database."""
 
 LOOK_BACK = 100
-"""Entries that are read again each time: PostgreSQL numbers them when they are written, and shows
-them when their transaction ends, which may be in another order."""
+"""Entries to read again each time: PostgreSQL numbers them when they are written, but shows them
+when their transaction ends, which may be in another order."""
 
 
 class Kind(enum.Enum):
-    """What an entry is about, and what its two fields are then."""
+    """What an entry is about, and what its two fields mean."""
 
     USER = "user"
     """A user was removed: the name, and nothing."""
     ADMIN = "admin"
-    """A user is no admin any more: the name, and nothing."""
+    """A user is no longer an admin: the name, and nothing."""
     KEY = "key"
     """A key was removed: its user, and the fingerprint."""
     GRANTS = "grants"
-    """A topic's grants are others now: its owner, and its path."""
+    """A topic's grants have changed: its owner, and its path."""
     TOKEN = "token"  # noqa: S105 - a word
     """A token was removed: its user, and its ID."""
 
@@ -59,7 +59,7 @@ class Change:
 
 
 def note(connection: Connection, kind: Kind, subjects: Iterable[tuple[str, str]]) -> None:
-    """Write entries, in the transaction that makes the change, and drop those that are old."""
+    """Write entries, in the transaction that makes the change, and drop old ones."""
     now = time.time()
     rows = [
         {"kind": kind.value, "user": user, "subject": subject, "made": now}
@@ -76,7 +76,7 @@ def last(connection: Connection) -> int:
 
 
 def since(connection: Connection, number: int) -> tuple[Change, ...]:
-    """The entries after one, in their order, and `LOOK_BACK` before it."""
+    """The entries after one, in order, and the `LOOK_BACK` entries before it."""
     query = select(table).where(table.c.number > number - LOOK_BACK).order_by(table.c.number)
     return tuple(
         Change(row.number, Kind(row.kind), row.user, row.subject)
@@ -92,21 +92,21 @@ def last_loss(
     seen: Collection[int],
     token: str = "",
 ) -> Kind | None:
-    """Say what a user who logged in with a key has lost since the log was last read.
+    """Return what a user who logged in with a key has lost since the log was last read.
 
-    Until the transaction ends nobody removes the user: where SQLite's transactions come one after
-    the other, PostgreSQL's wait for the lock on the row.
+    Nobody can remove the user until the transaction ends: SQLite's transactions run one after the
+    other, and PostgreSQL's wait for the lock on the row.
 
     Args:
         connection: In a transaction.
-        user: Who.
+        user: The user.
         fingerprint: The key that logged the user in.
-        newest: The number of the newest entry that was read.
-        seen: The numbers of those of its `LOOK_BACK` predecessors that were.
+        newest: The number of the newest entry read so far.
+        seen: The numbers of those of its `LOOK_BACK` predecessors that were read.
         token: The ID of the token that let the user in, if one did.
 
     Returns:
-        What it was, the last of several; None if it was nothing.
+        The last thing that was lost, or None.
     """
     query = select(users_table.c.name).where(users_table.c.name == user)
     if connection.execute(query.with_for_update(read=True)).one_or_none() is None:

@@ -1,14 +1,14 @@
-"""One database: its connections, its transactions, and the sign that something has changed in it.
+"""One database: its connections, its transactions, and a stamp that shows changes.
 
-Rules that it keeps:
+Rules:
 
-- All work is done by one thread of its own, one transaction after the other, so that the event
-  loop waits for no disk and no network.
-- Cancelling leaves a transaction done or not begun, never half.
-- Nobody waits longer than `ANSWER_TIMEOUT`.  Who asked before a failure is told of that failure,
+- One thread does all work, one transaction after the other, so that the event loop never waits for
+  a disk or a network.
+- Cancelling leaves a transaction done or not begun, never half done.
+- Nobody waits longer than `ANSWER_TIMEOUT`.  Requests from before a failure all get that failure,
   rather than each waiting in turn for the next one.
 - A database that cannot be used is `StoreUnavailable` with one line, whatever the driver raised.
-- `Database.stamp` is new after every change, also after one by another process.
+- `Database.stamp` is new after every change, even one by another process.
 """
 
 from __future__ import annotations
@@ -39,20 +39,19 @@ BUSY_TIMEOUT = 5.0
 take milliseconds."""
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds until whoever asked is told that there is no answer; a login may take 20 in all."""
+"""Seconds until a request fails for lack of an answer; a login may take 20 in all."""
 
 FOREIGN_CHANGE_SECONDS = 1.0
-"""How late another process' change may be seen in PostgreSQL.  Its LISTEN would tell sooner, but
-on a connection of its own that can be cut off without a sign, so an end like this would be needed
-all the same."""
+"""How late another process's change may be seen in PostgreSQL.  LISTEN would tell sooner, but on a
+separate connection that can be cut off unnoticed, so it would need a bound like this too."""
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 
 _WRITES = "pipe_writes"
-"""The execution option of transactions that write.  SQLite has to lock when they begin: one that
-writes after it has read fails at once where another wrote meanwhile, busy timeout or not."""
+"""The execution option of transactions that write.  SQLite must lock when they begin: one that
+writes after reading fails at once if another wrote meanwhile, whatever the busy timeout."""
 
 _MIGRATION_LOCK = int.from_bytes(b"pipe")
 """PostgreSQL's advisory lock for servers that start at the same moment; any number would do."""
@@ -77,12 +76,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
-        """Open the database; create it, or migrate it, where that is due.
+        """Open the database; create or migrate it if needed.
 
         Args:
-            url: ``sqlite:///path``, ``sqlite://`` (in memory) or ``postgresql://…``; a driver may
-                be named (``postgresql+psycopg``), and is chosen otherwise.
-            busy_timeout: Seconds to wait for another process' lock, or for a connection.
+            url: ``sqlite:///path``, ``sqlite://`` (in memory) or ``postgresql://…``; it may name a
+                driver (``postgresql+psycopg``).
+            busy_timeout: Seconds to wait for another process's lock, or for a connection.
 
         Raises:
             StoreUnavailable: It cannot be reached, read, written or migrated.
@@ -106,13 +105,13 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Close all connections; nothing may be asked any more."""
+        """Close all connections; do not use the database afterwards."""
         if self._watch:
             self._watch.close()
         await self._worker.stop(self._engine.dispose)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Do some reading, on the store's own thread, in one transaction.
+        """Read in one transaction, on the store's own thread.
 
         Raises:
             StoreUnavailable: The database cannot be used.
@@ -120,23 +119,23 @@ class Database:
         return await self._do(lambda: self._transact(self._engine, work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Do some writing, on the store's own thread, in one transaction.
+        """Write in one transaction, on the store's own thread.
 
         Raises:
-            IntegrityError: A constraint does not allow it; nothing has changed.
+            IntegrityError: A constraint forbids it; nothing has changed.
             StoreUnavailable: The database cannot be used.
         """
         return await self._do(lambda: self._transact(self._writer, work))
 
     def stamp(self) -> Hashable | None:
-        """What is another value once anything in the database may have changed.
+        """Return a value that differs once anything in the database may have changed.
 
-        It costs microseconds and waits for nothing, so that each login can ask.  SQLite tells of
-        all changes, those of other processes included; in PostgreSQL they may be seen
+        It costs microseconds and waits for nothing, so each login can ask.  SQLite shows all
+        changes, including those of other processes; in PostgreSQL those may be seen
         `FOREIGN_CHANGE_SECONDS` late.
 
         Returns:
-            A value to compare with an earlier one; None where nothing can be said.
+            A value to compare with an earlier one; None if it is unknown.
         """
         if self._watch:
             state = self._watch.look()
@@ -147,11 +146,11 @@ class Database:
 
     @property
     def tells_at_once(self) -> bool:
-        """Whether another process' change is in `stamp` as soon as it is made."""
+        """Whether `stamp` shows another process's change as soon as it is made."""
         return self._engine.dialect.name == "sqlite"
 
     def note_change(self) -> None:
-        """Another process has changed something, as its own words in the database say."""
+        """Note that another process has changed something, as the database's log says."""
         self._changes += 1
 
     async def _do(self, work: Callable[[], T]) -> T:
@@ -177,7 +176,7 @@ class Database:
     # -- on the store's own thread ----------------------------------------------------------------
 
     def _prepare(self) -> None:
-        """Reach the schema's head: looked at first, so that a start takes no lock for nothing."""
+        """Bring the schema to its head, after a check, so that a start takes no needless lock."""
         if self._file:
             _prepare_file(self._file, self._place)
             self._identity = _identity(self._file)
@@ -207,9 +206,9 @@ class Database:
             raise StoreUnavailable(f"cannot use the {self._place}: {_reason(error)}") from error
 
     def _follow_file(self) -> None:
-        """Notice that the file is gone, or is another one: a backup that was put back.
+        """Notice that the file is gone or was replaced, for example by a backup.
 
-        SQLite itself would go on with the file that has no name any more.
+        SQLite itself would go on with the file that no longer has a name.
         """
         if self._file is None:
             return
@@ -222,9 +221,9 @@ class Database:
 
 
 class _Worker:
-    """A thread that does one thing after the other.
+    """A thread that does one piece of work after the other.
 
-    A daemon, so that a database that never answers cannot keep the process from ending.
+    It is a daemon, so that a database that never answers cannot keep the process from ending.
     """
 
     def __init__(self) -> None:
@@ -233,7 +232,7 @@ class _Worker:
         self._thread.start()
 
     def order(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have it done.  The result can be waited for; work that has begun is not cancelled."""
+        """Queue work and return a future; work that has begun is not cancelled."""
         future: Future[T] = Future()
 
         def carry_out() -> None:
@@ -250,7 +249,7 @@ class _Worker:
         return asyncio.wrap_future(future)
 
     async def stop(self, last: Callable[[], None]) -> None:
-        """Do one last thing, and end."""
+        """Do one last piece of work, and end."""
         done = self.order(last)
         self._orders.put(None)
         await asyncio.wait({done}, timeout=ANSWER_TIMEOUT)
@@ -258,14 +257,14 @@ class _Worker:
     def _work(self) -> None:
         while order := self._orders.get():
             order()
-            del order  # what it did must not live on while the thread waits
+            del order  # do not keep its objects alive while the thread waits
 
 
 class _FileWatch:
-    """Says whether an SQLite file has changed, over a connection that does nothing else.
+    """Tells whether an SQLite file has changed, over a separate connection.
 
-    SQLite's ``data_version`` counts what other connections have committed, exactly, and is read
-    from shared memory.  A file's time of change is too coarse: two commits may fall into one tick.
+    SQLite's ``data_version`` counts other connections' commits exactly, and is read from shared
+    memory.  A file's time of change is too coarse: two commits may fall into one tick.
     """
 
     def __init__(self, file: Path) -> None:
@@ -274,7 +273,7 @@ class _FileWatch:
         self._identity: tuple[int, int] | None = None
 
     def look(self) -> tuple[int, ...] | None:
-        """Which file it is and how often it has changed; None where it cannot be read now."""
+        """Return which file it is and how often it changed; None if it cannot be read now."""
         identity = _identity(self._file)
         if identity is None:
             return None
@@ -320,13 +319,13 @@ def _shown(url: URL) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The driver's own words in one line; SQLAlchemy puts the statement and a link below them."""
+    """The driver's message in one line; SQLAlchemy adds the statement and a link below it."""
     origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
     return escape(next(iter(str(origin).splitlines()), type(origin).__name__))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a path leads to now."""
+    """The identity of the file that a path leads to now."""
     try:
         status = os.stat(path)  # noqa: PTH116 - each login asks, and this takes half as long
     except OSError:
@@ -339,8 +338,8 @@ def _make_engine(url: URL, busy_timeout: float) -> Engine:
         engine = create_engine(url, connect_args={"timeout": busy_timeout})
         _prepare_sqlite(engine)
         return engine
-    # What the URL says for itself counts.  The two ends of waiting are the driver's, for hosts
-    # that do not answer; without prepared statements a pool in between (pgbouncer) is no obstacle.
+    # What the URL says wins.  Both timeouts are the driver's, for hosts that do not answer.  There
+    # are no prepared statements, so a pool in between (pgbouncer) works.
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, round(busy_timeout)),
         "tcp_user_timeout": round(ANSWER_TIMEOUT * 1000),
@@ -350,7 +349,7 @@ def _make_engine(url: URL, busy_timeout: float) -> Engine:
     return create_engine(
         url,
         connect_args={**arguments, "prepare_threshold": None},
-        # One thread, one connection; asked before each use whether it has outlived its server.
+        # One thread, one connection, which is checked before each use.
         pool_size=1,
         max_overflow=0,
         pool_pre_ping=True,
@@ -358,7 +357,7 @@ def _make_engine(url: URL, busy_timeout: float) -> Engine:
 
 
 def _prepare_file(path: Path, place: str) -> None:
-    """Make folder and file before SQLite does, so that nobody else can ever read them.
+    """Create the folder and file before SQLite does, so that nobody else can ever read them.
 
     SQLite gives its journal files the mode of the database.
     """
@@ -377,8 +376,8 @@ def _prepare_file(path: Path, place: str) -> None:
 def _prepare_sqlite(engine: Engine) -> None:
     """Set what each connection needs, and begin transactions ourselves.
 
-    Python's driver begins none before a SELECT or a CREATE TABLE, so that a look-up and what
-    follows from it would not be one step.
+    Python's driver begins none before a SELECT or a CREATE TABLE, so a lookup and the change that
+    depends on it would not be one step.
     """
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:

@@ -1,10 +1,10 @@
 """Lasting grants in the database.
 
-Rules that it keeps:
+Rules:
 
-- A topic has at most one grant for each grantee; a new one takes the old one's place.
-- A grant goes with its owner, and with the user or key that it was given to: whoever has that name
-  or key next inherits nothing.  Users must be registered to give and to be given one.
+- A topic has at most one grant for each grantee; a new one replaces the old one.
+- A grant goes with its owner, and with the user or key that it was given to: the next holder of
+  that name or key inherits nothing.  Only registered users can give or get one.
 - Each change leaves an entry in `pipe.store.changes`.
 """
 
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from pipe.store.database import Database
 
 MAX_GRANTS = 1000
-"""Grants that one user may have given: they are kept in memory, about 500 bytes each."""
+"""Grants that one user may give: they stay in memory, about 500 bytes each."""
 
 
 class GrantStore:
-    """The grants that are kept in a database.  Each method is one transaction."""
+    """The grants in a database.  Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def load(self) -> tuple[tuple[Grant, ...], tuple[Change, ...]]:
-        """Read all grants, those that have ended left out.
+        """Read all grants that have not ended.
 
         Returns:
-            The grants, and the latest changes, all of which the grants show.
+            The grants, and the latest changes, all of which the grants include.
         """
 
         def work(connection: Connection) -> tuple[tuple[Grant, ...], tuple[Change, ...]]:
-            # In this order: a change in between is read again rather than missed.
+            # In this order, a change in between is read again rather than missed.
             latest = changes.since(connection, changes.last(connection))
             return _select(connection, _holds(time.time())), latest
 
@@ -65,7 +65,7 @@ class GrantStore:
         return await self._database.read(work)
 
     async def changes_since(self, number: int) -> tuple[Change, ...]:
-        """What was taken away since, as `pipe.store.changes.since` has it."""
+        """What was taken away since; see `pipe.store.changes.since`."""
         return await self._database.read(lambda connection: changes.since(connection, number))
 
     async def put(
@@ -74,11 +74,11 @@ class GrantStore:
         """Give grants on one topic, all or none.
 
         Returns:
-            All grants that the topic has then.
+            All grants that the topic now has.
 
         Raises:
-            StoreError: The owner or a grantee is no user, or the owner has given too many.
-            PipeError: The proviso's.
+            StoreError: The owner or a grantee is not a user, or the owner has given too many.
+            PipeError: From the proviso.
         """
         topic = grants[0].topic
 
@@ -115,13 +115,13 @@ class GrantStore:
         grantees: Collection[str],
         proviso: Proviso = lambda _: None,
     ) -> tuple[set[str], tuple[Grant, ...]]:
-        """Take grants on one topic back.
+        """Withdraw grants on one topic.
 
         Returns:
-            Those who had one, and all grants that the topic still has.
+            The grantees that had one, and all grants that the topic still has.
 
         Raises:
-            PipeError: The proviso's.
+            PipeError: From the proviso.
         """
 
         def work(connection: Connection) -> tuple[set[str], tuple[Grant, ...]]:
@@ -136,14 +136,14 @@ class GrantStore:
 
 
 def forget(connection: Connection, grantees: Collection[str]) -> None:
-    """Remove what users have given, and what users and keys were given: they are removed."""
+    """Remove all grants given by or to removed users and keys."""
     connection.execute(
         delete(table).where(or_(table.c.owner.in_(grantees), table.c.grantee.in_(grantees)))
     )
 
 
 def _require_users(connection: Connection, who: Sequence[str]) -> None:
-    """Check that all who are named are users, and that nobody removes them meanwhile."""
+    """Check that these are all users, and that nobody removes them meanwhile."""
     names = [name for name in who if name != EVERYONE and not is_fingerprint(name)]
     query = select(users_table.c.name).where(users_table.c.name.in_(names))
     found = connection.execute(query.order_by(users_table.c.name).with_for_update(read=True))

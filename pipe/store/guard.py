@@ -1,18 +1,18 @@
-"""Keeps what is alive within its rights, as lasting rights come and go.
+"""Keeps live sessions within their rights as lasting rights come and go.
 
-- Grants are kept in the database and judged from memory (`pipe.rights.access`).  What a command
-  here changes counts as soon as the database has it, and ends at once whatever depended on it.
-- A grant that ends is taken away by a timer for the earliest end, or by the next look where the
-  clock on the wall was set meanwhile.
+- Grants are stored in the database and decided from memory (`pipe.rights.access`).  A command's
+  change counts as soon as the database has it, and at once ends whatever depended on it.
+- A timer for the earliest end removes grants that have ended, or the next look if the wall clock
+  was set meanwhile.
 - What other processes take away (``pipe user rm``, another server) is in the database's log of
-  changes.  At each login and every `LOOK_SECONDS` the database's stamp is compared, which costs
-  microseconds; only if it is another one is the log read.  PostgreSQL's tells of others too late
-  for that, so there the log is read each time.  SQLite cannot tell another process that something
-  has changed, so this looks instead of being woken, as `pipe.ssh.login.tenure` does at files.
-- A command that is cancelled between database and memory is made good by that same look.
-- Whoever came with a token that does not reach everything changes nothing at all.
-- Whoever was removed by another process changes nothing any more, not even before that look: the
-  name may be somebody else's already, so a change's own transaction asks the log.
+  changes.  Each login and each look every `LOOK_SECONDS` compares the database's stamp, which costs
+  microseconds, and reads the log only if it has changed.  PostgreSQL's stamp shows others' changes
+  too late for that, so there the log is read each time.  SQLite cannot notify another process, so
+  this polls, as `pipe.ssh.login.tenure` does with files.
+- That look also repairs a command that was cancelled between database and memory.
+- A caller whose token does not reach everything can change nothing at all.
+- A caller that another process removed can change nothing, not even before that look: somebody else
+  may already have the name, so each change checks the log in its own transaction.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ log = structlog.get_logger()
 _LOST_TEXTS = {Kind.ADMIN: DEMOTED_TEXT, Kind.TOKEN: WITHDRAWN_TEXT}
 
 LOOK_SECONDS = 0.5
-"""How late another process' change may be noticed: half of what is promised."""
+"""How late another process's change may be noticed: half of what is promised."""
 
 
 class Guard:
     """The lasting rights of one server.
 
     Args:
-        access: the judge, which is told of everything.
+        access: decides rights, and is told about every change.
         store: the accounts.
-        expel: ends the sessions of callers who are barred, all but its argument.
+        expel: ends the sessions of barred callers, except its argument.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Guard:
         self._store = store
         self._grants = GrantStore(store.database)
         self._expel = expel
-        self._lock = asyncio.Lock()  # held from a change of the database to that of the memory
+        self._lock = asyncio.Lock()  # held from a change in the database until memory has it
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stamp: Hashable | None = None
@@ -77,7 +77,7 @@ class Guard:
         self._seen: set[int] = set()
 
     async def start(self) -> None:
-        """Load all grants, and begin to watch; before the first session.
+        """Load all grants and start watching; call this before the first session.
 
         Raises:
             StoreUnavailable: the database cannot be read.
@@ -87,7 +87,7 @@ class Guard:
         self._watch = asyncio.get_running_loop().create_task(self._look_for_ever())
 
     async def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer:
             self._timer.cancel()
         if self._watch:
@@ -102,17 +102,17 @@ class Guard:
 
         Raises:
             AccessDenied: the caller was removed.
-            StoreError: a grantee is no user, there are too many, the database is away.
+            StoreError: a grantee is not a user, there are too many, the database is away.
         """
         topic = grants[0].topic
         async with self._lock:
             self._set_grants(topic, await self._grants.put(grants, self._still_there(caller)))
 
     async def revoke(self, caller: Caller, topic: TopicName, grantees: Collection[str]) -> set[str]:
-        """Take grants on one topic back, and end the sessions that depended on them.
+        """Withdraw grants on one topic, and end the sessions that depended on them.
 
         Returns:
-            Those who had one.
+            The grantees that had one.
 
         Raises:
             AccessDenied: the caller was removed.
@@ -128,7 +128,7 @@ class Guard:
 
         Raises:
             AccessDenied: the caller was removed.
-            StoreError: the key is somebody's already, the database is away.
+            StoreError: somebody already has the key, the database is away.
         """
         async with self._lock:
             await self._store.add_key(
@@ -138,13 +138,13 @@ class Guard:
     async def remove_key(
         self, caller: Caller, fingerprint: str, *, keep_last: bool, spare: LiveSession
     ) -> Key:
-        """Take a key from the caller, and end the sessions that it logged in.
+        """Remove a caller's key, and end the sessions that it logged in.
 
         Args:
             caller: whose key it is.
             fingerprint: all of it, or its start.
             keep_last: refuse to remove the last one that is known to be the caller's.
-            spare: the session that asks: it has an answer to give yet.
+            spare: the session that asks, which still has to answer.
 
         Raises:
             AccessDenied: the caller was removed.
@@ -159,7 +159,7 @@ class Guard:
         return key
 
     async def add_token(self, caller: Caller, token: NewToken) -> None:
-        """Make a token, as `pipe.store.admission.make_token` describes it.
+        """Make a token that `pipe.store.admission.make_token` describes.
 
         Raises:
             AccessDenied: the caller was removed.
@@ -168,13 +168,15 @@ class Guard:
         async with self._lock:
             await self._store.tokens.add(token, self._still_there(caller))
 
-    async def remove_token(self, caller: Caller, start: str, *, spare: LiveSession) -> Token:
-        """Take a token back, and end the sessions that it let in.
+    async def remove_token(
+        self, caller: Caller, start: str, *, spare: LiveSession | None = None
+    ) -> Token:
+        """Remove a token, and end the sessions that it let in.
 
         Args:
             caller: whose token it is.
-            start: all of its ID, or how it begins.
-            spare: the session that asks: it has an answer to give yet.
+            start: all of its ID, or its start.
+            spare: the session that asks, if one does, which still has to answer.
 
         Raises:
             AccessDenied: the caller was removed.
@@ -189,7 +191,7 @@ class Guard:
         return token
 
     def _still_there(self, caller: Caller) -> Proviso:
-        """The proviso that the caller may still change something, by memory and by the log."""
+        """A proviso that the caller may still make changes, by memory and by the log."""
         self._access.require(caller)
         if caller.scope is not None:
             raise AccessDenied("access denied: a token is for topics, and changes no account")
@@ -215,7 +217,7 @@ class Guard:
     async def _forget_key(
         self, user: str, fingerprint: str, spare: LiveSession | None = None
     ) -> None:
-        """What was granted to a key goes with the last user who had it."""
+        """Remove a key's grants when its last user is gone."""
         self._access.bar(user, fingerprint)
         self._expel(spare)
         if not await self._store.users_of(fingerprint):
@@ -258,10 +260,9 @@ class Guard:
                 away = False
 
     async def catch_up(self) -> None:
-        """Follow what others have taken away so far; each login waits for it.
+        """Follow what others have taken away so far; each login waits for this.
 
-        So whoever has just got a free name, or a key that was removed, finds nothing of what the
-        one before had.
+        So the new holder of a freed name or key gets nothing that the previous one had.
 
         Raises:
             StoreUnavailable: something has changed, and the database does not say what.
@@ -274,7 +275,7 @@ class Guard:
             changes = await self._grants.changes_since(self._newest)
             news = [one for one in changes if one.number not in self._seen]
             if news:
-                database.note_change()  # so that no login is taken from memory that this has ended
+                database.note_change()  # so that no login uses cached data that this has ended
             await self._follow(news)
             self._note_seen(changes)
         self._stamp = stamp
@@ -285,7 +286,7 @@ class Guard:
         self._seen = {number for number in self._seen if number > self._newest - LOOK_BACK}
 
     async def _follow(self, changes: Sequence[Change]) -> None:
-        """Look again at what the log names: first at who is gone, so that they are told so."""
+        """Check what the log names, removed users and keys first, so that they are told why."""
         tokens = [one.subject for one in changes if one.kind is Kind.TOKEN]
         for token in tokens:
             self._access.end_token(token)
@@ -307,9 +308,9 @@ class Guard:
                 self._set_grants(topic, grants)
 
     async def _follow_removal(self, change: Change) -> None:
-        """End what depended on what is gone, unless it is a key that is there again.
+        """End what depended on something removed, unless it is a key that is back.
 
-        A user who is there again is somebody else.
+        A user who is back is somebody else.
         """
         if change.kind is Kind.USER:
             self._access.bar(change.user)
@@ -326,7 +327,7 @@ class Guard:
             await self._forget_key(change.user, change.subject)
 
     async def _load(self) -> Sequence[Change]:
-        """Read all grants anew; the changes that they show already."""
+        """Read all grants again, and return the changes that they already include."""
         grants, changes = await self._grants.load()
         self._access.load(grants)
         self._set_timer()

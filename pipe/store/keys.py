@@ -1,7 +1,7 @@
 """Which public keys may log in, and how one is read from text.
 
-`check_key_type` also judges the keys of an SSH login: asyncssh's ``signature_algs`` restricts what
-a server signs with, and lets keys of any kind and length pass.
+`check_key_type` also checks the keys of SSH logins: asyncssh's ``signature_algs`` restricts what a
+server signs with, but accepts keys of any kind and length.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ MAX_TEXT = 16 * 1024
 """Characters of a key file: ten times the line of an RSA key of 8192 bits."""
 
 MAX_COMMENT = 256
-"""Characters of a comment that are kept: it labels a key, it is no place to store data."""
+"""Characters of a comment that are kept: it is a label, not a place to store data."""
 
 MIN_RSA_BITS = 2048
-"""NIST SP 800-131A: shorter moduli are disallowed since 2014."""
+"""NIST SP 800-131A disallows shorter moduli since 2014."""
 
 MAX_RSA_BITS = 8192
-"""Verifying costs the square of the length, and whoever logs in chooses it."""
+"""Verifying costs the square of the length, and the client chooses it."""
 
 MAX_RSA_EXPONENT_BITS = 32
-"""Verifying costs its length too.  65537 is what all tools make."""
+"""Verifying costs its length too.  All tools use 65537."""
 
 _RSA = "ssh-rsa"
 
@@ -44,7 +44,7 @@ ALLOWED_TYPES = frozenset(
 )
 
 UNREADABLE = (ValueError, OverflowError, UnsupportedAlgorithm)
-"""What asyncssh and cryptography raise for bytes that are no key; a negative number overflows."""
+"""What asyncssh and cryptography raise for invalid keys; a negative number overflows."""
 
 _MEND = "make a new key with: ssh-keygen -t ed25519"
 _PUBLIC_FILE = "give the file that ends in .pub"
@@ -57,7 +57,7 @@ def check_key_type(key: asyncssh.SSHKey) -> None:
     `MIN_RSA_BITS` to `MAX_RSA_BITS`.
 
     Raises:
-        UsageError: It is not; one sentence says why and what to do.
+        UsageError: It is not; the message says why and what to do.
     """
     key_type = key.get_algorithm()
     if key_type not in ALLOWED_TYPES:
@@ -67,12 +67,12 @@ def check_key_type(key: asyncssh.SSHKey) -> None:
 
 
 def read_public_key(text: str) -> NewKey:
-    """Read a public key in OpenSSH's format, as the files that end in ``.pub`` have it.
+    """Read a public key in OpenSSH's format, as in ``.pub`` files.
 
     Empty lines and those that start with ``#`` are skipped.  A comment is cut at `MAX_COMMENT`.
 
     Raises:
-        UsageError: The text is not one public key that may log in; one sentence says what to do.
+        UsageError: The text is not one public key that may log in; the message says what to do.
     """
     if len(text) > MAX_TEXT:
         raise UsageError(f"this is too long for a public key: {_PUBLIC_FILE}")
@@ -93,7 +93,7 @@ def read_public_key(text: str) -> NewKey:
 
 
 def describe_key(key: asyncssh.SSHKey, comment: str = "") -> NewKey:
-    """Turn a key that was read, or that a client logged in with, into what the store keeps.
+    """Turn a key that was read, or that a client logged in with, into the store's form.
 
     Raises:
         UsageError: As from `check_key_type`.

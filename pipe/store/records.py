@@ -1,4 +1,4 @@
-"""What the store hands out and takes: plain frozen values."""
+"""The plain frozen values that the store takes and returns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A public key that nobody has been given yet; `pipe.store.keys` makes them."""
+    """A public key that is not stored yet; `pipe.store.keys` makes them."""
 
     fingerprint: str
     """``SHA256:`` and base64 without padding, as ``ssh-keygen -l`` prints it."""
@@ -51,13 +51,13 @@ class Key:
     last_used: float | None
     """When it last logged in; None if it never has."""
     proved: bool = True
-    """Whether it is known to be the user's; if not, it yields to whoever logs in with it."""
+    """Whether it is known to be the user's; if not, the first user to log in with it gets it."""
 
 
 def is_last(key: Key, keys: Iterable[Key]) -> bool:
-    """Whether its user might have no key any more that logs in, without this one of these keys.
+    """Return whether its user might have no key left to log in with, without this one of ``keys``.
 
-    Where one of them is known to be the user's, those that were only named do not count.
+    If one of them is known to be the user's, keys that were only named do not count.
     """
     others = [other for other in keys if other.fingerprint != key.fingerprint]
     return not any(other.proved for other in others) if key.proved else not others
@@ -65,51 +65,51 @@ def is_last(key: Key, keys: Iterable[Key]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What the store knows of somebody who wants to log in: a registered user."""
+    """What the store knows about a registered user who wants to log in."""
 
     user: User
     key: Key | None
-    """The key that was shown, where it is one of the user's."""
+    """The key that was shown, if it is one of the user's."""
 
 
 class TokenKind(enum.Enum):
     """What a token is for, and how it is shown to a server."""
 
     API = "api"
-    """A program's: it shows the token."""
+    """For a program, which shows the token."""
     SESSION = "session"
-    """A browser's: it shows a cookie."""
+    """For a browser, which shows a cookie."""
     CODE = "code"
-    """A code that is exchanged for a session, once."""
+    """A code to exchange for a session, once."""
     LINK = "link"
-    """A topic's, for whoever has the link."""
+    """For one topic and everyone who has the link."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token that is to be made; all times are seconds since 1970, UTC."""
+    """A token to be made; all times are seconds since 1970, UTC."""
 
     id: str
     secret: str
-    """The SHA-256 of what its bearer shows, in hexadecimal."""
+    """The SHA-256 of the secret that its bearer shows, in hexadecimal."""
     user: str
     kind: TokenKind
     name: str
     """As its user wrote it: escape it before printing."""
     scope: Scope | None
-    """How far it reaches; None: as far as its user."""
+    """What it reaches; None for everything that its user does."""
     admin: bool
-    """Whether an admin said that it may do what an admin may."""
+    """Whether an admin gave it an admin's rights."""
     made_by: str
     """The fingerprint of the key that its maker logged in with."""
     backing: str
-    """What stands behind that key, as `pipe.rights.access.Caller` has it."""
+    """What stands behind that key, as in `pipe.rights.callers.Caller`."""
     created: float
     until: float
     session_until: float | None = None
-    """Of a code: the end of the session that it is exchanged for."""
+    """For a code: the end of the session that it is exchanged for."""
     uses_left: int | None = None
-    """None: any number."""
+    """None for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Token:
     name: str
     scope: Scope | None
     admin: bool
-    """Whether it may do what an admin may: its user is one still."""
+    """Whether it has an admin's rights: its user must still be one."""
     made_by: str
     backing: str
     created: float

@@ -1,4 +1,4 @@
-"""Users and keys, row by row: what the transactions of `pipe.store.accounts` are made of."""
+"""Users and keys, row by row: the steps of the transactions in `pipe.store.accounts`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def find_login(connection: Connection, name: str, fingerprint: str) -> Login | None:
-    """One query: the user, and beside it the key, if it is the user's."""
+    """Find the user, and the key if it is the user's, in one query."""
     query = (
         select(users_table, keys_table)
         .outerjoin_from(
@@ -71,20 +71,20 @@ def user_named(name: str) -> Select[str, bool, float]:
 
 
 def keys_of(connection: Connection, user: str) -> tuple[Key, ...]:
-    """All keys of a user, those that are only named with them."""
+    """All keys of a user, including those that are only named."""
     rows = connection.execute(select(keys_table).where(keys_table.c.user == user))
     return tuple(read_key(row) for row in rows)
 
 
 def require_user(connection: Connection, name: str, *, lock: bool = False) -> None:
-    """Check that there is such a user; ``lock``: and that nobody else changes anything of it.
+    """Check that a user exists; with ``lock`` nobody else can change anything about it.
 
     Raises:
-        StoreError: There is none.
+        StoreError: There is no such user.
     """
     query = select(users_table.c.name).where(users_table.c.name == name)
     if lock:
-        query = query.with_for_update()  # PostgreSQL's; SQLite's transaction is alone anyway
+        query = query.with_for_update()  # for PostgreSQL; in SQLite we are alone anyway
     if connection.execute(query).one_or_none() is None:
         raise StoreError(f"no user {quoted(name)}; 'pipe user ls' lists them")
 
@@ -99,7 +99,7 @@ def insert_user(connection: Connection, name: str, *, admin: bool) -> None:
 
 
 def users_of(connection: Connection, fingerprint: str) -> tuple[str, ...]:
-    """Who has a key, by name, those who have only named it with them."""
+    """The users who have a key, by name, including those who have only named it."""
     query = select(keys_table.c.user).where(keys_table.c.fingerprint == fingerprint)
     return tuple(connection.execute(query.order_by(keys_table.c.user)).scalars())
 
@@ -107,8 +107,8 @@ def users_of(connection: Connection, fingerprint: str) -> tuple[str, ...]:
 def lock_keys(connection: Connection, fingerprints: Iterable[str]) -> None:
     """Let nobody else remove one of these keys from another user at the same moment.
 
-    Otherwise neither would be the last who had it, and what was granted to it would stay.  As in
-    `require_user` it is PostgreSQL that needs this.
+    Otherwise neither would be its last user, and its grants would stay.  As in `require_user`, only
+    PostgreSQL needs this.
     """
     query = select(keys_table.c.user).where(keys_table.c.fingerprint.in_(fingerprints))
     connection.execute(
@@ -119,11 +119,11 @@ def lock_keys(connection: Connection, fingerprints: Iterable[str]) -> None:
 def insert_key(
     connection: Connection, user: str, key: NewKey, *, shared: bool = False, proved: bool = True
 ) -> None:
-    """Insert a key, in the place of those that were only named if it is proved to be one user's.
+    """Insert a key; if it is proved to be one user's, it replaces those that were only named.
 
     Raises:
-        KeyTaken: It belongs to others, and is not to be shared.
-        IntegrityError: Somebody else was given it at this moment.
+        KeyTaken: It belongs to others, and is not shared.
+        IntegrityError: Somebody else got it at this moment.
     """
     named = keys_table.c.fingerprint == key.fingerprint
     if proved and not shared:
@@ -152,7 +152,7 @@ def insert_key_or_say_why_not(
     """Insert a key as `insert_key` does.
 
     Raises:
-        StoreError: The user has it already, or it is somebody else's.
+        StoreError: The user already has it, or somebody else does.
     """
     if user in users_of(connection, key.fingerprint):
         raise StoreError(f"user {quoted(user)} has the key {key.fingerprint} already")

@@ -1,8 +1,8 @@
-"""Brings a database to the schema that this version of the program works with.
+"""Brings a database to the schema that this version of the program uses.
 
-One look tells whether there is anything to do.  An empty database gets the tables as
-`pipe.store.tables` has them; only one of an earlier version is migrated, step by step.  So Alembic,
-which costs 11 MiB of memory, is imported when it has work.  A test compares the two ways.
+One query tells whether there is anything to do.  An empty database gets the tables in
+`pipe.store.tables`; one from an earlier version is migrated step by step.  Alembic, which costs
+11 MiB of memory, is imported only when it has work.  A test checks that both ways agree.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEAD = "0005"
 
 _VERSION_TABLE = "alembic_version"
 
-_version = Table(  # as Alembic makes it
+_version = Table(  # as Alembic defines it
     _VERSION_TABLE,
     MetaData(),
     Column("version_num", String(32), nullable=False),
@@ -42,7 +42,7 @@ _version = Table(  # as Alembic makes it
 
 
 def revision(connection: Connection) -> str | None:
-    """Say which revision the database is at; None if it has none of our tables."""
+    """Return the database's revision; None if it has none of our tables."""
     if not inspect(connection).has_table(_VERSION_TABLE):
         return None
     return connection.execute(select(_version.c.version_num)).scalar_one_or_none()
@@ -59,7 +59,7 @@ def upgrade(connection: Connection) -> None:
     """
     current = revision(connection)
     if current is None:
-        # Without looking for tables of these names first: those of another program must stay.
+        # Do not look for existing tables: those of another program must stay.
         tables.metadata.create_all(connection, checkfirst=False)
         _version.create(connection)
         connection.execute(insert(_version).values(version_num=HEAD))
@@ -68,7 +68,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def migrate(connection: Connection) -> None:
-    """Run the migrations that are missing.
+    """Run the missing migrations.
 
     Raises:
         StoreUnavailable: The database is of a later version of the program.
@@ -88,7 +88,7 @@ def migrate(connection: Connection) -> None:
 
 
 def alembic_config() -> Config:
-    """Make Alembic's configuration; the migrations are found inside the installed package."""
+    """Make Alembic's configuration; the migrations are inside the installed package."""
     from alembic.config import Config
 
     config = Config()

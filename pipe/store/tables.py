@@ -1,7 +1,7 @@
 """The tables of the accounts database, in SQL that SQLite and PostgreSQL both take.
 
 Times are seconds since 1970 in UTC, as numbers: SQLite has no type for time zones.  Constraints
-have names, since a migration can only change what it can name.
+have names because a migration can only change what it can name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ keys = Table(
     metadata,
     Column("fingerprint", String(64), primary_key=True),
     Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
-    # Whether an operator said that this user may have it though another has it too.
+    # Whether an operator said that this user may have it although another has it too.
     Column("shared", Boolean, nullable=False),
     # Whether the user has logged in with it, or an operator has said that it is the user's.
     Column("proved", Boolean, nullable=False),
@@ -52,7 +52,7 @@ keys = Table(
     Index(None, "user"),
 )
 
-# What makes a key one user's only, also where two ask at the same moment.
+# Makes a key belong to one user only, even if two ask at the same moment.
 Index(
     None,
     keys.c.fingerprint,
@@ -82,10 +82,10 @@ tokens = Table(
     Column("id", String(12), primary_key=True),
     Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
     Column("kind", String(8), nullable=False),
-    # Of the secret that the bearer has, in hexadecimal.
+    # The SHA-256 of the bearer's secret, in hexadecimal.
     Column("secret", String(64), nullable=False),
     Column("name", String(64), nullable=False),
-    # Names and patterns, one in a line; where all is NULL there is no scope.
+    # Names and patterns, one per line; if all are NULL there is no scope.
     Column("reads", Text, nullable=True),
     Column("writes", Text, nullable=True),
     Column("rights", String(64), nullable=False),
@@ -94,7 +94,7 @@ tokens = Table(
     Column("backing", String(64), nullable=False),
     Column("created", Double, nullable=False),
     Column("until", Double, nullable=False),
-    # Of a code: until when the session lasts that it is exchanged for.
+    # For a code: the end of the session that it is exchanged for.
     Column("session_until", Double, nullable=True),
     Column("used", Double, nullable=True),
     Column("used_from", String(64), nullable=False),
@@ -111,6 +111,6 @@ changes = Table(
     Column("user", String(32), nullable=False),
     Column("subject", String(255), nullable=False),
     Column("made", Double, nullable=False),
-    # Without it SQLite gives the number of a row that was deleted to the next one.
+    # Otherwise SQLite reuses the numbers of deleted rows.
     sqlite_autoincrement=True,
 )

@@ -1,15 +1,15 @@
-"""Tokens in the database: of programs, of browsers, of links, and the codes of logins.
+"""Tokens in the database, for programs, browsers and links, and login codes.
 
-Rules that it keeps:
+Rules:
 
-- What a bearer shows is not kept, only its SHA-256.  It is looked up by that, so nothing is ever
-  compared with a secret, and how long a look-up takes tells nothing of one.
-- A token goes with its user and with the key that made it, and has an end.  One that may be used
-  so many times is counted down in the transaction that uses it.
-- A user has at most `LIMITS` of a kind.  Those that have ended are kept for a while, so that their
-  bearers can be told so, and never beyond that.
-- What is found is remembered for as long as nothing in the database has changed, as keys are.
-- Each removal of one that has not ended leaves an entry in `pipe.store.changes`.
+- Only the SHA-256 of a secret is stored.  Lookups use that, so nothing is ever compared with a
+  secret, and the time of a lookup reveals nothing about one.
+- A token goes with its user and with the key that made it, and it has an end.  If its uses are
+  limited, the transaction that uses it counts them down.
+- A user has at most `LIMITS` of a kind.  Ended ones are kept for a while, and no longer, so that
+  their bearers can be told.
+- Lookups are cached until something in the database changes, as for keys.
+- Removing one that has not ended leaves an entry in `pipe.store.changes`.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ LIMITS = {
     TokenKind.CODE: 20,
     TokenKind.LINK: 100,
 }
-"""Tokens of one user that have not ended: more than one has programs, browsers and links."""
+"""Live tokens of one user: more than anybody has programs, browsers and links."""
 
 _MAKES_ROOM = frozenset({TokenKind.SESSION, TokenKind.CODE})
-"""Of these the oldest goes when one more comes: who logs in cannot be told to remove one first."""
+"""When one too many of these comes, the oldest goes: a login cannot ask to remove one first."""
 
 KEPT_SECONDS = 86_400.0
-"""How long one that has ended is kept: whoever comes with it is told that it has."""
+"""How long ended tokens are kept, so that their bearers can be told that they ended."""
 
 CACHED_TOKENS = 4096
-"""Tokens that are remembered: about 4 MiB, and more than come within any second."""
+"""Tokens that are cached: about 4 MiB, and more than are used within any second."""
 
 MIN_PREFIX = 4
-"""Characters of an ID that name a token, so that a slip of the finger does not remove one."""
+"""Fewest characters of an ID that name a token, so that a typing slip does not remove one."""
 
 MAX_ADDRESS = 64
-"""Characters of an address that are kept."""
+"""Characters of an address that are stored."""
 
 _ADMIN = "admin"
-"""Stands among the rights of a token that may do what an admin may."""
+"""Stands among the rights of a token with an admin's rights."""
 
 
 class TokenStore:
-    """The tokens that are kept in a database."""
+    """The tokens in a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -78,16 +78,16 @@ class TokenStore:
         self._uses: Uses[str, tuple[float, str]] = Uses(self._store_uses)
 
     async def close(self) -> None:
-        """Store what `note_use` was told; before the database is closed."""
+        """Store the noted uses; call this before closing the database."""
         await self._uses.close()
 
     # -- who comes --------------------------------------------------------------------------------
 
     async def find(self, secret: str) -> Token | None:
-        """Look up what somebody shows; mostly without asking the database.
+        """Look up a token by its secret, usually from the cache.
 
         Args:
-            secret: Its SHA-256.
+            secret: The secret's SHA-256.
 
         Returns:
             The token, which may have ended; None if there is none.
@@ -96,17 +96,17 @@ class TokenStore:
         token = self._found.get(secret, stamp)
         if token is None:
             token = await self._database.read(lambda connection: _find(connection, secret))
-            if token:  # not what strangers can ask for without end
+            if token:  # do not cache what strangers can ask for without end
                 self._found.put(secret, token, stamp)
         return token
 
     async def use(
         self, secret: str, kind: TokenKind, address: str, now: float
     ) -> tuple[Token | None, bool]:
-        """Look up what may be used so many times, and use it once if it is of this kind.
+        """Look up a token with limited uses, and use it once if it is of this kind.
 
         Returns:
-            The token, as it is then, and whether it was good for one more use.
+            The token afterwards, and whether it was good for one more use.
         """
 
         def work(connection: Connection) -> tuple[Token | None, bool]:
@@ -131,15 +131,15 @@ class TokenStore:
 
         Args:
             code: The code's SHA-256.
-            session: Whose ID and secret the session gets; all else comes from the code.
-            address: The client's.
+            session: Gives the session its ID and secret; everything else comes from the code.
+            address: The client's IP address.
             now: Seconds since 1970.
 
         Returns:
             The code, and whether there is a session now.
 
         Raises:
-            AccessDenied: The key that made the code is its user's no more.
+            AccessDenied: The key that made the code is no longer its user's.
         """
 
         def work(connection: Connection) -> tuple[Token | None, bool]:
@@ -176,17 +176,17 @@ class TokenStore:
         return await self._database.write(work)
 
     def note_use(self, token: str, address: str, when: float) -> None:
-        """Note that a token was used; a little later it is stored.
+        """Note that a token was used, to be stored a little later.
 
         Args:
-            token: Its ID; one that is gone by then is no error.
-            address: Where from.
+            token: Its ID; it is no error if the token is gone by then.
+            address: The client's IP address.
             when: Seconds since 1970.
         """
         self._uses.note(token, (when, address[:MAX_ADDRESS]))
 
     async def _store_uses(self, uses: Mapping[str, tuple[float, str]]) -> None:
-        # In one order, so that two servers never wait for each other's rows in PostgreSQL.
+        # Sorted, so that two servers never wait for each other's rows in PostgreSQL.
         values = [
             {"token": token, "when": when, "where": where}
             for token, (when, where) in sorted(uses.items())
@@ -201,10 +201,10 @@ class TokenStore:
     # -- what there is, and changes ---------------------------------------------------------------
 
     async def list_tokens(self, user: str | None = None) -> tuple[Token, ...]:
-        """The tokens of one user or of all that have not ended, codes left out.
+        """The live tokens of one user or of all, without codes.
 
         Returns:
-            By user, kind and time.
+            Tokens sorted by user, kind and time.
 
         Raises:
             StoreError: There is no such user.
@@ -224,9 +224,9 @@ class TokenStore:
         """Make a token.
 
         Raises:
-            AccessDenied: The key that makes it is its user's no more.
-            StoreError: Its user has as many as there can be.
-            PipeError: The proviso's.
+            AccessDenied: The key that makes it is no longer its user's.
+            StoreError: Its user has as many as allowed.
+            PipeError: From the proviso.
         """
 
         def work(connection: Connection) -> None:
@@ -243,19 +243,19 @@ class TokenStore:
     async def remove(
         self, user: str, start: str | None, proviso: Proviso = lambda _: None
     ) -> tuple[Token, ...]:
-        """Remove a token of a user's, or all of them.
+        """Remove one token of a user, or all of them.
 
         Args:
-            user: Whose.
-            start: All of its ID, or how it begins; None: all tokens, codes too.
-            proviso: May have something against it.
+            user: The user.
+            start: All of its ID or its start; None for all tokens, codes too.
+            proviso: Checks whether the change is still allowed.
 
         Returns:
-            What was removed.
+            The removed tokens.
 
         Raises:
             StoreError: There is no such user; no token's ID begins so, or more than one does.
-            PipeError: The proviso's.
+            PipeError: From the proviso.
         """
 
         def work(connection: Connection) -> tuple[Token, ...]:
@@ -277,7 +277,7 @@ class TokenStore:
 
 
 def forget_key(connection: Connection, user: str, fingerprint: str) -> None:
-    """Remove what a user made with a key of the database's: it is removed."""
+    """Remove the tokens that a user made with a key that is now removed from the database."""
     connection.execute(
         delete(table).where(
             table.c.user == user, table.c.made_by == fingerprint, table.c.backing == ""
@@ -328,10 +328,10 @@ def _read(row: Row[*tuple[Any, ...]]) -> Token:
 
 
 def _make(connection: Connection, token: NewToken, now: float) -> None:
-    """Insert a token, and see to the number that its user has, who is locked.
+    """Insert a token and enforce its user's limit; the user is locked.
 
     Raises:
-        StoreError: There are as many as there can be.
+        StoreError: The user has as many as allowed.
     """
     kin = (table.c.user == token.user, table.c.kind == token.kind.value)
     most = LIMITS[token.kind]
@@ -385,13 +385,13 @@ def _require_user(connection: Connection, user: str) -> None:
 
 
 def _lock_user(connection: Connection, user: str) -> None:
-    """Have nobody else count this user's tokens until this is done; SQLite is alone anyway."""
+    """Let nobody else count this user's tokens meanwhile; in SQLite we are alone anyway."""
     query = select(users_table.c.name).where(users_table.c.name == user)
     connection.execute(query.with_for_update())
 
 
 def _require_maker(connection: Connection, token: NewToken) -> None:
-    """Check that the key is its user's still, and that nobody removes it meanwhile.
+    """Check that the key is still its user's, and that nobody removes it meanwhile.
 
     Raises:
         AccessDenied: It is not.

@@ -1,6 +1,6 @@
 """Times of last use: noted in memory, and stored together a little later.
 
-One transaction does for a flurry of logins, and no login waits for it.
+One transaction serves many logins, and no login waits for it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 USES_DELAY = 1.0
-"""Seconds until a time of last use is stored, with all others that came meanwhile."""
+"""Seconds until a time of last use is stored, with all others that were noted meanwhile."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Uses(Generic[K, V]):
-    """What was used last, and when, until it is stored.
+    """Last uses and their times, until they are stored.
 
     Args:
-        store: writes them down; it raises StoreUnavailable where it cannot, and the next use has
-            them stored.
+        store: stores them; if it raises StoreUnavailable, the next use tries again.
     """
 
     def __init__(self, store: Callable[[Mapping[K, V]], Awaitable[None]]) -> None:
@@ -50,7 +49,7 @@ class Uses(Generic[K, V]):
             await self.flush()
 
     async def flush(self) -> None:
-        """Store now what was noted.
+        """Store the noted uses now.
 
         Raises:
             StoreUnavailable: The database cannot be used; nothing is lost.
@@ -68,7 +67,7 @@ class Uses(Generic[K, V]):
             raise
 
     async def close(self) -> None:
-        """Store what can be stored, and note nothing more."""
+        """Store what can be stored, and stop noting."""
         if self._task:
             await asyncio.wait({self._task})
         await self._flush_or_wait()

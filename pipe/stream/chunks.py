@@ -1,8 +1,8 @@
-"""A chunk: the bytes of one SSH data packet on their way through the router; and records in chunks.
+"""Chunks, which are the bytes of one SSH data packet on their way through the router, and records.
 
-A chunk is made once, when its packet has been decrypted, and the same object goes to every
-subscriber.  It is never split into lines and never joined, unless the publisher asks for
-``--frame``: then a `Framer` re-cuts the stream at the ends of records.
+A chunk is made once, after its packet is decrypted, and the same object goes to every subscriber.
+It is never split or joined unless the publisher asks for ``--frame``: then a `Framer` re-cuts the
+stream at the ends of records.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections import deque
 from pipe.errors import UsageError
 
 MAX_RECORD_BYTES = 1 << 20
-"""The longest record, with its separator, that ``--frame`` keeps whole: it must be held in memory
-until its end is seen.  1 MiB is what NATS allows a message by default, and the size of a
-subscriber's own buffer."""
+"""The longest record, with its separator, that ``--frame`` keeps whole: it stays in memory until
+its end arrives.  NATS allows a message 1 MiB by default, and a subscriber's own buffer is that
+size."""
 
 
 class Chunk:
     """Some bytes of a stream.
 
     ``data`` is bytes-like and never changes, ``size`` is its length in bytes.  ``frame`` belongs to
-    the lane, which keeps there what it can reuse from one subscriber to the next; everybody else
-    leaves it alone.
+    the lane, which keeps there what it reuses from one subscriber to the next; nothing else touches
+    it.
     """
 
     __slots__ = ("data", "frame", "size")
@@ -38,7 +38,7 @@ class Chunk:
 
 
 class RecordTooLong(UsageError):
-    """A record did not end within `MAX_RECORD_BYTES`; ``records`` came whole before it."""
+    """A record is longer than `MAX_RECORD_BYTES`; ``records`` holds the whole ones before it."""
 
     def __init__(self, records: Chunk) -> None:
         super().__init__(
@@ -49,11 +49,11 @@ class RecordTooLong(UsageError):
 
 
 class Framer:
-    """Re-cuts a byte stream at the ends of records, which are ``separator`` (one byte).
+    """Re-cuts a byte stream at the ends of records, marked by the one byte ``separator``.
 
-    It holds the beginning of the one record that has not ended yet, at most `MAX_RECORD_BYTES`.
-    How the stream was cut before does not matter: the records are the same.  It looks for the last
-    end alone, so that a stream of nothing but separators costs no more than any other.
+    It holds the beginning of the record that has not ended yet, at most `MAX_RECORD_BYTES`.  The
+    records are the same however the stream was cut before.  It looks only for the last separator,
+    so that a stream of nothing but separators costs no more than any other.
     """
 
     def __init__(self, separator: bytes) -> None:
@@ -61,12 +61,12 @@ class Framer:
         self._rest = bytearray()
 
     def feed(self, chunk: Chunk) -> Chunk:
-        """Take more of the stream; return the records that are complete now, separators included.
+        """Take more of the stream; return the records that are now complete, with separators.
 
-        What comes in is returned as it is where it begins and ends with a whole record.
+        A chunk that begins and ends with a whole record is returned unchanged.
 
         Raises:
-            RecordTooLong: a record goes on past the bound.  The framer is of no use afterwards.
+            RecordTooLong: a record exceeds the bound.  The framer cannot be used afterwards.
         """
         data = bytes(chunk.data)
         stop = data.rfind(self._separator) + 1
@@ -88,7 +88,7 @@ class Framer:
         self._rest += rest
 
     def _check(self, data: bytes, stop: int) -> None:
-        """Look at each record where one of them may be too long."""
+        """Check each record, as one of them may be too long."""
         held, start = len(self._rest), 0
         while start < stop:
             end = data.find(self._separator, start) + 1
@@ -98,7 +98,7 @@ class Framer:
             held, start = 0, end
 
     def close(self) -> bytes:
-        """Return what came after the last separator: the last record, which needs none."""
+        """Return what came after the last separator: the last record needs none."""
         last = bytes(self._rest)
         self._rest.clear()
         return last
@@ -107,11 +107,10 @@ class Framer:
 def deal_out(records: Chunk, separator: bytes, hands: int) -> tuple[list[Chunk], int]:
     """Deal whole records out in turn, record i to hand i mod n, and join what each hand gets.
 
-    For whoever reads it that is the same stream as one chunk per record, for a fraction of the
-    packets.
+    Each reader sees the same stream as with one chunk per record, in a fraction of the packets.
 
     Returns:
-        What each hand gets, if anything, and how many records there were.
+        One chunk for each hand that gets any, and the number of records.
     """
     pieces = bytes(records.data[:-1]).split(separator)
     chunks = [
@@ -122,17 +121,16 @@ def deal_out(records: Chunk, separator: bytes, hands: int) -> tuple[list[Chunk],
 
 
 SMALL_BYTES = 256
-"""A chunk up to this size is packed while it waits: as an object of its own it would take some
-300 bytes beside its data, so that a window full of one-byte packets would hold hundreds of
-times its size."""
+"""Chunks up to this size are packed while they wait.  Each object takes some 300 bytes beside its
+data, so a window full of one-byte packets would otherwise hold hundreds of times its size."""
 
 PACK_BYTES = 64 * 1024
-"""A pack that has had so many bytes or chunks is closed, as its memory comes free only once all of
-it has been taken: a backlog that is never quite empty would otherwise keep a whole stream."""
+"""A pack takes no more after this many bytes or chunks.  Its memory is freed only once all of it
+has been taken, so a backlog that is never quite empty would otherwise keep a whole stream."""
 
 
 class Backlog:
-    """Chunks that wait, first in, first out, in about the memory of their bytes.
+    """A first-in, first-out queue of chunks that takes little more memory than their bytes.
 
     Runs of small chunks are packed into one buffer with a list of their sizes (2 bytes each), and
     come out as the same chunks again.
@@ -175,12 +173,12 @@ class Backlog:
         return chunk
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Drop all chunks."""
         self._items = None
 
 
 class _Pack:
-    """A run of small chunks: their bytes, their sizes, and how far it has been read."""
+    """A run of small chunks: their bytes, their sizes, and how far they have been read."""
 
     __slots__ = ("_data", "_index", "_offset", "_sizes")
 

@@ -1,7 +1,7 @@
-"""The two ports by which anything takes part in a topic: a `Source` writes, a `Sink` reads.
+"""The two ports through which a session takes part in a topic: a `Source` and a `Sink`.
 
-They are all that the router asks of a participant.  An SSH channel is one; nothing here or in
-`pipe.stream.router` knows of SSH.
+The router asks nothing else of a participant.  An SSH channel is one, but neither this module nor
+`pipe.stream.router` knows about SSH.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """A publisher's writing side, as the router sees it: paused at first.  No call may raise."""
+    """A publisher's writing side, as the router sees it.  It starts paused.  No call may raise."""
 
     def pause(self) -> None:
-        """Publish nothing more until `resume`, and stop reading the client.
+        """Publish nothing more until `resume`, and stop reading from the client.
 
-        May come from inside `Router.publish`, and holds from there: what has been read and not been
-        published stays with the source.
+        This may be called inside `Router.publish`, and holds at once: the source keeps what it has
+        read but not published.
         """
 
     def resume(self) -> None:
-        """Go on.  May publish at once, from inside this call."""
+        """Go on; the source may publish inside this call."""
 
     def waits(self, missing: int) -> None:
-        """The publisher waits for ``missing`` more subscribers; 0: it waits no more."""
+        """The publisher waits for ``missing`` more subscribers; 0 ends the wait."""
 
     def finish(self, receipt: Receipt) -> None:
-        """The publisher has ended and all that it sent has arrived; then `Router.leave`."""
+        """The publisher ended and everything it sent has arrived; then call `Router.leave`."""
 
 
 class Sink(Protocol):
@@ -40,39 +40,39 @@ class Sink(Protocol):
 
     @property
     def clogged(self) -> bool:
-        """Whether it has taken all that it may buffer; changes are told with `Router.update`."""
+        """Whether its buffer is full; it reports changes with `Router.update`."""
 
     @property
     def pending(self) -> int:
-        """Bytes taken by `write` and not written to the connection.
+        """Bytes taken by `write` and not yet written to the connection.
 
-        What is thrown away because the connection broke or was cut has never been written: it stays
-        pending, so that it never counts as delivered.  So does what is still taken after that,
-        until the member has left.
+        Bytes thrown away because the connection broke or was cut stay pending, so that they never
+        count as delivered.  So do bytes taken after that, until the member has left.
         """
 
     def write(self, chunk: Chunk) -> None:
-        """Take a chunk.  Never refuses: a clogged sink is not written to.
+        """Take a chunk.  A sink never refuses: the router does not write to a clogged one.
 
-        May call the router back from inside, once `pending` and `clogged` account for the chunk.
+        It may call the router from inside, once `pending` and `clogged` include the chunk.
         """
 
     def flush(self) -> None:
-        """Call `Router.flushed` as soon as `pending` is 0, which may be at once."""
+        """Call `Router.flushed` as soon as `pending` is 0, possibly at once."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
-        """After the last byte, end the session; then `Router.leave` once the client has gone.
+        """End the session after the last byte, and call `Router.leave` once the client has gone.
 
-        If it has confirmed that it has everything, `Member.confirmed` is set before that.
+        If the client confirms that it has everything, set `Member.confirmed` first.
         """
 
     def cut(self, outcome: Outcome) -> None:
-        """End the session now, whatever is pending; then `Router.leave`."""
+        """End the session now, whatever is pending; then call `Router.leave`."""
 
     def waited_for(self, others: bool) -> None:
-        """Other sinks now wait for this one, which is clogged (law 4), or no longer do.
+        """Other sinks start or stop waiting for this one, which is clogged (law 4).
 
-        Told at each change and only then; no longer also when it is clogged no more or is finished.
+        Called at each change and only then.  The wait also ends when this sink is no longer
+        clogged, or is finished.
         """
 
 
@@ -88,9 +88,9 @@ class Mode(enum.Enum):
 class Receipt:
     """What became of a publisher's stream.
 
-    ``subscribers`` counts all readers that it reached, ``left_early`` those of them that were gone
-    before the end of the stream, did not confirm it, or, if they stay, were gone before their last
-    byte was written to the connection.
+    ``subscribers`` counts all readers that it reached.  ``left_early`` counts those that left
+    before the end of the stream, did not confirm it, or, if they stay, left before their last byte
+    was written to the connection.
     """
 
     sent_bytes: int
@@ -99,5 +99,5 @@ class Receipt:
 
     @property
     def undelivered(self) -> bool:
-        """Whether nobody has everything, of readers that there were."""
+        """Whether there were readers, and none of them got everything."""
         return 0 < self.subscribers == self.left_early

@@ -1,40 +1,39 @@
 """Topics, fan-out and backpressure: the heart of `pipe`, as a synchronous state machine.
 
 No asyncio, no SSH, no clock.  A session joins a topic as a `Member` and gives the router its two
-ports: a `Source` that can be paused, a `Sink` that can be written to (`pipe.stream.ports`).  What
-reaches the router are calls: `Router.publish` (a chunk came), `Router.end` (end of file),
-`Router.leave` (gone), and from sinks `Router.update` (clogged or not) and `Router.flushed`
-(nothing pending).
+ports: a `Source` to pause and a `Sink` to write to (`pipe.stream.ports`).  Sessions then call
+`Router.publish` (a chunk came), `Router.end` (end of file) and `Router.leave` (gone); sinks call
+`Router.update` (clogged or not) and `Router.flushed` (nothing pending).
 
-The rules that it keeps (their numbers are those of the laws in docs/architecture.md):
+The router keeps these rules, numbered like the laws in docs/architecture.md:
 
-1. A chunk goes to every subscriber of the topic as it came, or with ``round_robin`` to one in turn.
-2. Each subscriber sees each publisher's chunks in order and without a hole, from where it joined.
+1. A chunk goes unchanged to every subscriber of the topic, or with ``round_robin`` to one in turn.
+2. From where it joined, a subscriber sees each publisher's chunks in order and without a gap.
    Only one that asked for ``drop`` misses whole chunks, and they are counted.
 3. A publisher is paused while a sink of its topic is clogged (its own does not count, unless it
-   asked to hear itself), or while it blocks and too few sinks are there: fewer than it wants until
-   it has started, none afterwards.  A paused source publishes nothing, so nothing is queued here.
-   While the router is held, all publishers are paused; readers go on.
-4. A clogged sink is told when others begin to wait for it, and when they no longer do: when a
-   publisher is paused for its sake whose chunks a free sink would get.  It keeps the time itself.
-5. A publisher that ended is done when each of its readers has left or, where the reader stays,
-   has written its last byte to the connection.  A reader that was finished and leaves has
-   everything if it has `Member.confirmed`; else it left early, whatever had been written.  A
-   publisher that has not started yet ends when it has: its end of file waits with it.
-6. A reader that does not stay is finished when the topic's last publisher is gone and one has been
-   there that had started.  A member that leaves ends nobody else's session.
+   asked to hear itself), or while it blocks and has too few sinks: fewer than it wants until it
+   has started, none afterwards.  A paused source publishes nothing, so nothing is queued here.
+   While the router is held, all publishers are paused and readers go on.
+4. The router tells a clogged sink when others start and stop waiting for it.  They wait when it
+   holds up a publisher whose chunks a free sink would get.  The sink keeps the time itself.
+5. A publisher that ended is done when each of its readers has left or, if the reader stays, has
+   written its last byte to the connection.  A finished reader that leaves has everything if
+   `Member.confirmed` is set; otherwise it left early, whatever was written.  If a publisher ends
+   before it has started, its end of file waits until it starts.
+6. A reader that does not stay is finished when the topic's last publisher is gone, if one of them
+   had started.  A member that leaves ends nobody else's session.
 
-While a publisher that wants its stream whole is in mid-stream, no reader begins.  One on a pattern
-begins when that stream is over; a session that joins by name asks first (`Router.begun`).
+While a publisher that wants its stream whole is in mid-stream, no reader begins.  A reader on a
+pattern begins when that stream is over; a session that joins by name asks first (`Router.begun`).
 
-A sink's ``write`` may clog or break it, and so call back into the router in the middle of a
-fan-out.  Such calls only mark what changed; the fan-out works on a snapshot of the readers, and
-what was marked is settled after it.  No source goes on while any fan-out is under way.
+A sink's ``write`` may clog or break it, and so call the router in the middle of a fan-out.  Such
+calls only mark what changed; the fan-out works on a snapshot of the readers, and the router settles
+what was marked afterwards.  No source resumes during a fan-out.
 
-What must hold at once is done at once, and touches only those whose state it changes: a join, a
-leave, and the pauses of rule 3, each of which an earlier resume has paid for.  What others are to
-hear of it is done one by one, in as many turns as it takes, so that a crowd keeps nobody waiting:
-who may go on, how many readers are missing, who is waited for, what has ended, receipts.
+What must hold at once is done at once, and touches only members whose state it changes: a join, a
+leave, and the pauses of rule 3, each paid for by an earlier resume.  Everything else is done one
+member at a time, over as many turns as it takes, so that a crowd keeps nobody waiting: resumes,
+counts of missing readers, news for clogged sinks, ends and receipts.
 """
 
 from __future__ import annotations
@@ -73,9 +72,9 @@ class Router:
 
     Args:
         closed: called with a topic's name when its last member has left.
-        clock: seconds, by which it notes since when a sink is clogged; it decides nothing.
-        later: takes a step again and again, now or in later turns of whatever loop there is, until
-            the step says that there are no more.
+        clock: seconds; notes since when a sink has been clogged, and decides nothing.
+        later: calls a step repeatedly, now or in later turns of an event loop, until the step
+            returns False.
     """
 
     def __init__(
@@ -96,12 +95,12 @@ class Router:
         self._changed: dict[Topic, None] = {}
         self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
         self._due: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
-        self._at_work = False  # on what is due, or about to be
+        self._at_work = False  # on what is due, or scheduled to be
 
     # -- coming and going -----------------------------------------------------------------------
 
     def join(self, member: Member, name: TopicName) -> None:
-        """Put a new member on a topic, which begins to exist if it did not."""
+        """Put a new member on a topic, and create the topic if it does not exist."""
         topic = self._topics.get(name) or self._open(name)
         self._members[member] = None
         member.joined = True
@@ -118,7 +117,7 @@ class Router:
     def join_pattern(
         self, member: Member, pattern: Pattern, admits: Callable[[TopicName], bool]
     ) -> None:
-        """Let a subscriber read what matches, now and later, where ``admits`` says yes."""
+        """Let a subscriber read the topics that match, now and later, if ``admits`` allows them."""
         names = [
             name
             for name, topic in self._topics.items()
@@ -134,10 +133,7 @@ class Router:
         self._settle()
 
     def leave(self, member: Member) -> None:
-        """Take a member off; calling it again does nothing.
-
-        One that has not ended its stream leaves it broken for its readers.
-        """
+        """Remove a member; if its stream has not ended, readers see it broken.  Idempotent."""
         if not member.joined:
             return
         member.joined = False
@@ -147,14 +143,14 @@ class Router:
         self._after_fan_out(self._take_off, member)
 
     def review(self, name: TopicName) -> None:
-        """Ask again which readers on patterns may read a topic: its rules have changed."""
+        """Check again which readers on patterns may read a topic, after its rules changed."""
         topic = self._topics.get(name)
         if topic:
             self._after_fan_out(self._review, topic)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Make several changes as one: nothing is published until all of them are made."""
+        """Make several changes as one: publish nothing until all of them are made."""
         nested, self._fanning_out = self._fanning_out, True
         try:
             yield
@@ -193,7 +189,7 @@ class Router:
         self._changed[topic] = None
 
     def _detach(self, reader: Member) -> None:
-        """Take a reader off all that it reads: what is published from now on is not for it."""
+        """Detach a reader from all its topics: it gets nothing published from now on."""
         for topic in list(reader.topics):
             topic.departures += 1
             self._remove(reader, topic)
@@ -204,7 +200,7 @@ class Router:
         self._changed[topic] = None
 
     def _take_off(self, member: Member) -> None:
-        # First what the member is part of, then what others are told: that may call back.
+        # Update our own state before telling others, as they may call back.
         topic, member.topic = member.topic, None
         self._detach(member)
         for reader in member.awaits:
@@ -226,7 +222,7 @@ class Router:
     def _close_if_empty(self, topic: Topic) -> None:
         if topic.members or self._topics.get(topic.name) is not topic:
             return
-        for reader in list(topic.readers):  # on patterns: they stay, the topic goes
+        for reader in list(topic.readers):  # on patterns: they outlive the topic
             self._remove(reader, topic)
         del self._topics[topic.name]
         self._changed.pop(topic, None)
@@ -235,7 +231,7 @@ class Router:
     # -- bytes ----------------------------------------------------------------------------------
 
     def publish(self, member: Member, chunk: Chunk) -> None:
-        """Hand a publisher's chunk to the readers of its topic.  Not to be called while paused."""
+        """Hand a publisher's chunk to the readers of its topic.  Never call this while paused."""
         topic = member.topic
         if topic is None or member.ended:
             return
@@ -266,7 +262,7 @@ class Router:
         """Publish whole records: all in one chunk, or dealt out in turn (`deal_out`).
 
         Returns:
-            How many records had to be told apart.
+            How many records had to be split apart.
         """
         topic = member.topic
         if topic is None or member.ended or not records.size:
@@ -283,7 +279,7 @@ class Router:
         topic.turn = topic.sinks.index(readers[(count - 1) % len(readers)]) + 1
         nested, self._fanning_out = self._fanning_out, True
         try:
-            for reader, chunk in zip(readers, chunks, strict=False):  # some may get none
+            for reader, chunk in zip(readers, chunks, strict=False):  # some readers may get none
                 member.received_chunks += 1
                 self._hand(reader, chunk)
         finally:
@@ -307,7 +303,7 @@ class Router:
     # -- ends -----------------------------------------------------------------------------------
 
     def end(self, member: Member) -> None:
-        """A publisher's end of file: all that it published before is its whole stream."""
+        """Take a publisher's end of file: what it has published is its whole stream."""
         if not member.joined or member.ended or not member.source:
             return
         if not member.started:
@@ -337,12 +333,12 @@ class Router:
                 reader.sink.flush()
 
     def _stop_publishing(self, member: Member, topic: Topic, *, broken: bool) -> bool:
-        """Take a publisher's stream off its topic; whether readers end with it."""
+        """Remove a publisher's stream from its topic, and return whether readers end with it."""
         member.ended = True
         topic.remove(member)
         self._changed[topic] = None
         if member.whole and self._patterns:
-            self._postponed.append((self._review, topic))  # for those that had to wait for the end
+            self._postponed.append((self._review, topic))  # readers had to wait for the end
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
         topic.breaks += broken and not silent_pipe
         if member.started:
@@ -361,7 +357,7 @@ class Router:
         return bool(finishing)
 
     def _begin_to_finish(self, reader: Member, topic: Topic) -> None:
-        """A reader has been given all that it gets, and will be told in its turn."""
+        """Note that a reader gets nothing more; it is told in its turn."""
         since = reader.since
         reader.finishing = True
         reader.clogged = False
@@ -384,15 +380,15 @@ class Router:
         reader.sink.cut(Outcome.SLOW)
 
     def flushed(self, reader: Member) -> None:
-        """A sink has written all that it took to its connection."""
+        """Note that a sink has written everything that it took to its connection."""
         self._check_marks(reader)
 
     def _check_marks(self, reader: Member) -> None:
         if reader.finishing or not reader.joined:
-            return  # only its leaving will do now
+            return  # from here on only its leaving counts
         written = reader.written_bytes
         while reader.awaited_by:
-            publisher = next(iter(reader.awaited_by))  # their marks go up
+            publisher = next(iter(reader.awaited_by))  # in the order of their marks
             if publisher.awaits[reader] > written:
                 break
             self._release(publisher, reader)
@@ -414,7 +410,7 @@ class Router:
     # -- backpressure ---------------------------------------------------------------------------
 
     def update(self, reader: Member) -> None:
-        """A sink has become clogged, or is clogged no more."""
+        """Note that a sink has become clogged, or no longer is."""
         if not reader.joined or reader.finishing or reader.sink is None:
             return
         clogged = reader.sink.clogged
@@ -435,7 +431,7 @@ class Router:
         self._settle()
 
     def hold(self, *, held: bool) -> None:
-        """Pause all publishers, those that come later too; or undo it."""
+        """Pause all publishers, later ones too, or let them go on."""
         self.held = held
         self._changed.update(dict.fromkeys(self._topics.values()))
         self._settle()
@@ -445,7 +441,7 @@ class Router:
         self._settle()
 
     def _settle(self) -> None:
-        """Bring all that changed to what the rules say, unless a fan-out is under way."""
+        """Apply the rules to everything that changed, unless a fan-out is under way."""
         if self._fanning_out:
             return
         while self._postponed:
@@ -460,10 +456,10 @@ class Router:
             self._later(self._work)
 
     def _work(self) -> bool:
-        """Do one thing that is due; whether there is more."""
+        """Do one thing that is due, and return whether there is more."""
         self._at_work = False
         if self._fanning_out or not self._due:
-            return False  # it will be asked for again
+            return False  # `_settle` schedules it again
         self._at_work = True
         action, subject = self._due.popleft()
         try:
@@ -474,7 +470,7 @@ class Router:
         return self._at_work
 
     def _review_flow(self, topic: Topic) -> None:
-        """Stop those that must publish no more, and have the others looked at in their turn."""
+        """Stop publishers that must stop now, and schedule a look at the others."""
         if self.held or topic.clogged:
             for publisher in list(topic.running):
                 topic.stop_if_due(publisher, held=self.held)
@@ -491,7 +487,7 @@ class Router:
             self._due.append((self._attend, topic))
 
     def _attend(self, topic: Topic) -> None:
-        """Settle one publisher, let one go on, or tell one reader whether it is waited for."""
+        """Settle one publisher, resume one, or tell one reader whether others wait for it."""
         if publisher := topic.next_unsettled():
             self._settle_publisher(publisher, topic)
         elif publisher := topic.next_to_go_on(held=self.held):
@@ -521,14 +517,14 @@ class Router:
             self._changed[topic] = None
 
     def _let_go_on(self, member: Member, topic: Topic) -> None:
-        if not topic.stop_if_due(member, held=self.held):  # its last reader may have just left
+        if not topic.stop_if_due(member, held=self.held):  # its last reader may just have left
             topic.let_go_on(member)
         self._changed[topic] = None
 
     # -- looking in -----------------------------------------------------------------------------
 
     def members(self, name: TopicName) -> tuple[Member, ...]:
-        """Everybody on a topic, patterns included; empty where it does not exist."""
+        """All members on a topic, patterns included; none if it does not exist."""
         topic = self._topics.get(name)
         return topic.everybody if topic else ()
 
@@ -536,18 +532,18 @@ class Router:
         return name in self._topics
 
     def begun(self, name: TopicName) -> Begun:
-        """How far the streams on a topic are; it need not exist."""
+        """How far the streams on a topic are; the topic need not exist."""
         topic = self._topics.get(name)
         return topic.begun if topic else Begun()
 
     def names(self) -> tuple[TopicName, ...]:
-        """Every topic's name, in the order in which they were opened."""
+        """The names of all topics, oldest first."""
         return tuple(self._topics)
 
     def topic(self, name: TopicName) -> TopicStatistics | None:
-        """One topic, if it exists."""
+        """The figures of one topic, if it exists."""
         return statistics_of(self._topics[name]) if name in self._topics else None
 
     def statistics(self) -> Statistics:
-        """All topics summed up; the cost grows with the number of members."""
+        """The figures of all topics; the cost grows with the number of members."""
         return self._tally.statistics(len(self._topics), self._members)

@@ -1,4 +1,4 @@
-"""Figures: of one topic as it is now, and of all members, those that have left included."""
+"""Figures of one topic as it is now, and of all members, including those that have left."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class TopicStatistics:
     """One topic at this moment.
 
-    Subscribers on a pattern are counted; byte counts are of the members that are on it now by name,
-    as one on a pattern reads other topics too.  ``clogged_since`` is of the sink that has been
-    clogged for longest, by the router's clock.
+    ``subscribers`` includes those on a pattern.  Byte counts cover only the members that joined by
+    name, as one on a pattern reads other topics too.  ``clogged_since`` is that of the sink clogged
+    for longest, by the router's clock.
     """
 
     name: TopicName
@@ -38,7 +38,7 @@ class TopicStatistics:
 
 
 def statistics_of(topic: Topic) -> TopicStatistics:
-    """What is to be seen of a topic now."""
+    """Take the figures of a topic now."""
     modes = Counter(member.mode for member in topic.everybody)
     return TopicStatistics(
         name=topic.name,
@@ -56,9 +56,9 @@ def statistics_of(topic: Topic) -> TopicStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """All topics at this moment; counters are totals since the start, per mode.
+    """All topics at this moment; counters are totals since the start, by mode.
 
-    Bytes are delivered once they are written to a connection, chunks once a sink has taken them.
+    Bytes count as delivered once written to a connection, chunks once a sink has taken them.
     """
 
     topics: int
@@ -92,7 +92,7 @@ class Totals:
         self.dropped_bytes = 0
 
     def add(self, member: Member, pending: int) -> None:
-        """Count a member's, of which so many bytes are not written yet."""
+        """Add a member's figures; ``pending`` of its bytes are not written yet."""
         self.received_bytes += member.received_bytes
         self.received_chunks += member.received_chunks
         self.delivered_bytes += member.accepted_bytes - pending
@@ -101,17 +101,17 @@ class Totals:
 
 
 class Tally:
-    """The counters of all members, of which those that have left are kept summed up."""
+    """The counters of all members; those that have left are kept as sums."""
 
     def __init__(self) -> None:
         self._past = {mode: Totals() for mode in Mode}
 
     def keep(self, member: Member) -> None:
-        """A member leaves; what it has moved stays counted."""
+        """Keep counting what a member has moved after it leaves."""
         self._past[member.mode].add(member, member.sink.pending if member.sink else 0)
 
     def statistics(self, topics: int, members: Collection[Member]) -> Statistics:
-        """Sum up, with those who are there now; the cost grows with their number."""
+        """Sum up, including the members there now; the cost grows with their number."""
         totals: dict[Mode, Totals] = {}
         sessions: dict[Mode, int] = {}
         unwritten = 0

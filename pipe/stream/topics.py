@@ -1,7 +1,7 @@
 """Topics and their members, as the router sees them.
 
-A `Member` is a session: its ports, its wishes, its counters.  A `Topic` knows who reads, who
-publishes and whose turn it is.
+A `Member` is a session: its ports, options and counters.  A `Topic` knows who reads, who publishes
+and whose turn it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Begun(NamedTuple):
-    """How far the streams on a topic are: what a reader that joins now does not get.
+    """How far the streams on a topic are: what a reader that joins now misses.
 
-    ``stream_bytes`` are those that each `pub` there has sent so far, ``pipe_bytes`` those of each
-    `pipe` that still writes.  ``shut``: nobody may begin to read, as one that is in mid-stream
-    wants its stream whole for everybody.
+    ``stream_bytes`` counts what every `pub` there has sent so far, ``pipe_bytes`` the same for each
+    `pipe` that still writes.  ``shut`` means that nobody may begin to read: a publisher that wants
+    its stream whole for everybody is in mid-stream.
     """
 
     stream_bytes: int = 0
@@ -31,7 +31,7 @@ class Begun(NamedTuple):
 
 
 class Hurry(NamedTuple):
-    """Whether others wait for a topic's clogged sinks, and for which of them nobody does."""
+    """Whether others wait for a topic's clogged sinks, and the one sink nobody waits for."""
 
     waits: bool = False
     spared: Member | None = None
@@ -41,10 +41,10 @@ NO_HURRY = Hurry()
 
 
 class Legacy:
-    """The exit status that the next publisher to end with one leaves to whoever reads by then.
+    """The exit status that the next publisher to end with one leaves to its readers.
 
-    Each reader holds the one of the moment at which it came.  Once it has been filled the topic
-    has a new one, so the first status after a reader came is found in one step.
+    Each reader keeps the one that was current when it came.  Once it is filled the topic makes a
+    new one, so a reader finds the first status after its arrival in one step.
     """
 
     __slots__ = ("status",)
@@ -65,14 +65,14 @@ NOT_YET = Since(0, 0, None)
 
 
 class Member:
-    """One session as the router sees it: its ports, its wishes and its counters.
+    """One session as the router sees it: its ports, options and counters.
 
     Args:
         mode: what it does.
         source: the writing side, for a publisher or pipe.
         sink: the reading side, for a subscriber or pipe.
-        wants: how many subscribers it waits for before it starts; 0: it never waits.
-        whole: whether nobody may begin to read it in mid-stream.
+        wants: how many subscribers it waits for before it starts; with 0 it never waits.
+        whole: whether readers must be there from the beginning of its stream.
         dispatch: how its chunks are dealt out.
         replay: whether its own chunks come back to it.
         keep_alive: whether it stays when the last publisher has ended.
@@ -145,35 +145,35 @@ class Member:
         self.exit_status = exit_status
 
         self.joined = False
-        self.topic: Topic | None = None  # that it joined by name
-        self.topics: dict[Topic, None] = {}  # where it reads now: as many as its pattern matches
+        self.topic: Topic | None = None  # the one it joined by name
+        self.topics: dict[Topic, None] = {}  # the ones it reads: all that its pattern matches
 
         # As a publisher.
         self.started = False
         self.end_held = False  # its end of file came before it started
         self.ended = False
         self.paused = True  # a source starts paused
-        self.group: dict[Member, None] | None = None  # of its topic, while it publishes
+        self.group: dict[Member, None] | None = None  # one of its topic's, while it publishes
         self.waiting = 0
-        self.reached = 0  # this and the next count from another zero until it has ended
+        self.reached = 0  # until it has ended, this and left_early are offsets, not counts
         self.left_early = 0
         self.received_bytes = 0
         self.received_chunks = 0
-        self.awaits: dict[Member, int] = {}  # after its end: reader -> bytes it must have written
+        self.awaits: dict[Member, int] = {}  # after its end: reader -> bytes it has to write
 
         # As a reader.
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
         self.since = NOT_YET
         self.finishing = False
-        self.confirmed = False  # its client has everything up to the end, and said so
-        self.broken = False  # this and the next are known once it is finishing
+        self.confirmed = False  # its client confirmed that it has everything
+        self.broken = False  # this and inherited_status are known once it is finishing
         self.inherited_status = 0
         self.accepted_bytes = 0
         self.accepted_chunks = 0
         self.dropped_bytes = 0
         self.awaited_by: dict[Member, None] = {}
-        self.waited_in: dict[Topic, None] = {}  # while clogged: where other sinks wait for it
+        self.waited_in: dict[Topic, None] = {}  # while clogged: topics whose other sinks wait
 
     @property
     def written_bytes(self) -> int:
@@ -182,31 +182,29 @@ class Member:
 
     @property
     def stays(self) -> bool:
-        """Whether it goes on when the topic's last publisher is gone."""
+        """Whether it stays when the topic's last publisher is gone."""
         return self.keep_alive or (self.source is not None and not self.ended)
 
     @property
     def outcome(self) -> Outcome:
-        """How its reading ends, if it ends now."""
+        """The outcome if its reading ends now."""
         if self.broken:
             return Outcome.BROKEN
         return Outcome.DROPPED if self.dropped_bytes else Outcome.DONE
 
 
 class Topic:
-    """One topic; the router alone changes it.
+    """One topic.  Only the router changes it.
 
-    Nothing here is a list to be searched when somebody comes or goes.  What happens to all readers
-    or all publishers is counted, and whoever it concerns compares the counts with those that it
-    found when it came.
+    Nothing here is searched when a member comes or goes.  The topic counts what happens to all
+    readers or all publishers, and a member compares the counts with those it found on arrival.
 
-    ``sinks`` is a tuple of the readers for a fan-out, which can go on while members come and go;
-    where it is ``stale``, `refresh` makes it anew.  ``turn`` is the position in it of the one
-    whose turn it is.
+    ``sinks`` is a tuple of the readers, so that a fan-out can go on while members come and go;
+    `refresh` rebuilds it when it is ``stale``.  ``turn`` is an index into it: whose turn it is.
 
     A publisher is in one of three groups: ``waiting`` for readers, ``stopped`` by a clogged sink,
-    or ``running``; one that has ended is in none.  ``blocking`` has those of the running ones that
-    must stop when no reader is left.
+    or ``running``.  One that has ended is in none.  ``blocking`` holds the running ones that must
+    stop when no reader is left.
     """
 
     __slots__ = (
@@ -245,8 +243,8 @@ class Topic:
         self.members: dict[Member, None] = {}
 
         self.readers: dict[Member, None] = {}
-        self.mortals: dict[Member, None] = {}  # readers that do not outlive the last publisher
-        self.clogged: dict[Member, None] = {}  # readers for which publishers wait
+        self.mortals: dict[Member, None] = {}  # readers that end with the last publisher
+        self.clogged: dict[Member, None] = {}  # readers that publishers wait for
         self.sinks: tuple[Member, ...] = ()
         self.stale = False
         self.turn = 0
@@ -257,34 +255,34 @@ class Topic:
         self.running: dict[Member, None] = {}
         self.blocking: dict[Member, None] = {}
         self.wholes: dict[Member, None] = {}  # those that want their stream whole for everybody
-        self.started = 0  # publishers that are there and have started
-        self.sent_bytes = 0  # what those that are there have published
-        self.stream_bytes = 0  # and of that, what is not of pipes
+        self.started = 0  # how many of the publishers have started
+        self.sent_bytes = 0  # what the publishers have published
+        self.stream_bytes = 0  # the same without pipes
 
-        # What has happened so far.
+        # Counts since the topic was opened.
         self.arrivals = 0  # of readers
         self.departures = 0  # of readers, before their end
         self.starts = 0  # of publishers
-        self.swept = 0  # how many of them there had been when the last publisher went
-        self.breaks = 0  # publishers that went without an end of file
+        self.swept = 0  # the value of starts when the last publisher left
+        self.breaks = 0  # publishers that left without an end of file
         self.legacy = Legacy()
 
-        # What is to be done, one by one.
-        self.attended = False  # whether it is due
-        self.unsettled: dict[Member, None] = {}  # publishers to be looked at
-        self.recount = False  # then all that wait: the number of readers has changed
+        # Work for later, one member at a time.
+        self.attended = False  # whether that work is scheduled
+        self.unsettled: dict[Member, None] = {}  # publishers to look at
+        self.recount = False  # look at all that wait: the number of readers has changed
         self.hurry = NO_HURRY
-        self.untold: dict[Member, None] = {}  # clogged readers to be told of it
+        self.untold: dict[Member, None] = {}  # clogged readers to tell about it
 
     @property
     def everybody(self) -> tuple[Member, ...]:
-        """All that are on it by name or by a pattern."""
+        """All members, whether they joined by name or by pattern."""
         return tuple(dict.fromkeys((*self.members, *self.readers)))
 
     # -- readers ----------------------------------------------------------------------------------
 
     def attach(self, reader: Member) -> None:
-        """A reader comes."""
+        """Add a reader."""
         self.readers[reader] = None
         self.stale = True
         self.arrivals += 1
@@ -297,7 +295,7 @@ class Topic:
             self.recount = True
 
     def detach(self, reader: Member) -> None:
-        """A reader is here no more; whose turn it is stays as it is."""
+        """Remove a reader; the turn stays where it is."""
         del self.readers[reader]
         self.stale = True
         self.mortals.pop(reader, None)
@@ -306,24 +304,24 @@ class Topic:
             self.recount = True
 
     def clog(self, reader: Member) -> None:
-        """Publishers have to wait for a reader."""
+        """Make publishers wait for a reader."""
         self.clogged[reader] = self.untold[reader] = None
 
     def unclog(self, reader: Member) -> None:
-        """They need to no more."""
+        """Make publishers wait for it no longer."""
         self.clogged.pop(reader, None)
         self.untold.pop(reader, None)
         self._waits_no_more(reader)
 
     def has_served(self, reader: Member) -> bool:
-        """Whether a publisher, other than the reader itself, has started or run while it was here.
+        """Whether a publisher other than the reader has started or run since the reader came.
 
-        For a reader that joined this topic by name.
+        Only for a reader that joined this topic by name.
         """
         return self.starts - reader.started > reader.since.starts
 
     def refresh(self) -> None:
-        """Make ``sinks`` anew; those whose turn has been are still those before ``turn``."""
+        """Rebuild ``sinks``; readers that have had their turn stay before ``turn``."""
         if self.turn:
             self.turn = sum(reader in self.readers for reader in self.sinks[: self.turn])
         self.sinks = tuple(self.readers)
@@ -333,23 +331,23 @@ class Topic:
 
     @property
     def begun(self) -> Begun:
-        """How far its streams are."""
+        """How far the streams are."""
         return Begun(self.stream_bytes, self.sent_bytes - self.stream_bytes, self.shut)
 
     @property
     def shut(self) -> bool:
-        """Whether somebody is in mid-stream whose readers must all be there from its beginning."""
+        """Whether a publisher in mid-stream wants all its readers there from the beginning."""
         return any(publisher.received_bytes for publisher in self.wholes)
 
     def add(self, publisher: Member) -> None:
-        """A publisher comes."""
+        """Add a publisher."""
         self.publishers[publisher] = self.unsettled[publisher] = None
         self.move(publisher, self.waiting)
         if publisher.whole:
             self.wholes[publisher] = None
 
     def remove(self, publisher: Member) -> None:
-        """A publisher's stream is over."""
+        """Remove a publisher whose stream is over."""
         self.move(publisher, None)
         del self.publishers[publisher]
         self.wholes.pop(publisher, None)
@@ -358,16 +356,16 @@ class Topic:
             self.stream_bytes -= publisher.received_bytes
 
     def readers_of(self, publisher: Member) -> int:
-        """How many read it, not counting the publisher itself."""
+        """How many readers a publisher has, not counting itself."""
         return len(self.readers) - (publisher in self.readers)
 
     def missing(self, publisher: Member) -> int:
-        """How many readers a publisher has to wait for; none if that is not above 0."""
+        """How many more readers a publisher needs; none if 0 or less."""
         wants = min(publisher.wants, 1) if publisher.started else publisher.wants
         return wants - self.readers_of(publisher)
 
     def start(self, publisher: Member) -> None:
-        """A publisher has its readers: it counts from here those that come and those that go."""
+        """Start a publisher that has its readers, and count arrivals and departures from here."""
         publisher.started = True
         publisher.reached = self.readers_of(publisher) - self.arrivals
         publisher.left_early = -self.departures
@@ -375,13 +373,13 @@ class Topic:
         self.starts += 1
 
     def finish(self, publisher: Member) -> None:
-        """A publisher that had started is gone, and has counted."""
+        """Close the counts of a publisher that had started and is gone."""
         publisher.reached += self.arrivals
         publisher.left_early += self.departures
         self.started -= 1
 
     def move(self, publisher: Member, group: dict[Member, None] | None) -> None:
-        """Put a publisher into another group, at its end, or into none."""
+        """Move a publisher to the end of another group, or out of all groups."""
         if publisher.group is not None:
             publisher.group.pop(publisher, None)
         self.blocking.pop(publisher, None)
@@ -392,21 +390,21 @@ class Topic:
                 self.blocking[publisher] = None
 
     def must_stop(self, publisher: Member, *, held: bool) -> bool:
-        """Whether a publisher may publish nothing; ``held``: nobody may."""
+        """Whether a publisher must not publish; while ``held`` nobody may."""
         own = publisher in self.clogged and not publisher.replay
         if held or len(self.clogged) > own or not publisher.started:
             return True
         return self.missing(publisher) > 0
 
     def stop_if_due(self, publisher: Member, *, held: bool) -> bool:
-        """Stop a publisher if it must stop; whether it must."""
+        """Stop a publisher if it must stop, and return whether it must."""
         due = self.must_stop(publisher, held=held)
         if due:
             self.stop(publisher)
         return due
 
     def stop(self, publisher: Member) -> None:
-        """Have a publisher publish nothing, and put it with those that have its reason."""
+        """Pause a publisher, and put it into the group for its reason."""
         waits = not publisher.started or self.missing(publisher) > 0
         group = self.waiting if waits else self.stopped
         if publisher.group is not group:
@@ -416,14 +414,14 @@ class Topic:
             publisher.source.pause()
 
     def let_go_on(self, publisher: Member) -> None:
-        """Have a publisher go on; it may publish at once."""
+        """Resume a publisher; it may publish at once."""
         self.move(publisher, self.running)
         publisher.paused = False
         if publisher.source:
             publisher.source.resume()
 
     def next_unsettled(self) -> Member | None:
-        """A publisher for which the number of readers may have changed something."""
+        """Take a publisher that may be affected by a new number of readers."""
         if not self.unsettled and self.recount:
             self.recount = False
             self.unsettled = self.waiting | ({} if self.readers else self.stopped)
@@ -434,20 +432,20 @@ class Topic:
         return publisher
 
     def next_to_go_on(self, *, held: bool) -> Member | None:
-        """A publisher that no clogged sink stops any more, the one stopped for longest first."""
+        """A publisher that no clogged sink stops any longer, starting with the longest stopped."""
         if self.stopped and not held:
             if not self.clogged:
                 return next(iter(self.stopped))
             if len(self.clogged) == 1:
                 reader = next(iter(self.clogged))
                 if reader in self.stopped and not reader.replay:
-                    return reader  # it is held up by itself alone
+                    return reader  # it held up only itself
         return None
 
     # -- law 4 ------------------------------------------------------------------------------------
 
     def judge_hurry(self) -> Hurry:
-        """Whether publishers are stopped for clogged sinks whose chunks a free sink would get."""
+        """Whether clogged sinks stop publishers whose chunks a free sink would get."""
         free = len(self.readers) - len(self.clogged)
         if not self.clogged or not free or not self.stopped:
             return NO_HURRY
@@ -462,7 +460,7 @@ class Topic:
         return Hurry(waits=held is not None, spared=held)
 
     def tell(self, reader: Member) -> None:
-        """Tell a clogged reader whether others wait for it, if that is news."""
+        """Tell a clogged reader whether others wait for it, if that has changed."""
         if not self.hurry.waits or reader is self.hurry.spared:
             self._waits_no_more(reader)
         else:
@@ -480,7 +478,7 @@ class Topic:
     # -- turns ------------------------------------------------------------------------------------
 
     def take_turn(self, publisher: Member) -> Member | None:
-        """The reader whose turn it is; the publisher itself is passed over unless it replays."""
+        """Take the next reader in turn, skipping the publisher itself unless it replays."""
         if self.stale:
             self.refresh()
         for _ in range(len(self.sinks)):
@@ -492,7 +490,7 @@ class Topic:
         return None
 
     def turns(self, publisher: Member) -> list[Member]:
-        """All readers that may get a publisher's chunks, in the order of their turns."""
+        """All readers that may get a publisher's chunks, in turn order."""
         if self.stale:
             self.refresh()
         sinks = self.sinks[self.turn :] + self.sinks[: self.turn]

@@ -1,4 +1,4 @@
-"""What a session moved and how long it had to wait: the figures of its line in the log."""
+"""What a session moved and how long it had to wait: the figures on its log line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 class Traffic:
     """The traffic of one session, or of all sessions of a connection.
 
-    ``received`` is in bytes taken from the client, ``delivered`` in bytes written to its
-    connection; a chunk is delivered once it is queued for it.  ``paused`` is the time that
-    publishers were held back by slow readers, ``waited`` the time for which they had too few.
+    ``received`` counts bytes taken from the client, ``delivered`` bytes written to its connection;
+    a chunk counts as delivered once it is queued for the client.  ``paused_seconds`` is how long
+    slow readers held publishers back, ``waited_seconds`` how long they had too few readers.
     """
 
     received: int = 0
@@ -22,7 +22,7 @@ class Traffic:
     waited_seconds: float = 0.0
 
     def add(self, other: Traffic) -> None:
-        """Count another session's as well."""
+        """Add another session's traffic."""
         for field in fields(self):
             name = field.name
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -33,7 +33,7 @@ class Traffic:
 
 
 class Stopwatch:
-    """Adds up the times between its starts and stops, by any steady clock that its callers read."""
+    """Adds up the times between starts and stops; callers read the clock, which must be steady."""
 
     __slots__ = ("_since", "_total")
 
@@ -42,14 +42,14 @@ class Stopwatch:
         self._total = 0.0
 
     def start(self, now: float) -> None:
-        """Run, if it does not already."""
+        """Start, unless it is running."""
         if self._since is None:
             self._since = now
 
     def stop(self, now: float) -> None:
-        """Stand, if it does not already."""
+        """Stop, unless it is stopped."""
         self._total, self._since = self.seconds(now), None
 
     def seconds(self, now: float) -> float:
-        """How long it has run in all."""
+        """How long it has run in total."""
         return self._total + (now - self._since if self._since is not None else 0.0)

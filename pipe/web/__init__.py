@@ -4,6 +4,7 @@
     door      each connection: whether it may come in, and how long it may take to ask
     tls       the certificate, read again when its file changes
     caller    who sends a request, by what it shows
+    origin    whose page sends it: Host, Origin, Sec-Fetch-Site and the cookie
     forwarded where a client is that comes through a proxy
     session   one request with a stream or a command: a `pipe.session.front.Front`
     port      its data path
@@ -11,6 +12,7 @@
     statuses  what each end means in HTTP
     streams/  publishing, reading, server-sent events, WebSockets
     api       what the commands print as JSON
+    pages     the page for browsers, and logging in there; its files are in static/
 
 aiohttp is imported here and nowhere else, and not before a server wants it.
 """

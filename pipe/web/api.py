@@ -6,9 +6,10 @@ Each is the command over SSH, asked in another way: same rights, same words, sam
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -24,6 +25,7 @@ from pipe.language.requests import (
     RevokeAccess,
     WhoAmI,
 )
+from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
@@ -68,7 +70,7 @@ class Calls:
             raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
 
 
-Change = TypeVar("Change", GrantAccess, RevokeAccess)
+Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
 
 CALLS = web.AppKey("calls", Calls)
 
@@ -80,13 +82,21 @@ def add_routes(app: web.Application) -> None:
         "/api/whoami": lambda _: WhoAmI(json=True),
         "/api/keys": lambda _: ListKeys(json=True),
         "/api/grants": lambda _: ListGrants(json=True),
+        "/api/tokens": lambda _: ListTokens(json=True),
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
     for path, make in gets.items():
         app.router.add_get(path, _answering(make), allow_head=False)
-    app.router.add_post("/api/grants", grant)
-    app.router.add_delete("/api/grants", revoke)
+    changes: dict[tuple[str, str], type[Change]] = {
+        ("POST", "/api/grants"): GrantAccess,
+        ("DELETE", "/api/grants"): RevokeAccess,
+        ("POST", "/api/tokens"): AddToken,
+        ("DELETE", "/api/tokens"): RemoveToken,
+        ("POST", "/api/links"): MakeLink,
+    }
+    for (method, path), kind in changes.items():
+        app.router.add_route(method, path, _changing(kind))
 
 
 async def topics(request: web.Request) -> web.StreamResponse:
@@ -135,14 +145,13 @@ def _answering(
     return handle
 
 
-async def grant(request: web.Request) -> web.StreamResponse:
-    """``POST /api/grants``: ``{"topic", "who": [...], "read", "write", "for"}``."""
-    return await _answer(request, await _read_body(request, GrantAccess))
+def _changing(kind: type[Change]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Answer to JSON with a command's arguments and flags, by their names."""
 
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _answer(request, await _read_body(request, kind))
 
-async def revoke(request: web.Request) -> web.StreamResponse:
-    """``DELETE /api/grants``: ``{"topic", "who": [...]}``."""
-    return await _answer(request, await _read_body(request, RevokeAccess))
+    return handle
 
 
 async def _read_body(request: web.Request, kind: type[Change]) -> Change:
@@ -194,11 +203,25 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     if isinstance(answer, web.Response):
         return answer
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
+    if isinstance(wanted, AddToken):
+        return web.json_response({"token": answer.strip()}, status=201, headers=headers)
+    if isinstance(wanted, MakeLink):
+        url = answer.split()[0]
+        return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List):
+    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
+
+
+def _picture(text: str) -> str:
+    """Draw a QR code as SVG."""
+    import segno  # it takes 10 MiB of memory, and is seldom needed
+
+    drawn = io.BytesIO()
+    segno.make_qr(text, error="m").save(drawn, kind="svg", border=1, xmldecl=False)
+    return drawn.getvalue().decode()
 
 
 async def _ask(request: web.Request, wanted: Request) -> str | web.Response:

@@ -3,6 +3,7 @@
     Authorization: Bearer TOKEN             programs
     Authorization: Basic USER:TOKEN         curl -u, docker login
     Sec-WebSocket-Protocol: pipe, TOKEN     pages of others, which can set no other header
+    Cookie: pipe=…                          our own page, as `pipe.web.origin` judges
 
 A token never stands in a query: those end up in logs.
 """
@@ -102,20 +103,32 @@ def peer_of(request: web.Request) -> str:
 
 
 async def admit(request: web.Request) -> Visitor:
-    """Let in whoever shows a token.
+    """Let in whoever shows a token or a cookie.
 
     Raises:
         Unauthorized: it shows none, or one that lets nobody in.
         QuotaExceeded: it is one too many.
         StoreUnavailable: nobody can be judged now.
     """
+    authenticator = request.app[PARTS].authenticator
     found = credentials_of(request)
-    if found is None:
-        raise Unauthorized(MISSING_TEXT)
-    parts = request.app[PARTS]
-    return await welcome(
-        request, lambda address: parts.authenticator.admit(found.token, address, found.user)
-    )
+    if found:
+        return await welcome(
+            request, lambda address: authenticator.admit(found.token, address, found.user)
+        )
+    cookie = _cookie_of(request)
+    if cookie:
+        return await welcome(request, lambda address: authenticator.admit_session(cookie, address))
+    raise Unauthorized(MISSING_TEXT)
+
+
+def _cookie_of(request: web.Request) -> str:
+    """The cookie of our own page; empty if there is none, or another page may stand behind it."""
+    site = request.app[PARTS].site
+    upgrade = "Upgrade" in request.headers
+    if not site.accepts_cookie(request.method, request.headers, upgrade=upgrade):
+        return ""
+    return request.cookies.get(site.cookie_name, "")
 
 
 async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]]) -> Visitor:
@@ -131,11 +144,7 @@ async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]])
     try:
         caller = await ask(address)
     except AccessDenied as error:
-        service.metrics.logins.labels("refused").inc()
-        now = asyncio.get_running_loop().time()
-        service.gate.charge(address, Offence.REFUSED, now)
-        parts.door.tried(request.protocol)
-        log.info("login refused", address=address, reason="token", told=error.message)
+        refused(request, error)
         raise Unauthorized(error.message) from error
     try:
         if parts.door.logged_in(request.protocol, caller.user):
@@ -144,6 +153,17 @@ async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]])
     except QuotaExceeded:
         parts.authenticator.leave(caller)
         raise
+
+
+def refused(request: web.Request, error: AccessDenied) -> None:
+    """What a client showed lets nobody in: note it, and charge for it."""
+    parts = request.app[PARTS]
+    address = client_of(request).address
+    parts.service.metrics.logins.labels("refused").inc()
+    now = asyncio.get_running_loop().time()
+    parts.service.gate.charge(address, Offence.REFUSED, now)
+    parts.door.tried(request.protocol)
+    log.info("login refused", address=address, reason="token", told=error.message)
 
 
 def _holders(parts: Web, user: str, address: str) -> tuple[Holder, ...]:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from pipe.web.pages import Tickets
+
 if TYPE_CHECKING:
     from pipe.limits.sources import TrustedSources
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.store import Token
     from pipe.stream.topics import Member
     from pipe.web.door import Door
     from pipe.web.hangup import Hangups
     from pipe.web.offers import Offer
+    from pipe.web.origin import Site
 
 
-class Authenticator(Protocol):
-    """Says whom a secret lets in: `pipe.tokens.Tokens`."""
+class Authenticator(Tickets, Protocol):
+    """Says whom a secret lets in: `pipe.store.admission.Tokens`."""
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever shows a program's token, until `leave`.
@@ -32,12 +34,11 @@ class Authenticator(Protocol):
     async def admit_link(self, text: str, address: str) -> Caller:
         """Let in whoever shows a link's secret, and count that; all else as with `admit`."""
 
-    async def look_at_link(self, text: str) -> Token:
-        """What a link is for; it is not used by that.
+    async def admit_session(self, text: str, address: str) -> Caller:
+        """Let in whoever shows a browser's cookie; all else as with `admit`."""
 
-        Raises:
-            TokenRefused: it is unknown, over, or used up.
-        """
+    async def log_out(self, text: str, address: str) -> None:
+        """Remove the session whose cookie this is; raises as `admit` does."""
 
     def leave(self, caller: Caller) -> None:
         """A caller has gone."""
@@ -51,6 +52,7 @@ class Web:
     authenticator: Authenticator
     hangups: Hangups
     proxies: TrustedSources
+    site: Site
     door: Door = field(init=False)
     offers: dict[Member, Offer] = field(default_factory=dict)  # of those who publish
     warned: bool = False  # that a proxy is not trusted

@@ -17,10 +17,12 @@ from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
 from pipe.web import api
-from pipe.web.caller import client_of, peer_of
+from pipe.web.caller import client_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
 from pipe.web.listener import Listener
+from pipe.web.origin import Site
+from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal, refusal_of
 from pipe.web.streams import links, publish, read
@@ -93,6 +95,7 @@ class WebServer:
             authenticator,
             Hangups(loop),
             TrustedSources(parse_networks(settings.web_proxies)),
+            Site(settings.resolved_web_url),
         )
         self.port = 0
         # It would log tokens: what a client offers as its subprotocol.
@@ -155,11 +158,18 @@ def make_app(parts: Web) -> web.Application:
     _add(app, "/pubsub/{topic:.*}", publish.publish_without_waiting, "POST")
     _add(app, "/pubsub/{topic:.*}", read.read, "GET")
     _add(app, "/pipe/{topic:.*}", sockets.converse, "GET")
-    _add(app, "/l/{secret}", links.page, "GET", "HEAD")
     _add(app, "/l/{secret}/raw", links.read, "GET")
     _add(app, "/l/{secret}/raw", links.publish, "PUT", "POST")
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
+    pages = Pages(
+        parts.site,
+        parts.service.ssh_command(),
+        parts.authenticator,
+        lambda request: client_of(request).address,
+        refused,
+    )
+    app.add_routes(pages.routes())
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,8 @@ from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.sessions import People, fingerprint
 
+from . import tickets
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -27,11 +30,14 @@ HOST = "127.0.0.1"
 
 
 class FakeTokens:
-    """Lets everybody in by their name: ``token-alice`` is alice."""
+    """Lets everybody in by their name: ``token-alice`` is alice, and so is the code ``alice``."""
 
     def __init__(self) -> None:
         self.here: list[Caller] = []
         self.seen: list[tuple[str, str, str | None]] = []
+        self.cookies: dict[str, str] = {}
+        self.codes: set[str] = set()
+        self.links: dict[str, Token] = {}
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever says who it is."""
@@ -43,13 +49,50 @@ class FakeTokens:
         self.here.append(caller)
         return caller
 
-    async def admit_link(self, text: str, address: str) -> Caller:  # noqa: ARG002
-        """Nobody has a link here."""
-        raise TokenRefused("no such link", Refusal.UNKNOWN)
+    async def admit_session(self, text: str, address: str) -> Caller:
+        """Let in whoever has a cookie that was made here."""
+        name = self.cookies.get(text)
+        if name is None:
+            raise AccessDenied("access denied: you are not logged in any more: log in again")
+        return await self.admit(f"token-{name}", address)
 
-    async def look_at_link(self, text: str) -> Token:  # noqa: ARG002
-        """Nobody has a link here."""
-        raise TokenRefused("no such link", Refusal.UNKNOWN)
+    async def look_at_code(self, text: str) -> Token:
+        """A code, which works once."""
+        if text in self.codes:
+            raise TokenRefused("this address was used already: make another one", Refusal.USED_UP)
+        return tickets.code(text)
+
+    async def look_at_link(self, text: str) -> Token:
+        """One that was put here."""
+        found = self.links.get(text)
+        if found is None:
+            raise TokenRefused("no such link: was it copied in full?", Refusal.UNKNOWN)
+        if found.uses_left == 0:
+            raise TokenRefused("this link was used as often as it may be", Refusal.USED_UP)
+        return found
+
+    async def admit_link(self, text: str, address: str) -> Caller:
+        """Let in whoever has a link, once."""
+        found = await self.look_at_link(text)
+        self.links[text] = dataclasses.replace(found, uses_left=0)
+        caller = dataclasses.replace(
+            await self.admit(f"token-{found.user}", address), scope=found.scope
+        )
+        self.here[-1] = caller
+        return caller
+
+    async def redeem(self, text: str, address: str) -> tuple[str, Token]:  # noqa: ARG002
+        """Make a cookie of a code."""
+        code = await self.look_at_code(text)
+        self.codes.add(text)
+        cookie = f"pts_{len(self.codes)}"
+        self.cookies[cookie] = code.user
+        return cookie, code
+
+    async def log_out(self, text: str, address: str) -> None:
+        """Take a cookie back."""
+        self.leave(await self.admit_session(text, address))
+        del self.cookies[text]
 
     def leave(self, caller: Caller) -> None:
         """Somebody has gone."""

@@ -1,4 +1,4 @@
-"""asyncssh's channel, without what nobody needs and with a word for a command that is no text."""
+"""asyncssh's channel, without unused state and with an answer to commands that are not text."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class LaneChannel(ConfirmedChannel):
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
 
     def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
-        """The client's stdout is gone: to the session that is a signal."""
+        """The client's stdout is gone: pass that to the session as a signal."""
         packet.check_end()
         return self._process_signal_request(SSHPacket(String(BROKEN_PIPE)))
 
     @property
     def peer_window(self) -> int:
-        """How many bytes the client would take now; the lane's ports send some by themselves."""
+        """How many bytes the client would take now, counting what the lane's ports have sent."""
         return self._send_window
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
-        """Accept a variable and forget it: asyncssh would keep every one that a client sends."""
+        """Accept a variable and drop it: asyncssh would keep every one that a client sends."""
         packet.get_string()
         packet.get_string()
         packet.check_end()
         return True
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
-        """Pass any command on: asyncssh refuses one that is no UTF-8, and ssh cannot tell why."""
+        """Pass on any command: asyncssh refuses one that is not UTF-8, and ssh cannot say why."""
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))

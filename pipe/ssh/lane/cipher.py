@@ -1,11 +1,11 @@
 """AES-GCM as SSH uses it (RFC 5647, section 7), with its state kept from packet to packet.
 
-The nonce is 4 fixed bytes and an invocation counter of 8 bytes, both derived at the key exchange;
-the counter goes up by one with each packet.  The packet's length is authenticated but not
-encrypted.  asyncssh makes a new key schedule for every packet; here it is made once for each key.
+The nonce is 4 fixed bytes and an 8-byte invocation counter, both derived at the key exchange.  The
+counter goes up by one with each packet.  The packet's length is authenticated but not encrypted.
+asyncssh makes a new key schedule for every packet; here it is made once for each key.
 
-A `Sealer` and an `Opener` are asyncssh encryption objects as well, so that packets of the lane
-and of asyncssh share one counter.
+`Sealer` and `Opener` are also asyncssh encryption objects, so that packets of the lane and of
+asyncssh share one counter.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _State(Encryption):
 
     @classmethod
     def adopt(cls, encryption: GCMEncryption) -> Self:
-        """Go on where one of asyncssh's own objects stands."""
+        """Continue from the state of one of asyncssh's own objects."""
         cipher = encryption._cipher
         return cls(cipher._key, cipher._iv)
 
@@ -54,8 +54,8 @@ class Sealer(_State):
 
         Args:
             packet: padding length, payload and padding (RFC 4253, section 6, without its length).
-            target: where to, with room for `FRAME_BYTES` more than the packet.
-            start: the frame's first byte there.
+            target: where to write, with room for `FRAME_BYTES` more than the packet.
+            start: the offset of the frame.
 
         Returns:
             Where the frame ends.
@@ -98,7 +98,7 @@ class Opener(_State):
             return None
 
     def hand_over(self, packet: bytes) -> None:
-        """Let asyncssh, which parses this packet next, have it without opening it again."""
+        """Keep this plaintext for asyncssh, which parses the packet next and need not open it."""
         self._opened = packet
 
     def decrypt_header(
@@ -118,7 +118,7 @@ class Opener(_State):
         header_len: int,
         mac: bytes,
     ) -> bytes | None:
-        """Give asyncssh the packet that was handed over, or open one for it."""
+        """Return the packet that was handed over, or open one for asyncssh."""
         packet, self._opened = self._opened, None
         if packet is None:
             packet = self.open(first[:header_len], first[header_len:] + rest + mac)
@@ -126,5 +126,5 @@ class Opener(_State):
 
 
 def sealed_size(packets: list[bytes]) -> int:
-    """The bytes that the frames of these packets take."""
+    """The size in bytes of these packets' frames."""
     return sum(map(len, packets)) + FRAME_BYTES * len(packets)

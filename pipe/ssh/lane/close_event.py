@@ -1,4 +1,4 @@
-"""How a connection or a channel tells that it is closed."""
+"""Reports that a connection or a channel is closed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 
 class CloseEvent:
-    """All that asyncssh uses of an `asyncio.Event`, whose empty queue of waiters is 760 bytes.
+    """What asyncssh uses of an `asyncio.Event`, whose empty queue of waiters takes 760 bytes.
 
-    Hardly anybody waits for a connection's end, and nobody for a channel's.
+    Hardly anything waits for a connection's end, and nothing for a channel's.
     """
 
     __slots__ = ("_event", "_is_set")
@@ -22,7 +22,7 @@ class CloseEvent:
         return self._is_set
 
     def set(self) -> None:
-        """It is closed: wake those who wait."""
+        """Mark it closed, and wake all waiters."""
         self._is_set = True
         if self._event:
             self._event.set()

@@ -1,17 +1,16 @@
-"""One connection on the lane: what comes in, with asyncssh behind it for all but the stream.
+"""The receiving half of a connection on the lane, with asyncssh for all but the stream.
 
-The transport's bytes are searched for packets; each is opened once.  CHANNEL_DATA and
+It finds packets in the transport's input and opens each once.  CHANNEL_DATA and
 CHANNEL_WINDOW_ADJUST of an open channel go straight to its port.  Every other packet goes to
-asyncssh's own parser with its plaintext handed over, so that asyncssh judges it as ever; so does
-a packet of a stream that is out of order, and asyncssh ends the connection as it always would.
-What cannot be a packet at all (a bad length, padding or tag) ends it here, in the same way.  While
-one of asyncssh's handlers is waiting for something, the lane waits too; the first that comes
-meanwhile pauses the transport.
+asyncssh's own parser with its plaintext, so that asyncssh handles it as usual.  So does a stream
+packet that is out of order, and asyncssh ends the connection as it always would.  Input that cannot
+be a packet (a bad length, padding or tag) ends it here, in the same way.  While one of asyncssh's
+handlers waits for something, the lane waits too; the first input meanwhile pauses the transport.
 
-What one connection does in a turn of the event loop is bounded by `TURN_PACKETS` and
-`TURN_SECONDS`, and what all of them do by `pipe.limits.turns`, so no peer starves another.
+`TURN_PACKETS` and `TURN_SECONDS` bound what one connection does in a turn of the event loop, and
+`pipe.limits.turns` what all of them do, so no peer starves another.
 
-What goes out is `pipe.ssh.lane.sending`'s.  The server's KEXINIT waits for the client's, see
+`pipe.ssh.lane.sending` does the sending.  The server's KEXINIT waits for the client's, see
 `pipe.ssh.lane.steering`.
 """
 
@@ -60,17 +59,17 @@ if TYPE_CHECKING:
     from pipe.ssh.port import Port
 
 TURN_PACKETS = 128
-"""Packets that one connection may have handled per turn of the loop: a flood of one-byte
-packets takes about 2 ms of each turn, and four reads of full packets fit in."""
+"""Packets that one connection may handle per turn of the loop: a flood of one-byte packets takes
+about 2 ms of each turn, and four reads of full packets fit."""
 
 SIP_PACKETS = 8
-"""What of a sip a connection may handle where the turn's budget is used up."""
+"""How much of a sip a connection may handle when the turn's budget is used up."""
 
 MEMORY = 0.9
-"""How much of what a full share took is still remembered after the next one."""
+"""The estimate of how long a full share takes falls at most to this part of itself each time."""
 
 HAND_OVER_COST = 8
-"""A packet that asyncssh handles counts as this many of `TURN_PACKETS`: it costs so much more."""
+"""A packet that asyncssh handles counts as this many of `TURN_PACKETS`, as it costs more."""
 
 _UINT32 = Struct(">I")
 _CHANNEL_AND_NUMBER = Struct(">II")
@@ -116,14 +115,14 @@ class LaneConnection(SendingConnection):
         super().__init__(loop, options, service, outbox)
         self._close_event = CloseEvent()  # type: ignore[assignment]  # all that is used of one
         self._queues = False
-        self._has_share = False  # of this turn, however much the others have used
+        self._has_share = False  # of this turn, however much others have used
         self._reads_sip = False
-        self.share_seconds = TURN_SECONDS  # on asyncssh's path, at first
+        self.share_seconds = TURN_SECONDS  # it starts on asyncssh's path
         self.lane_ports: dict[int, LanePort] = {}
         self._opener: Opener | None = None
-        self._opened: tuple[bytes, bytes] | None = None  # a packet for asyncssh that queues
+        self._opened: tuple[bytes, bytes] | None = None  # a packet for asyncssh that waits
         self._input: bytes | memoryview = b""
-        self._start = 0  # where in the input the next packet begins
+        self._start = 0  # offset of the next packet in the input
         self._buffer = outbox.input
         self._slice_bytes = FIRST_SLICE_BYTES
         self._reading_paused = False
@@ -151,7 +150,7 @@ class LaneConnection(SendingConnection):
         return super().create_server_channel(encoding, errors, window, max_pktsize)
 
     def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
-        """Give a new session its data path: the lane's where this connection is on it."""
+        """Give a new session its data path: the lane's if this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(owner, channel)
         made = cast("LaneChannel", channel)  # by `create_server_channel`
@@ -160,13 +159,13 @@ class LaneConnection(SendingConnection):
     # -- receiving --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, with the transport reading into a buffer of ours."""
+        """Begin, and let the transport read into our own buffer."""
         super().connection_made(transport)
         if self._transport is not None:
             self._transport.set_protocol(BufferReader(self))
 
     def get_buffer(self) -> memoryview:
-        """Where the transport may put what comes next: in the shared buffer, behind the rest."""
+        """Return where to put the next input: in the shared buffer, after what is left."""
         rest = self._rest()
         self._reads_sip = self._waits() or (self.turns.spent and not self._has_share)
         room = SIP_BYTES if self._reads_sip else READ_BYTES
@@ -178,13 +177,13 @@ class LaneConnection(SendingConnection):
         return buffer[len(rest) : len(rest) + room]
 
     def buffer_updated(self, size: int) -> None:
-        """The transport has put ``size`` bytes there; the buffer is another's when this returns."""
+        """Handle ``size`` new bytes; other connections use the buffer once this returns."""
         self._input = self._buffer[: len(self._input) + size]
         self._handle_input(more=self._reads_sip and size == SIP_BYTES)
         self._rest()
 
     def take_turn(self) -> bool:
-        """Handle a full share now, or of what is read next; whether it is the latter."""
+        """Handle a full share now, or of what is read next; return True for the latter."""
         self._queues = False
         if self._transport is None:
             return False
@@ -204,7 +203,7 @@ class LaneConnection(SendingConnection):
         return rest
 
     def _handle_input(self, *, more: bool = False) -> None:
-        """Handle as much of the input as this turn may, and leave the rest to another.
+        """Handle as much of the input as fits this turn, and leave the rest for another.
 
         Args:
             more: whether there is more to read, so that it must queue in any case.
@@ -218,7 +217,7 @@ class LaneConnection(SendingConnection):
                 on_lane = self._on_lane()
                 more |= self._handle_stream(full) if on_lane else self._feed_asyncssh(full)
             else:
-                more = True  # a login may take as long as a full read does
+                more = True  # a login may take as long as a full read
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)
@@ -252,7 +251,7 @@ class LaneConnection(SendingConnection):
         _task: asyncio.Task[None] | None = None,
         is_async: bool = False,
     ) -> None:
-        """A packet has been handled; if that took a while, go on with what came meanwhile."""
+        """Note that a packet was handled; if that took a while, handle what came meanwhile."""
         if pkttype in _STREAM_MESSAGES:
             self._alive = True
         super()._finish_recv_packet(pkttype, seq, _task, is_async)
@@ -260,11 +259,11 @@ class LaneConnection(SendingConnection):
             self._queue()
 
     def _waits(self) -> bool:
-        """Whether one of asyncssh's handlers is waiting, so that no packet may be handled."""
+        """Whether no packet may be handled, as one of asyncssh's handlers is waiting."""
         return getattr(self._recv_handler, "__func__", None) not in _PARSERS
 
     def _on_lane(self) -> bool:
-        """Whether the next packet can be opened here; adopts asyncssh's key where it is new."""
+        """Return whether the next packet can be opened here; adopts asyncssh's key if new."""
         encryption = self._recv_encryption
         if encryption is not None and encryption is self._opener:
             return True
@@ -283,10 +282,10 @@ class LaneConnection(SendingConnection):
         return False
 
     def _feed_asyncssh(self, full: bool) -> bool:
-        """Give asyncssh's own parser slice after slice; whether there is more to do now.
+        """Feed asyncssh's own parser in slices, and return whether there is more to do now.
 
         Args:
-            full: whether it may have more than a single one.
+            full: whether to feed it more than a single slice.
         """
         now = time.monotonic()
         deadline = now + TURN_SECONDS if full else now
@@ -307,7 +306,7 @@ class LaneConnection(SendingConnection):
         return self._start < len(self._input) and not self._waits()
 
     def _handle_stream(self, full: bool) -> bool:
-        """Handle the packets of the input, or only a few; whether there is more to do now."""
+        """Handle the input's packets, or only a few; return whether there is more to do now."""
         data, start = self._input, self._start
         view, end = memoryview(data), len(data)
         opener, ports, longest = self._opener, self.lane_ports, self._max_recv_pktlen
@@ -344,7 +343,7 @@ class LaneConnection(SendingConnection):
                 longest = self._max_recv_pktlen
                 budget -= HAND_OVER_COST
             else:
-                # What somebody has typed is no such packet: this one may take its turn.
+                # Typed text does not come in such packets, so this one can wait its turn.
                 self._opened = packet, bytes(view[start:stop])
                 return True
             start = stop
@@ -355,16 +354,16 @@ class LaneConnection(SendingConnection):
         return budget <= 0
 
     def _hand_over(self, opener: Opener, packet: bytes, sealed: bytes) -> bool:
-        """Have asyncssh handle a packet; whether the next can be opened with the same key."""
+        """Let asyncssh handle a packet; return whether the same key opens the next one."""
         opener.hand_over(packet)
         self._inpbuf = sealed
         self._recv_data()
         if self._transport is None or self._waits():
             return False
-        return self._on_lane() and self._opener is opener  # or there is another key now
+        return self._on_lane() and self._opener is opener  # False if there is a new key
 
     def _take(self, packet: bytes, length: int, ports: dict[int, LanePort]) -> bool:
-        """Handle a packet of a stream; False where it is something else, or out of order."""
+        """Handle a stream packet; return False if it is something else, or out of order."""
         kind = packet[1]
         if kind not in _STREAM_MESSAGES:
             return False
@@ -374,7 +373,7 @@ class LaneConnection(SendingConnection):
             return False
         self._alive = True
         if packet[0] < MIN_PADDING_BYTES:
-            raise asyncssh.ProtocolError("Bad padding length")  # it would go on to all readers
+            raise asyncssh.ProtocolError("Bad padding length")  # it would reach all readers
         if kind == MSG_CHANNEL_DATA:
             return DATA_OFFSET + number + packet[0] == length and port.receive(packet, number)
         self._start_rekey_if_due()
@@ -383,7 +382,7 @@ class LaneConnection(SendingConnection):
     # -- cipher steering --------------------------------------------------------------------------
 
     def _send_kexinit(self) -> None:
-        """Send our KEXINIT; the first one waits until the client's has shown its ciphers."""
+        """Send our KEXINIT; the first one waits until the client's KEXINIT shows its ciphers."""
         if self._session_id or self._kexinit_timer:
             super()._send_kexinit()
         else:
@@ -392,7 +391,7 @@ class LaneConnection(SendingConnection):
             )
 
     def _stay_with_gcm(self) -> None:
-        """Agree to nothing else in this and later key exchanges: the lane's ports rely on it."""
+        """Agree only to AES-GCM in this and later key exchanges: the lane's ports rely on it."""
         self._enc_algs = [name for name in self._enc_algs if name in GCM_CIPHERS]
 
     def _wait_no_longer(self) -> None:
@@ -400,12 +399,12 @@ class LaneConnection(SendingConnection):
             super()._send_kexinit()
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """Finish a key exchange; what was signed in it is needed no more."""
+        """Finish a key exchange, and drop what was signed in it."""
         self._client_kexinit = self._server_kexinit = b""
         super().send_newkeys(k, h)
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
-        """Handle one of asyncssh's packets; before the first KEXINIT of the client, send ours."""
+        """Handle one of asyncssh's packets, but send our KEXINIT before the client's first one."""
         timer = self._kexinit_timer
         if pkttype == MSG_KEXINIT and not self._session_id and timer and not self._server_kexinit:
             timer.cancel()
@@ -417,10 +416,10 @@ class LaneConnection(SendingConnection):
     # -- keepalive --------------------------------------------------------------------------------
 
     def _reset_keepalive_timer(self) -> None:
-        """Do nothing: what asyncssh counts as life is any byte, an endless row of IGNOREs too."""
+        """Do nothing: to asyncssh any byte is a sign of life, even an endless row of IGNOREs."""
 
     def _keepalive_timer_callback(self) -> None:
-        """Ask whether the client lives, unless its streams have moved since the last time."""
+        """Ask whether the client is alive, unless its streams have moved since the last time."""
         if self._alive:
             self._alive = False
             self._keepalive_count = 0
@@ -429,22 +428,22 @@ class LaneConnection(SendingConnection):
             super()._keepalive_timer_callback()
 
     def connection_lost(self, exc: Exception | None = None) -> None:
-        """End, with the timer stopped."""
+        """End, and stop the timer."""
         if self._kexinit_timer:
             self._kexinit_timer.cancel()
         super().connection_lost(exc)
 
     def _cleanup(self, exc: Exception | None) -> None:
-        """Let go of everything, in a turn that has the time for all its sessions."""
+        """Let go of everything, in a turn with enough time for all its sessions."""
         self.turns.do(partial(self._end, exc))
 
     def _end(self, exc: Exception | None) -> None:
-        """Let go of everything, itself too: asyncssh's parser is a method, bound to it."""
+        """Let go of everything, including itself: asyncssh's parser is a bound method."""
         super()._cleanup(exc)
         self._input, self._opened = b"", None
         self._recv_handler = _stop
 
 
 def _stop() -> bool:
-    """Parse nothing more."""
+    """Stop parsing."""
     return False

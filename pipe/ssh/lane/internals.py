@@ -1,7 +1,7 @@
-"""The private names of asyncssh that the lane relies on, and the check that they are there.
+"""The private names of asyncssh that the lane relies on, and a check that they exist.
 
-A name that is gone or renamed would show as a stream that stands still; so it is looked for
-before the server starts.  ``pyproject.toml`` pins the range of versions that the tests have run.
+A missing or renamed one would make streams stand still, so the check runs before the server starts.
+``pyproject.toml`` pins the range of versions that the tests have run with.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ ATTRIBUTES = {
     GCMEncryption: ("_cipher",),
     GCMCipher: ("_iv", "_key"),
 }
-"""Set on instances, so they are looked for in the code of the classes' constructors."""
+"""Set on instances, so the check looks for them in the code of the constructors."""
 
 
 def check_internals() -> None:
-    """Look for every name.
+    """Check every name.
 
     Raises:
-        StartError: one is missing; the message names it and the way out.
+        StartError: one is missing; the message names it and says what to do.
     """
     for owner, names in METHODS.items():
         for name in names:

@@ -1,8 +1,8 @@
-"""What a turn of the event loop has to write, so that it costs each reader one system call.
+"""Gathers what a turn of the event loop has to write, so each reader costs one system call.
 
 uvloop writes to the socket within ``transport.write``.  A turn that forwards eight packets to a
-reader would be eight system calls; gathered they are one, and all readers are sealed into the
-same piece of memory, one after the other, while it is warm in the processor's cache.
+reader would make eight system calls; gathered it makes one.  All readers' packets are sealed into
+the same piece of memory, one reader after the other, while it is warm in the processor's cache.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ ARENA_BYTES = 1 << 19
 """Twice what uvloop reads at once: a turn's packets for one reader, with their headers and tags."""
 
 SHORT_BYTES = 2048
-"""A single packet up to this is sealed into memory of its own: to point into the shared one takes
-longer than to make so little, 4.8 us against 2.2 for a message of 64 bytes."""
+"""A single packet up to this size is sealed into its own memory: allocating that is faster than
+pointing into the shared memory, 2.2 us against 4.8 for a message of 64 bytes."""
 
 READ_BYTES = 1 << 18
-"""What a lane reads at once; uvloop, where it reads into a buffer of its own, takes as much."""
+"""How much a lane reads at once; uvloop reads as much into its own buffers."""
 
 LEFT_OVER_BYTES = 1 << 16
-"""Room in the input buffer for the beginning of a packet, which came with the read before."""
+"""Room in the input buffer for the beginning of a packet from the previous read."""
 
 
 PACKET_COST = 8192
-"""What a packet counts as beside its bytes: sealing a tiny one takes as long as so many bytes."""
+"""Bytes to count for a packet besides its own: sealing a tiny one takes as long as this many."""
 
 TURN_LOAD = 24 * (1 << 20)
-"""Bytes, counted like that, that a turn may have given to its readers before it makes way for the
-other connections: some 10 ms, and a read of full packets for 64 readers."""
+"""Bytes, counted like that, that a turn may give to its readers before it makes way for the other
+connections: some 10 ms, and a read of full packets for 64 readers."""
 
 
 class Flushable(Protocol):
@@ -43,14 +43,14 @@ class Flushable(Protocol):
         """Write it."""
 
     def abandon(self) -> None:
-        """It cannot be written: end the connection."""
+        """End the connection, as its output cannot be written."""
 
 
 class Outbox:
     """The connections of one server that have something to write.
 
-    `flush` is due at the end of each turn in which a lane handled input; what is written outside
-    such a turn is flushed by a callback of its own, or after the step of `Turns` that it came from.
+    `flush` runs at the end of each turn in which a lane handled input.  What is written outside
+    such a turn is flushed by its own callback, or after the step of `Turns` that wrote it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
@@ -58,7 +58,7 @@ class Outbox:
         self._waiting: list[Flushable] = []
         self._scheduled = False
         self._depth = 0
-        self.load = 0  # what this turn has to seal, in bytes
+        self.load = 0  # bytes that this turn has to seal
         self.turns = turns
         turns.written = self._flush_step
         self.arena = bytearray(ARENA_BYTES)
@@ -72,17 +72,17 @@ class Outbox:
             self._loop.call_soon(self._flush_later)
 
     def begin_turn(self) -> None:
-        """A connection begins to handle input."""
+        """Note that a connection begins to handle input."""
         self._depth += 1
 
     def end_turn(self) -> None:
-        """It has done so: write what came of it."""
+        """Write what the connection's input led to."""
         self._depth -= 1
         if not self._depth:
             self.flush()
 
     def flush(self) -> None:
-        """Write everything that waits; what comes up meanwhile, too."""
+        """Write everything that waits, including what is added meanwhile."""
         self.load = 0
         while self._waiting:
             waiting, self._waiting = self._waiting, []
@@ -93,11 +93,11 @@ class Outbox:
                     connection.abandon()
 
     def renew_arena(self) -> None:
-        """The socket did not take all, so the transport still holds the arena: leave it there."""
+        """Take a new arena, as the transport still holds this one: the socket was full."""
         self.arena = bytearray(ARENA_BYTES)
 
     def _flush_step(self) -> None:
-        """Write what came of a step, unless a connection that handles input does so in the end."""
+        """Write a step's output, unless a connection that is handling input will do so."""
         if self._waiting and not self._depth:
             self.flush()
 

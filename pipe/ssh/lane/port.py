@@ -1,8 +1,8 @@
 """One channel on the lane: its receive window, its queue, and the packets that it sends.
 
-The windows themselves stay in asyncssh's channel object, as both the lane and asyncssh count them
-(asyncssh sends what goes to stderr).  RFC 4254, section 5.2, is what both keep: never more than
-the peer's window, never more than its maximum packet size.
+The windows themselves stay in asyncssh's channel object, as both the lane and asyncssh use them
+(asyncssh sends stderr).  Both follow RFC 4254, section 5.2: they never send more than the peer's
+window or its maximum packet size.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pipe.stream.router import Router
 
 DATA_OFFSET = 10
-"""Where the data begins in an opened CHANNEL_DATA packet: after the padding length (1 byte),
-the type (1), the recipient channel (4) and the data's length (4)."""
+"""Offset of the data in an opened CHANNEL_DATA packet: after the padding length (1 byte), the type
+(1), the recipient channel (4) and the data's length (4)."""
 
 BLOCK_BYTES = 16
 """AES's block: the length of an encrypted packet is a multiple of it (RFC 5647, section 7.2)."""
@@ -34,18 +34,18 @@ MIN_PADDING_BYTES = 4
 """RFC 4253, section 6."""
 
 MAX_DATA_BYTES = 32_768
-"""Data in one packet, whatever more a peer would take: RFC 4253, section 6.1, asks for as much."""
+"""Data in one packet, even if a peer would take more: what RFC 4253, section 6.1, requires."""
 
 RECORD_COST = 256
-"""What a record that is dealt out counts as, in the measure of `outbox.TURN_LOAD`: a chunk may have
+"""What a record that is dealt out counts for, in bytes of `outbox.TURN_LOAD`: a chunk may hold
 32,768 of them."""
 
 _PADDING = os.urandom(BLOCK_BYTES + MIN_PADDING_BYTES)
-"""Padding need not be fresh under an AEAD cipher, which gives each packet another key stream."""
+"""Padding need not be fresh under an AEAD cipher, which uses a new key stream for each packet."""
 
 
 def data_packet(channel: int, data: bytes | memoryview) -> bytes:
-    """Build a CHANNEL_DATA packet as it is before sealing: padding length, payload and padding."""
+    """Build an unsealed CHANNEL_DATA packet: padding length, payload and padding."""
     size = DATA_OFFSET + len(data)
     padding = -size % BLOCK_BYTES
     if padding < MIN_PADDING_BYTES:
@@ -61,18 +61,18 @@ class LaneCarrier(Carrier, Protocol):
     """By the number of their channel."""
 
     def send_stream(self, packet: bytes) -> None:
-        """Send a packet of a stream; not to be called while the connection is blocked."""
+        """Send a stream packet; never call this while the connection is blocked."""
 
     def charge(self, load: int) -> None:
-        """Count so much for the turn's load, beside the packets."""
+        """Add this much to the turn's load, besides the packets."""
 
 
 class LanePort(Port):
     """The lane's form of a port.
 
-    What the peer's window has no room for waits in a queue of chunks, which all readers of a
-    topic share.  The port is clogged from when ``buffer`` bytes wait until a quarter of that
-    does, and while its connection is blocked.
+    What does not fit the peer's window waits in a queue of chunks; all readers of a topic share the
+    chunks.  The port becomes clogged when ``buffer`` bytes wait, until only a quarter of that does.
+    It is also clogged while its connection is blocked.
     """
 
     _channel: LaneChannel
@@ -87,14 +87,14 @@ class LanePort(Port):
         buffer: int,
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)
-        self._queue: deque[Chunk] | None = None  # made when it is needed: most readers keep up
+        self._queue: deque[Chunk] | None = None  # made when needed, as most readers keep up
         self._most = min(channel._send_pktsize, MAX_DATA_BYTES)
         self._number = channel._recv_chan
         if self._number is not None:
             connection.lane_ports[self._number] = self
 
     def close(self) -> None:
-        """The channel is gone: let go of everything."""
+        """Let go of everything, as the channel is gone."""
         super().close()
         self._queue = None
         if self._number is not None:
@@ -106,7 +106,7 @@ class LanePort(Port):
         """Take an opened CHANNEL_DATA packet with ``size`` bytes of data.
 
         Returns:
-            False where asyncssh has to judge it: the channel is not open, or its window is overrun.
+            False if asyncssh must handle it: the channel is not open, or its window is overrun.
         """
         channel = self._channel
         if channel._recv_state != "open" or channel._send_state != "open":
@@ -115,14 +115,14 @@ class LanePort(Port):
             return False
         channel._recv_window -= size
         data = memoryview(packet)[DATA_OFFSET : DATA_OFFSET + size]
-        # A packet that names channel 0 can go on as it is to all readers whose channel is 0, too.
+        # A packet for channel 0 can go unchanged to all readers whose channel is also 0.
         self._feed(Chunk(data, None if self._number else packet))
         if self._reading and channel._recv_window * 2 < channel._init_recv_window:
             self._open_window()
         return True
 
     def charge(self, records: int) -> None:
-        """Count records for the turn's load, beside the packets that came of them."""
+        """Add records to the turn's load, besides the packets made from them."""
         self._connection.charge(records * RECORD_COST)
 
     def _open_window(self) -> None:
@@ -136,11 +136,11 @@ class LanePort(Port):
 
     @property
     def queued(self) -> int:
-        """Bytes taken and not yet handed to the connection."""
+        """Bytes taken but not yet handed to the connection."""
         return self._queued
 
     def settle(self) -> None:
-        """The connection has written all that it was handed; it says so in each of its turns."""
+        """The connection has written all that it was handed; it reports this in each turn."""
         if self._flushing:
             super().settle()
         elif self._member:
@@ -182,11 +182,11 @@ class LanePort(Port):
             self._update()
 
     def _weight(self) -> int:
-        """The bytes that wait, or what their chunks cost where that is more."""
+        """The bytes that wait, or the cost of their chunks if that is more."""
         return max(self._queued, len(self._queue or ()) * CHUNK_COST)
 
     def pump(self) -> None:
-        """Send from the queue what the window and the connection allow now."""
+        """Send as much of the queue as the window and the connection allow now."""
         channel = self._channel
         queue = self._queue
         while queue and channel._send_window and not self._connection.blocked:
@@ -214,10 +214,10 @@ class LanePort(Port):
         """The peer has opened its window by ``grown`` bytes.
 
         Returns:
-            False where asyncssh has to do it, as something of its own waits for the window.
+            False if asyncssh must handle it, as its own data waits for the window.
 
         Raises:
-            ProtocolError: the window would pass `MAX_WINDOW`.
+            ProtocolError: the window would exceed `MAX_WINDOW`.
         """
         channel = self._channel
         if channel._send_window + grown > MAX_WINDOW:
@@ -230,14 +230,14 @@ class LanePort(Port):
         return True
 
     def emptied(self) -> None:
-        """The channel's buffer or the queue has become empty; it counts when both are."""
+        """The channel's buffer or the queue has become empty; only both together count."""
         if self._queue:
-            self.pump()  # the text before it has left some of the window
+            self.pump()  # text sent before it has left room in the window
         else:
             super().emptied()
 
     def connection_changed(self) -> None:
-        """The connection is blocked now, or no more."""
+        """The connection is now blocked, or no longer is."""
         if self._queue and not self._connection.blocked:
             self.pump()
         super().connection_changed()

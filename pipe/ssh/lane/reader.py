@@ -1,4 +1,4 @@
-"""What the transport talks to on the lane, in place of asyncssh's connection."""
+"""The transport's protocol on the lane, in place of asyncssh's connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Reader(Protocol):
         """Where to put what comes next."""
 
     def buffer_updated(self, size: int) -> None:
-        """So many bytes are there."""
+        """Handle ``size`` new bytes."""
 
     def eof_received(self) -> None:
         """The peer has closed its side."""
@@ -29,10 +29,10 @@ class Reader(Protocol):
 
 
 class BufferReader(asyncio.BufferedProtocol):
-    """Lets the transport read into a buffer of ours, which spares a copy of all that comes in.
+    """Lets the transport read into our own buffer, which saves a copy of all input.
 
-    A transport asks for a buffer only where the protocol is no `asyncio.Protocol`, as asyncssh's
-    connection is one; so this stands in for it once the connection is on the lane.
+    A transport asks for a buffer only if its protocol is not an `asyncio.Protocol`.  asyncssh's
+    connection is one, so this replaces it once the connection is on the lane.
     """
 
     def __init__(self, connection: Reader) -> None:
@@ -43,7 +43,7 @@ class BufferReader(asyncio.BufferedProtocol):
         return self._connection.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """It is there."""
+        """Handle ``nbytes`` new bytes."""
         self._connection.buffer_updated(nbytes)
 
     def eof_received(self) -> None:

@@ -1,9 +1,8 @@
 """The sending half of a connection on the lane: it gathers what a turn of the loop has to write.
 
-Packets of streams wait unsealed until the turn is over, and then all are sealed into one piece of
-memory and written with one system call.  asyncssh's own packets are sealed at once, as it does;
-those of streams that came before are sealed before them, so that the counters of packets and of
-the cipher go up in the order in which the client reads.
+Stream packets wait unsealed until the turn is over.  Then all are sealed into one piece of memory
+and written with one system call.  asyncssh seals its own packets at once; earlier stream packets
+are sealed before them, so that packet and cipher counters go up in the order that the client reads.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ MAX_SEQUENCE = 0xFFFFFFFF
 
 
 class SendingConnection(Connection):
-    """A connection that writes once in a turn.
+    """A connection that writes once per turn.
 
     Args:
         loop: the event loop that it lives on.
         options: asyncssh's options, see `pipe.ssh.server`.
         service: what all connections share.
-        outbox: says when the turn is over.
+        outbox: flushes it when the turn is over.
     """
 
     __slots__ = ("_flush_due", "_frames", "_outbox", "_packets")
@@ -50,14 +49,14 @@ class SendingConnection(Connection):
     ) -> None:
         super().__init__(loop, options, service)
         self._outbox = outbox
-        self._frames: list[bytes | bytearray] = []  # sealed, to be written before the packets
-        self._packets: list[bytes] = []  # of streams, to be sealed when the turn is over
+        self._frames: list[bytes | bytearray] = []  # sealed, to write before the packets
+        self._packets: list[bytes] = []  # stream packets to seal when the turn is over
         self._flush_due = False
 
     def send_packet(
         self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
     ) -> None:
-        """Send one of asyncssh's packets, behind those of the lane, with the same counter."""
+        """Send one of asyncssh's packets, after those of the lane, with the same counter."""
         if type(self._send_encryption) is GCMEncryption:
             self._sealer()
         if self._packets:
@@ -65,7 +64,7 @@ class SendingConnection(Connection):
         super().send_packet(pkttype, *args, handler=handler)
 
     def send_stream(self, packet: bytes) -> None:
-        """Send a packet of a stream; not to be called while the connection is blocked."""
+        """Send a stream packet; never call this while the connection is blocked."""
         self._packets.append(packet)
         self._outbox.load += len(packet) + PACKET_COST
         if not self._flush_due:
@@ -76,11 +75,11 @@ class SendingConnection(Connection):
             self._start_rekey_if_due()
 
     def charge(self, load: int) -> None:
-        """What this connection has just done took as long as to send so many bytes."""
+        """Add to the turn's load: this connection's work took as long as sending so many bytes."""
         self._outbox.load += load
 
     def _send(self, data: bytes) -> None:
-        """Send what asyncssh has made of a packet."""
+        """Send a packet that asyncssh has encoded."""
         self._frames.append(data)
         if not self._flush_due:
             self._wait_for_flush()
@@ -91,11 +90,11 @@ class SendingConnection(Connection):
 
     @property
     def holds_back(self) -> bool:
-        """Whether what was sent has not reached the transport, or never will."""
+        """Whether sent bytes have not reached the transport, or never will."""
         return self._flush_due or super().holds_back
 
     def _seal_packets(self) -> None:
-        """Seal the stream's packets of this turn, as one comes that is sealed at once."""
+        """Seal this turn's stream packets, as the next packet is sealed at once."""
         target = bytearray(sealed_size(self._packets))
         self._seal_into(memoryview(target))
         self._frames.append(target)
@@ -108,7 +107,7 @@ class SendingConnection(Connection):
         return stop
 
     def _sealer(self) -> Sealer:
-        """What encrypts; adopts asyncssh's key where it is new."""
+        """The sealer in use; adopts asyncssh's key if it is new."""
         sealer = self._send_encryption
         if type(sealer) is not Sealer:
             sealer = self._send_encryption = Sealer.adopt(cast("GCMEncryption", sealer))
@@ -131,7 +130,7 @@ class SendingConnection(Connection):
             transport.write(self._sealer().seal(self._packets.pop()))
         elif self._packets:
             arena, size = self._outbox.arena, sealed_size(self._packets)
-            # A transport that has not taken all keeps the whole of what this lies in.
+            # A transport that cannot write everything at once keeps the whole arena alive.
             shared = size <= len(arena) and not transport.get_write_buffer_size()
             view = memoryview(arena if shared else bytearray(size))
             transport.write(view[: self._seal_into(view)])
@@ -142,7 +141,7 @@ class SendingConnection(Connection):
                 port.settle()
 
     def abandon(self) -> None:
-        """What waits cannot be written: close without it, as asyncssh does after any mistake."""
+        """Close without what waits, as it cannot be written; asyncssh does so after any error."""
         self._frames.clear()
         self._packets.clear()
         self.internal_error()
@@ -155,7 +154,7 @@ class SendingConnection(Connection):
         super()._force_close(exc)
 
     def _start_rekey_if_due(self) -> None:
-        """Begin a key exchange when asyncssh's own sending would: after bytes or seconds."""
+        """Start a key exchange when asyncssh's own sending would: after bytes or seconds."""
         due = self._rekey_bytes_sent >= self._rekey_bytes or (
             self._rekey_seconds and time.monotonic() >= self._rekey_time
         )

@@ -1,8 +1,8 @@
-"""Which cipher a connection gets: AES-GCM, unasked, wherever the client can do it.
+"""Chooses a connection's cipher: AES-GCM whenever the client supports it.
 
-OpenSSH prefers chacha20-poly1305, which costs more than twice as much as AES-GCM here, and of both
-sides' lists the client's order decides (RFC 4253, section 7.1).  So the server's KEXINIT waits for
-the client's, and offers a client that can do AES-GCM nothing else.
+OpenSSH prefers chacha20-poly1305, which costs more than twice as much as AES-GCM here, and the
+client's order decides (RFC 4253, section 7.1).  So the server's KEXINIT waits for the client's, and
+offers only AES-GCM if the client supports it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ GCM_CIPHERS = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
 KEXINIT_COOKIE_BYTES = 16
 
 KEXINIT_PATIENCE_SECONDS = 1.0
-"""How long the server's KEXINIT waits for the client's, which comes a round trip after ours could
-have gone: 0.6 s over a satellite.  RFC 4253, section 7.1, has each side send its own at once; who
-waits for ours all the same has to wait for so long."""
+"""How long the server's KEXINIT waits for the client's, which arrives a round trip after ours could
+have gone: 0.6 s over a satellite.  RFC 4253, section 7.1, lets each side send its own at once; a
+client that waits for ours anyway has to wait this long."""
 
 
 def offers_gcm(kexinit: SSHPacket) -> bool:
@@ -28,5 +28,5 @@ def offers_gcm(kexinit: SSHPacket) -> bool:
         lists.get_namelist()  # host keys
         to_server, to_client = lists.get_namelist(), lists.get_namelist()
     except ValueError:
-        return False  # asyncssh says what is wrong with it
+        return False  # asyncssh will report what is wrong with it
     return any(name in to_server and name in to_client for name in GCM_CIPHERS)

@@ -1,9 +1,9 @@
 """OpenSSH's user certificates: a CA says whose a key is, and for how long.
 
-The format is that of OpenSSH's PROTOCOL.certkeys.  Here a certificate is read and judged; that the
-CA's signature is good is left to asyncssh, which comes after, so nothing that is said here about a
-certificate is proved yet.  What is stricter than in asyncssh: a certificate must name a principal,
-and the CA's signature must not be RSA over SHA-1.
+OpenSSH's PROTOCOL.certkeys defines the format.  This reads and checks a certificate; asyncssh
+verifies the CA's signature afterwards, so nothing here about a certificate is proved yet.  It is
+stricter than asyncssh: a certificate must name a principal, and the CA's signature must not be RSA
+over SHA-1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 USER_CERTIFICATE = 1
-"""The type of a certificate that is a user's; a host's is 2."""
+"""The type of a user certificate; a host certificate has 2."""
 
 _KEY_FIELDS = {
     "ssh-ed25519": 1,
@@ -36,7 +36,7 @@ _KEY_FIELDS = {
     "sk-ecdsa-sha2-nistp256@openssh.com": 3,
     "ssh-rsa": 2,
 }
-"""Of how many strings (or integers, which look the same) a public key consists."""
+"""How many strings (or integers, which look the same) make up a public key."""
 
 _FORCE_COMMAND = "force-command"
 _SOURCE_ADDRESS = "source-address"
@@ -55,7 +55,7 @@ class Certificate:
     key_id: str
     principals: tuple[str, ...]
     valid_after: int
-    """Seconds since 1970; so is ``valid_before``, and at that moment it has expired."""
+    """Seconds since 1970, like ``valid_before``, the moment when it expires."""
     valid_before: int
     critical_options: Mapping[str, bytes]
     extensions: Mapping[str, bytes]
@@ -71,7 +71,7 @@ def read_certificate(blob: bytes) -> Certificate:
         blob: In the protocol's form, of a type that `is_certificate` knows.
 
     Raises:
-        AccessDenied: It cannot be understood.
+        AccessDenied: It cannot be parsed.
     """
     key_type = certified_type(name_of(blob))
     packet = SSHPacket(blob)
@@ -106,20 +106,20 @@ def judge(
     now: float,
     authorities: Collection[str],
 ) -> Restrictions:
-    """Say whether a certificate, if its signature is good, lets somebody log in.
+    """Check whether a certificate, if its signature is good, lets a user log in.
 
     Args:
-        certificate: What was shown.
-        user: Who the client wants to be.
+        certificate: The certificate.
+        user: The name that the client logs in under.
         address: The client's IP address.
         now: Seconds since 1970.
-        authorities: The fingerprints of the CAs that are trusted.
+        authorities: The fingerprints of the trusted CAs.
 
     Returns:
-        What its sessions are held to.
+        The limits on its sessions.
 
     Raises:
-        AccessDenied: It does not; the sentence says why, and is empty where the CA is a stranger.
+        AccessDenied: It does not; the message says why, and is empty if the CA is unknown.
     """
     if fingerprint_of(certificate.authority) not in authorities:
         raise AccessDenied("")
@@ -148,13 +148,13 @@ def judge(
 
 
 def read_authorities(text: str) -> frozenset[str]:
-    """Read the file of trusted CAs: a public key in each line, as sshd's ``TrustedUserCAKeys``.
+    """Read the file of trusted CAs: one public key per line, as in sshd's ``TrustedUserCAKeys``.
 
     Returns:
         Their fingerprints.
 
     Raises:
-        UsageError: A line is no key that may sign, or there is none; one sentence says which.
+        UsageError: A line is not a key that may sign, or there are none; the message says which.
     """
     found = set()
     for number, line in enumerate(text.split("\n"), start=1):
@@ -169,7 +169,7 @@ def read_authorities(text: str) -> frozenset[str]:
 
 
 def _check_principals(principals: tuple[str, ...], user: str) -> None:
-    """Check that it is this user's; OpenSSH's own rule for one without names is "anybody's"."""
+    """Check that it names this user; OpenSSH lets one without names be anybody's."""
     if not principals:
         raise AccessDenied("the certificate names no principal, so it is nobody's")
     if user not in principals:
@@ -213,10 +213,10 @@ def _strings(data: bytes) -> list[bytes]:
 
 
 def _pairs(data: bytes) -> dict[str, bytes]:
-    """Options: names and values, each name once.
+    """Read options: names and values, each name once.
 
     Raises:
-        ValueError: A name has two values, of which a reader might take the other.
+        ValueError: A name has two values, and another reader might take the other one.
     """
     strings = _strings(data)
     names = [name.decode("ascii") for name in strings[::2]]
@@ -232,7 +232,7 @@ def _only_string(data: bytes) -> bytes:
 
 
 def _second_string(packet: SSHPacket) -> bytes:
-    """Skip the field that is reserved."""
+    """Skip the reserved field."""
     packet.get_string()
     return packet.get_string()
 

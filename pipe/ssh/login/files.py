@@ -1,6 +1,6 @@
-"""Files that an operator edits while the server runs: read again when they have changed.
+"""Files that an operator edits while the server runs: read again when they change.
 
-Everything here waits for the disk: call it on a thread of its own, never on the event loop.
+Everything here waits for the disk: call it on a thread, never on the event loop.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
-"""A file of keys that is larger is a mistake: this has room for two thousand."""
+"""A larger file of keys is a mistake: this has room for two thousand."""
 
 _RACY_SECONDS = 2.0
-"""A file that was read this soon after its last change is read again the next time: the clock of
-file systems ticks too slowly to tell two changes in a row apart."""
+"""A file read this soon after its last change is read again the next time: file system clocks are
+too coarse to tell two quick changes apart."""
 
 T = TypeVar("T")
 
 
 class WatchedFile(Generic[T]):
-    """One file, and what was made of it when it was last read.
+    """One file, and the value parsed from it when it was last read.
 
-    As sshd does with ``StrictModes``, only a file is believed that nobody but its owner can change,
-    and whose owner is root or whoever runs the server.
+    As sshd with ``StrictModes``, this trusts a file only if nobody but its owner can change it, and
+    the owner is root or the user that runs the server.
 
     Args:
-        path: Where it is; a symbolic link is followed.
-        parse: Makes the value of the text.
+        path: Where it is; symbolic links are followed.
+        parse: Turns the text into the value.
     """
 
     def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
@@ -42,18 +42,18 @@ class WatchedFile(Generic[T]):
         self._parse = parse
         self._state: tuple[int, ...] = ()
         self._outcome: T | UsageError | None = None
-        self._digest: int | None = None  # of what `_parsed` was made of
+        self._digest: int | None = None  # of the text behind `_parsed`
         self._parsed: T
 
     def read(self) -> T:
         """What the file says now.
 
         Raises:
-            FileNotFoundError: There is none.
-            UsageError: It cannot be read, believed or understood; one sentence says why.
+            FileNotFoundError: There is no file.
+            UsageError: It cannot be read, trusted or parsed; the message says why.
         """
         try:
-            # Without O_NONBLOCK a named pipe would hold up whoever opens it.
+            # Without O_NONBLOCK opening a named pipe would block.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
@@ -89,10 +89,10 @@ class WatchedFile(Generic[T]):
 
 
 def check_modes(status: os.stat_result) -> None:
-    """Check that nobody but root and the server's own user can change a file, or a folder's files.
+    """Check that only root and the server's own user can change a file, or a folder's files.
 
-    In a folder like ``/tmp`` (sticky) others can add files, which the check of the file itself
-    refuses, and cannot replace any.
+    In a sticky folder like ``/tmp`` others can add files, which the check of the file itself
+    refuses, but cannot replace any.
 
     Raises:
         UsageError: Somebody else can.
@@ -104,7 +104,7 @@ def check_modes(status: os.stat_result) -> None:
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:
-    """What differs once a file has been changed, replaced or given away."""
+    """A value that differs once a file is changed, replaced or given away."""
     return (
         status.st_dev,
         status.st_ino,

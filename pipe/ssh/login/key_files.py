@@ -1,11 +1,11 @@
 """Keys in files: a folder with a file for each user, in the format of sshd's ``authorized_keys``.
 
-For those who manage keys with files, from a repository or a secret store.  A user who has a file
-needs no account beforehand, and nobody can claim the name.  A line with an option that cannot be
-honoured here lets nobody in: to leave the option out would give more than was meant.
+For operators who keep keys in files, from a repository or a secret store.  A user with a file needs
+no account beforehand, and nobody else can claim the name.  A line with an option that `pipe` cannot
+honour lets nobody in: ignoring the option would give more than was meant.
 
-All look-ups wait for the disk: see `pipe.ssh.login.files`.  What becomes of those who are logged in
-when a file changes is `pipe.ssh.login.tenure`'s business.
+All lookups wait for the disk: see `pipe.ssh.login.files`.  `pipe.ssh.login.tenure` handles users
+who are logged in when a file changes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_FILES = 1024
-"""Files of which the contents are remembered; the one that was asked longest ago goes first."""
+"""Files whose contents are cached; the least recently used goes first."""
 
 _NEVER_GIVEN = frozenset(
     {
@@ -50,21 +50,21 @@ _NEVER_GIVEN = frozenset(
         "x11-forwarding",
     }
 )
-"""Options about what nobody is given here, so there is nothing to do for them."""
+"""Options about things that nobody gets here, so there is nothing to do for them."""
 
 _KEY_STARTS = ("ssh-", "ecdsa-", "sk-")
-"""How a line begins that has no options."""
+"""How a line without options begins."""
 
 _EXPIRY_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: a key, and on what terms it logs in."""
+    """One line: a key, and the conditions for its login."""
 
     fingerprint: str
     sources: tuple[str, ...] = ()
-    """Lists of patterns, as sshd has them; each must let the client's address pass."""
+    """Lists of patterns as in sshd; each must admit the client's address."""
     expires: float | None = None
     """Seconds since 1970."""
     restrictions: Restrictions = field(default_factory=Restrictions)
@@ -89,7 +89,7 @@ class KeyFiles:
         folder: Where the files are; each has the name of a user.
 
     Raises:
-        StartError: It is no folder, or others can write to it.
+        StartError: It is not a folder, or others can write to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -123,10 +123,10 @@ class KeyFiles:
         """Look up whether a key logs a user in.
 
         Returns:
-            The line that does; None if the user has no file, or the key is not in it.
+            The matching line, or None if the user has no file or the key is not in it.
 
         Raises:
-            AccessDenied: The key is there, but not for this place or time.
+            AccessDenied: The key is there, but not for this address or time.
         """
         try:
             entries = self._entries(user)
@@ -137,8 +137,8 @@ class KeyFiles:
     def look(self, users: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
         """Read what the files of these users say now, to see who may stay.
 
-        A file that is gone says nothing.  One that cannot be read or believed, or that is gone with
-        all others because its disk is, is left out: that is no word of the operator's.
+        A removed file has no lines.  One that cannot be read or trusted, or whose whole disk is
+        gone, is left out: the operator did not change it.
         """
         found = {}
         for user in users:
@@ -155,8 +155,8 @@ class KeyFiles:
         """What a user's file says.
 
         Raises:
-            FileNotFoundError: There is none.
-            UsageError: It cannot be read or believed; the log says why.
+            FileNotFoundError: There is no file.
+            UsageError: It cannot be read or trusted; the log says why.
         """
         with self._lock:
             file = self._files.get(user)
@@ -181,10 +181,10 @@ class KeyFiles:
             return entries
 
     def _is_removed(self, user: str) -> bool:
-        """Whether a file that was not found was removed.
+        """Whether a missing file was removed on purpose.
 
-        It was not if a link still stands in its place, or if all that is left of the folder is an
-        empty one: the place where a disk was mounted.
+        It was not if a link is still in its place, or if the folder is empty: then it is the mount
+        point of a missing disk.
         """
         try:
             if os.path.lexists(self._folder / user):
@@ -212,13 +212,13 @@ def choose(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
     now: float,
 ) -> Entry | None:
-    """Choose the first line that lets a key in from this place at this time.
+    """Choose the first line that lets a key in from this address at this time.
 
     Returns:
-        None if the key is in none of them.
+        The line, or None if the key is in none of them.
 
     Raises:
-        AccessDenied: It is, but not for this place or time.
+        AccessDenied: The key is there, but not for this address or time.
     """
     refusal = None
     for entry in entries:
@@ -238,7 +238,7 @@ def parse_line(line: str) -> Entry:
     """Read one line of a key file.
 
     Raises:
-        UsageError: It is no key, or has an option that cannot be honoured; one sentence says why.
+        UsageError: It is not a key, or has an option that `pipe` cannot honour; the message says.
     """
     if line.startswith(_KEY_STARTS):
         return Entry(read_public_key(line).fingerprint)
@@ -264,7 +264,7 @@ def _parse(text: str, path: Path) -> list[Entry]:
 
 
 def _split_options(line: str) -> tuple[list[tuple[str, str | None]], str]:
-    r"""Take the options off a line: ``name,name="value"``, where ``\"`` stands for a quote."""
+    r"""Split the options off a line: ``name,name="value"``, where ``\"`` stands for a quote."""
     options: list[tuple[str, str | None]] = []
     name, place = "", 0
     while place < len(line):
@@ -296,7 +296,7 @@ def _quoted_value(line: str, place: int) -> tuple[str, int]:
 
 
 def _apply(entry: Entry, name: str, value: str | None) -> Entry:
-    """The entry under one more option, in their order: ``restrict,pty`` gives the terminal back."""
+    """Add an option to an entry.  Order matters: ``restrict,pty`` gives the terminal back."""
     restrictions = entry.restrictions
     match name, value:
         case ("from", str()):
@@ -316,7 +316,7 @@ def _apply(entry: Entry, name: str, value: str | None) -> Entry:
 
 
 def _expiry(text: str) -> float:
-    """A moment as sshd writes it: ``YYYYMMDD`` or ``YYYYMMDDHHMM[SS]``, UTC if ``Z`` follows."""
+    """Read a time as sshd writes it: ``YYYYMMDD`` or ``YYYYMMDDHHMM[SS]``, UTC if ``Z`` follows."""
     digits = text.removesuffix("Z")
     try:
         if not (digits.isascii() and digits.isdigit()):

@@ -1,14 +1,14 @@
-"""Who may log in: the judgement over a name and a key, whatever the key comes with.
+"""Decides who may log in, from a name and a key or certificate.
 
 There are three sources: keys in the accounts database, keys in files (``--authorized-keys``), and
-certificates (``--trusted-ca``).  Whoever gets in has an account from then on:
+certificates (``--trusted-ca``).  Everyone who gets in has an account from then on:
 
-- A key in a file is the operator's word; the account is made at the first login.
-- A certificate is the CA's word on whose key it is.  Whether that person has an account here is
-  decided as for keys: with ``--signup open`` it is made at the first login, with ``closed`` the
-  operator adds it (``pipe user add``), and removing it ends all certificates of that name.
-- A key that a user has only named (``keys add``) is the user's if this is the first login with it.
-- Any other key may claim a name that is free, if sign-up is open.
+- For a key in a file, the operator vouches; the account is made at the first login.
+- For a certificate, the CA vouches for whose key it is.  Accounts work as for keys: with
+  ``--signup open`` one is made at the first login, with ``closed`` the operator adds it
+  (``pipe user add``), and removing it ends all certificates with that name.
+- A key that a user has only named (``keys add``) becomes the user's if this is its first login.
+- Any other key may claim a free name, if sign-up is open.
 """
 
 from __future__ import annotations
@@ -53,43 +53,42 @@ log = structlog.get_logger()
 UNTRUSTED_TEXT = "access denied: the CA of the certificate that you logged in with is not trusted"
 
 OTHERS_KEY_TEXT = "this key belongs to another user: log in by that name, as in ssh NAME@HOST"
-"""Most of those who see it have left out the name, so that `ssh` took the one that they have on
-their own machine."""
+"""Most users who see this left out the name, so `ssh` took their name on their own machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody who may log in, and on what terms."""
+    """A user who may log in, and on what terms."""
 
     user: str
     fingerprint: str
-    """Of the key itself, also where a certificate vouches for it."""
+    """That of the key itself, even if a certificate vouches for it."""
     admin: bool = False
     registered: bool = True
-    """Whether there is an account already."""
+    """Whether the account already exists."""
     restrictions: Restrictions = NO_RESTRICTIONS
     expires: float | None = None
-    """When what let it in runs out, in seconds since 1970."""
+    """When the line or certificate that let it in expires, in seconds since 1970."""
     filed: bool = False
-    """Whether it was let in by a line of a key file."""
+    """Whether a line of a key file let it in."""
     authority: str = ""
     """The fingerprint of the CA that vouches for it, if one does."""
     stored: bool = False
     """Whether the key is one of the database's, which remembers when it was last used."""
     proved: bool = True
-    """Whether it is known to be this user's; otherwise this very login is to prove it."""
+    """Whether the key is known to be this user's; otherwise this login proves it."""
     last_used: float | None = None
     claimed: bool = False
-    """Whether the name was claimed by this very login."""
+    """Whether this login claimed the name."""
 
     @property
     def ends_with_another(self) -> bool:
-        """Whether the login lasts no longer than a file says, or a certificate."""
+        """Whether the login lasts only as long as a line in a file or a certificate."""
         return self.filed or bool(self.authority)
 
     @property
     def backing(self) -> str:
-        """What stands behind the key, as `pipe.rights.access.Caller` has it."""
+        """What stands behind the key, as in `pipe.rights.callers.Caller`."""
         if self.filed:
             return FILED
         held = self.restrictions
@@ -99,10 +98,10 @@ class Identity:
 
 
 class Logins:
-    """The judge of logins, for all connections.
+    """Decides logins for all connections.
 
     Args:
-        service: the parts that all share.
+        service: what all connections share.
         claims: the limit on new names per address.
 
     Raises:
@@ -123,16 +122,16 @@ class Logins:
     # -- what may be shown at all -----------------------------------------------------------------
 
     async def screen(self, user: str, blob: bytes, signature: bytes, address: str) -> None:
-        """Judge what a client shows before anything is spent on it.
+        """Check what a client shows before any work is spent on it.
 
         Args:
-            user: who the client wants to be.
+            user: the name that the client logs in under.
             blob: a public key or a certificate, in the protocol's form.
-            signature: empty where the client only asks.
-            address: the client's.
+            signature: empty if the client only asks.
+            address: the client's IP address.
 
         Raises:
-            PipeError: it is refused; an empty sentence is not worth a word.
+            PipeError: it is refused; if the message is empty, tell the client nothing.
         """
         try:
             parse_user(user)
@@ -149,7 +148,7 @@ class Logins:
             )
 
     async def trusts(self, authority: str) -> bool:
-        """Whether certificates by the CA with this fingerprint count."""
+        """Return whether to trust certificates by the CA with this fingerprint."""
         return authority in (await self.look_at_authorities() or ())
 
     async def _judge(self, user: str, certificate: Certificate, address: str) -> Restrictions:
@@ -164,7 +163,7 @@ class Logins:
         return restrictions
 
     async def look_at_authorities(self) -> frozenset[str] | None:
-        """The fingerprints of the CAs that are trusted now; None where the file does not say."""
+        """Return the fingerprints of the trusted CAs; None if no file can be read."""
         if self._authorities is None:
             return None
         try:
@@ -180,24 +179,24 @@ class Logins:
     # -- who it is --------------------------------------------------------------------------------
 
     async def welcome(self, user: str, blob: bytes, address: str) -> None:
-        """Judge whether a key, if it signs, would log in under a name.
+        """Check whether a key, if it signs, would log in under a name.
 
         Raises:
-            PipeError: it would not; an empty sentence is not worth a word.
+            PipeError: it would not; if the message is empty, tell the client nothing.
         """
         if not await self._find(user, fingerprint_of(blob), address):
             self._check_claims(address)
 
     async def admit(self, user: str, blob: bytes, address: str) -> Identity:
-        """Say who has signed, and see to the account.
+        """Return who has signed, and make the account if needed.
 
         Args:
-            user: who the client wants to be.
+            user: the name that the client logs in under.
             blob: the key or certificate whose signature was verified.
-            address: the client's.
+            address: the client's IP address.
 
         Raises:
-            PipeError: nobody who may log in.
+            PipeError: the signer may not log in.
         """
         if is_certificate(name_of(blob)):
             identity = await self._find_certified(user, read_certificate(blob), address)
@@ -217,7 +216,7 @@ class Logins:
         """Look the key up in the files, then in the database.
 
         Returns:
-            Whose it is; None if it is not this user's, and the name is free to be claimed.
+            Whose it is, or None if it is not this user's and the name is free to claim.
 
         Raises:
             AccessDenied: The key is not this user's, and the name cannot be claimed.
@@ -281,16 +280,16 @@ class Logins:
         return replace(identity, admin=login.user.admin)
 
     async def vouch(self, token: Token, address: str) -> Identity:
-        """Say what stands behind a token that a login by a file or a certificate has made.
+        """Return what stands behind a token made by a login with a file or a certificate.
 
         Raises:
-            AccessDenied: Nothing does any more, or not for whoever comes from this address.
+            AccessDenied: Nothing does any longer, or not for clients from this address.
         """
         found = Identity(token.user, token.made_by)
         if token.backing != FILED:
             if not await self.trusts(token.backing):
                 raise AccessDenied(UNTRUSTED_TEXT)
-            return replace(found, authority=token.backing)  # the token ends before it
+            return replace(found, authority=token.backing)  # the token ends earlier
         place = ipaddress.ip_address(address)
         files = self.key_files
         if files is None:
@@ -311,16 +310,16 @@ class Logins:
             raise AccessDenied("too many new names from your address today; try again tomorrow")
 
     async def _claim(self, user: str, blob: bytes, address: str) -> Identity:
-        """Claim a name, one at a time, so that many at once do not get past the limit."""
+        """Claim a name, one at a time, so that many at once cannot exceed the limit."""
         async with self._claiming:
             found = await self._find(user, fingerprint_of(blob), address)
-            if found:  # two first logins of one person at the same moment
+            if found:  # two first logins of the same person at once
                 return found
             self._check_claims(address)
             if await self._store.claim(user, read_public_key(public_line(blob))):
                 self._claims.record(address, time.monotonic())
                 return Identity(user, fingerprint_of(blob), stored=True, claimed=True)
-        # The key is somebody's, or another server on the same database was faster.
+        # Somebody has the key, or another server on the same database was faster.
         found = await self._find(user, fingerprint_of(blob), address)
         if not found:
             raise AccessDenied(OTHERS_KEY_TEXT)
@@ -331,7 +330,7 @@ def _open_authorities(path: Path) -> WatchedFile[frozenset[str]]:
     """Open the file of trusted CAs.
 
     Raises:
-        StartError: It cannot be used.
+        StartError: The file cannot be used.
     """
     file = WatchedFile(path, read_authorities)
     try:

@@ -1,6 +1,6 @@
-"""What a certificate or a line of a key file holds its bearer to.
+"""The limits that a certificate or a line of a key file sets.
 
-Forwarding and the like need no place here: nobody is given any.
+Forwarding and the like are missing here because nobody gets any.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ class Restrictions:
     """Limits on the sessions of one login."""
 
     command: str | None = None
-    """The only command, whatever the client asks for."""
+    """The command to run, whatever the client asks for."""
     pty: bool = True
     """Whether the client may have a pseudo-terminal."""
     certified_addresses: str = ""
-    """Where alone its certificate may be used; addresses in a file are judged anew at each use."""
+    """Where its certificate may be used; addresses in a file are checked again at each use."""
 
 
 NO_RESTRICTIONS = Restrictions()

@@ -1,8 +1,8 @@
-"""Which keys, certificates and signatures are looked at at all, by their names in the protocol.
+"""Which keys, certificates and signatures to consider at all, by their names in the protocol.
 
-asyncssh tries every kind that it knows, and does so before it asks whether anybody wants it: a
-certificate by an unknown CA is verified first, whatever that costs, and an impossible key ends in
-an internal error.  So `pipe.ssh.login.logins` looks here before asyncssh sees a key.
+asyncssh tries every kind that it knows before it asks whether we want it: it verifies a certificate
+by an unknown CA, whatever that costs, and an impossible key causes an internal error.  So
+`pipe.ssh.login.logins` checks here before asyncssh sees a key.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SIGNATURE_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-"""By which users and CAs may sign.  Not here: ssh-rsa, which is RSA over SHA-1 (OpenSSH 8.8)."""
+"""What users and CAs may sign with.  Not ssh-rsa, which is RSA over SHA-1 (OpenSSH 8.8)."""
 
 RECENT_KEYS = 64
-"""Good keys that need no second look: a client shows the same one twice, to ask and to sign."""
+"""Good keys to remember: a client shows the same one twice, to ask and to sign."""
 
 _CERTIFICATE = "-cert-v01"
 
 _RSA_NAMES = ("rsa-sha2-256", "rsa-sha2-512")
-"""Some programs put the signature's algorithm where the key's type belongs."""
+"""Some programs write the signature's algorithm in place of the key's type."""
 
 
 def name_of(blob: bytes) -> str:
-    """The name that a key, certificate or signature begins with, empty if it does not."""
+    """The name that a key, certificate or signature begins with; empty if there is none."""
     length = int.from_bytes(blob[:4])
     if len(blob) < 4 + length:
         return ""
@@ -73,7 +73,7 @@ def check_key(blob: bytes) -> None:
     """Check that these bytes are a public key, and one that may log in.
 
     Raises:
-        UsageError: They are not; one sentence says why.
+        UsageError: They are not; the message says why.
     """
     name = name_of(blob)
     if name not in ALLOWED_TYPES:

@@ -1,18 +1,18 @@
-"""How long a login lasts that a file or a certificate has let in, and what its tokens let in.
+"""Ends logins by key file or certificate, and by their tokens, when their time is over.
 
-Rules that it keeps:
+Rules:
 
-- When what let a login in has ended, the login is over: its sessions end, and it opens no others.
-  That is when its line is taken out of the key file, or has other terms; when the certificate, or
-  the line, expires; and when the certificate's CA is not in the file of trusted ones any more.
-- A change of a file counts once two looks in a row have found the same, `LOOK_SECONDS` apart: an
-  editor that empties a file before it writes it anew throws nobody out.
-- A file that cannot be read or believed ends nobody's session: a disk that has gone away is no
-  word of the operator's.  Nobody logs in by it meanwhile.
-- Ends are compared with the clock on the wall at each look, as it may be set; no timer runs for
-  years.  Nothing looks while nobody is there for whom it matters.
+- A login ends when what let it in ends: its sessions end, and it opens no others.  That is when its
+  line leaves the key file or changes its terms, when the certificate or the line expires, and when
+  the certificate's CA leaves the file of trusted CAs.
+- A change in a file counts once two looks in a row, `LOOK_SECONDS` apart, find the same: an editor
+  that empties a file before it writes it again throws nobody out.
+- A file that cannot be read or trusted ends nobody's session: the operator did not remove a disk's
+  files just because the disk is gone.  Nobody logs in with it meanwhile.
+- Each look compares ends with the wall clock, as that may be set; no timer runs for years.  Nothing
+  looks while there are no such logins.
 
-Keys of the database are `pipe.store.guard`'s business.
+`pipe.store.guard` handles keys in the database.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.4
-"""Two looks, and the work between them, fit into the second within which a change is to count."""
+"""Two looks and the work between them fit into the second within which a change must count."""
 
 KEY_EXPIRED_TEXT = "access denied: this key has expired"
 CERTIFICATE_EXPIRED_TEXT = "access denied: the certificate that you logged in with has expired"
@@ -49,11 +49,11 @@ CHANGED_TEXT = "access denied: your key may be used on other terms now: log in a
 
 
 _Evidence: TypeAlias = "tuple[Entry, ...] | frozenset[str]"
-"""What a look has found: the lines of a key file, or the fingerprints of CAs."""
+"""What a look finds: the lines of a key file, or the fingerprints of CAs."""
 
 
 class _Tenure:
-    """One login, and what it was doubted for at the last look."""
+    """One login, and what the last look found against it."""
 
     __slots__ = ("address", "caller", "doubt", "expires", "identity")
 
@@ -65,9 +65,9 @@ class _Tenure:
         self.doubt: _Evidence | None = None
 
     def find_fault(self, evidence: _Evidence) -> str:
-        """What speaks against it by now; empty if nothing does.
+        """Return what speaks against it now; empty if nothing does.
 
-        Its end is the one that its line has now.
+        This also updates its end to that of its line.
         """
         if isinstance(evidence, frozenset):
             return "" if self.identity.authority in evidence else UNTRUSTED_TEXT
@@ -83,12 +83,12 @@ class _Tenure:
 
 
 class Tenures:
-    """All logins that last no longer than something else does.
+    """All logins that last only as long as a line in a file or a certificate.
 
     Args:
-        logins: the judge of logins, who has the files.
-        access: the judge of everything after the login.
-        expel: ends the sessions of those who may do no more.
+        logins: decides logins, and has the files.
+        access: decides everything after the login.
+        expel: ends the sessions of callers that are no longer allowed.
     """
 
     def __init__(self, logins: Logins, access: Access, expel: Callable[[], None]) -> None:
@@ -101,11 +101,11 @@ class Tenures:
         self._look: asyncio.Task[None] | None = None
 
     async def vouch(self, token: Token, address: str) -> Identity:
-        """Say what stands behind a token, as `pipe.ssh.login.logins.Logins.vouch` does."""
+        """Return what stands behind a token; see `pipe.ssh.login.logins.Logins.vouch`."""
         return await self._logins.vouch(token, address)
 
     def begin(self, caller: Caller, identity: Identity, address: str) -> None:
-        """Somebody has logged in, from this IP address: with a key, or with a token of its."""
+        """Add a login from this IP address, with a key or with one of its tokens."""
         if not identity.ends_with_another:
             return
         self._tenures[caller.login] = _Tenure(caller, identity, address)
@@ -113,12 +113,12 @@ class Tenures:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._tick)
 
     def end(self, caller: Caller) -> None:
-        """Somebody has gone."""
+        """Remove a login that is gone."""
         self._tenures.pop(caller.login, None)
         self._access.logged_out(caller)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._tenures.clear()
         if self._timer:
             self._timer.cancel()
@@ -126,7 +126,7 @@ class Tenures:
             self._look.cancel()
 
     def _tick(self) -> None:
-        """End what has expired, and look at the files unless a slow disk has us look still."""
+        """End what has expired, and look at the files unless the last look is still going on."""
         self._timer = None
         now = time.time()
         for one in list(self._tenures.values()):
@@ -157,7 +157,7 @@ class Tenures:
                 self._judge(one, evidence)
 
     def _judge(self, one: _Tenure, evidence: _Evidence) -> None:
-        """Let a login go on, or doubt it, or end it if the same was found against it before."""
+        """Let a login go on, doubt it, or end it if the last look found the same against it."""
         text = one.find_fault(evidence)
         if not text:
             one.doubt = None
@@ -168,7 +168,7 @@ class Tenures:
 
     def _dismiss(self, one: _Tenure, text: str) -> None:
         if self._tenures.pop(one.caller.login, None) is None:
-            return  # it has gone meanwhile
+            return  # gone in the meantime
         log.info("login over", user=one.caller.user, key=one.caller.fingerprint, told=text)
         self._access.dismiss(one.caller, text)
         self._expel()

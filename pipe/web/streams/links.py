@@ -1,67 +1,31 @@
 """``/l/SECRET``: one topic in one direction, for whoever has the link and no account.
 
-The address itself is always a page: chats fetch what is pasted into them, and must not use it up.
-``/l/SECRET/raw`` is the stream.
+The address itself is always a page (`pipe.web.pages`): chats fetch what is pasted into them, and
+must not use it up.  ``/l/SECRET/raw`` is the stream.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from pipe.errors import AccessDenied, Outcome, Refusal, TokenRefused
+from pipe.errors import AccessDenied, Refusal, TokenRefused
 from pipe.language.requests import Publish, Subscribe
 from pipe.rights.scopes import Scope
 from pipe.web.caller import welcome
 from pipe.web.parts import PARTS
-from pipe.web.statuses import OUTCOME, Gone, NotFound, Unauthorized
+from pipe.web.statuses import Gone, NotFound, Unauthorized
 from pipe.web.streams.options import read_options
 from pipe.web.streams.publish import check_body, publish_as
 from pipe.web.streams.read import EXTRAS, check_reader, read_as
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from pipe.store import Token
     from pipe.web.caller import Visitor
 
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Robots-Tag": "noindex",
-}
-"""Of the page: the address is a secret, so nothing may keep it or hand it on."""
-
 FIXED = frozenset({"topic", "public", "p", "access", "a"})
 """What the link says, and its bearer does not."""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pipe</title>
-<h1>{topic}</h1>
-<p>{what}</p>
-<pre>{command}</pre>
-{button}
-</html>
-"""
-
-
-async def page(request: web.Request) -> web.StreamResponse:
-    """``GET /l/SECRET``: what the link is for; that does not use it."""
-    token = await _look(request)
-    topic, writes = topic_of(token)
-    url = f"{request.app[PARTS].service.web_url}/l/{request.match_info['secret']}/raw"
-    if writes:
-        what, command, button = "You may send to this topic.", f"curl -T FILE {url}", ""
-    else:
-        what, command = "You may receive what is sent to this topic.", f"curl -f {url}"
-        button = f'<p><a href="{escape(url)}" download>Receive</a></p>'
-    text = PAGE.format(topic=escape(topic), what=what, command=escape(command), button=button)
-    headers = {**HEADERS, OUTCOME: Outcome.DONE.label}
-    return web.Response(text=text, content_type="text/html", headers=headers)
 
 
 async def read(request: web.Request) -> web.StreamResponse:
