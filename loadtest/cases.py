@@ -15,6 +15,7 @@ from loadtest.logins import logins, memory_at_start, memory_of_idle
 from loadtest.report import Goal, Metric
 from loadtest.servers import Ability, System
 from loadtest.transfer import transfer
+from loadtest.web import over_http
 from loadtest.workspace import AES, CHACHA, MIB
 
 if TYPE_CHECKING:
@@ -147,6 +148,21 @@ CASES: Final[Sequence[Case]] = (
         (Metric("rss", "memory of an idle subscriber", "KiB", Goal(24), digits=1),),
         lambda system, plan, _: memory_of_idle(system, plan.idle_members, AES),
         effort=Effort.ONCE_IF_QUICK,
+    ),
+    Case(
+        "web",
+        Ability.WEB,
+        (
+            Metric("length", "HTTP, 1→1, with a length", "CPU-s/GiB", Goal(0.8)),
+            Metric("chunked", "HTTP, 1→1, chunked", "CPU-s/GiB", Goal(1.0)),
+            Metric("socket", "WebSocket, 1→1, 64 KiB frames", "CPU-s/GiB", Goal(1.3)),
+            Metric("fan8", "HTTP, 1→8", "CPU-s/GiB", Goal(3.0)),
+            Metric("rss", "memory of a waiting GET", "KiB", Goal(16), digits=1),
+        ),
+        lambda system, plan, verify: over_http(
+            system, plan.size // 2, plan.idle_members, verify=verify
+        ),
+        lambda plan: plan.size // 2,
     ),
     Case(
         "start",

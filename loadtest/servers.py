@@ -56,13 +56,14 @@ class Ability(enum.Enum):
     TRANSFER = "one publisher, one subscriber"
     LOGIN = "a command that does nothing"
     FAN_OUT = "one publisher, many subscribers"
+    WEB = "the same by HTTP"
     MEMORY = "resident memory of one process stands for the service"
 
 
 class System(abc.ABC):
     """One server under test; use it in a ``with`` statement, which starts and stops it."""
 
-    abilities: frozenset[Ability] = frozenset(Ability)
+    abilities = frozenset(Ability) - {Ability.WEB}
     no_op = "version"
     """A command that ends at once with status 0."""
 
@@ -166,6 +167,7 @@ class System(abc.ABC):
 class Ours(System):
     """The product itself."""
 
+    abilities = frozenset(Ability)
     lane = "fast"
     user = "bench"
     web_port = 0
@@ -205,18 +207,52 @@ class Ours(System):
 
     def _lanes(self) -> set[str]:
         """Returns the lanes that have connections, by the server's own metrics."""
+        text = self._scrape()
+        found = re.findall(r'^pipe_lane_connections\{lane="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        return {lane for lane, count in found if float(count)}
+
+    def _scrape(self) -> str:
         connection = http.client.HTTPConnection(HOST, self._metrics_port, timeout=_SCRAPE_LIMIT)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        found = re.findall(r'^pipe_lane_connections\{lane="(\w+)"\} (\S+)$', text, re.MULTILINE)
-        return {lane for lane, count in found if float(count)}
+            return connection.getresponse().read().decode()
 
 
 class OursOnAsyncssh(Ours):
     """The product with the data path that asyncssh has."""
 
+    abilities = frozenset(Ability) - {Ability.WEB}
     lane = "asyncssh"
+
+
+class OverHTTP(Ours):
+    """The product with its HTTP front."""
+
+    def __init__(self, space: Workspace) -> None:
+        super().__init__(space)
+        self.web_port = _free_port()
+        self._token = ""
+
+    def token(self) -> str:
+        """Returns a token for all of the user's own topics.
+
+        Raises:
+            BenchError: the server gives none.
+        """
+        if not self._token:
+            words = "tokens add --read '**' --write '**'"
+            command = ssh_command(self.endpoint, words, cipher=None)
+            done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+            self._token = done.stdout.decode().strip()
+        if not self._token:
+            raise BenchError("no token")
+        return self._token
+
+    def readers(self) -> int:
+        """Returns how many readers there are."""
+        text = self._scrape()
+        [found] = re.findall(r'^pipe_sessions\{mode="subscribe"\} (\S+)$', text, re.MULTILINE)
+        return round(float(found))
 
 
 class Relay(System):

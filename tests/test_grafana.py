@@ -7,12 +7,14 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import httpx
 import pytest
 
 from .e2e.clients import HOST, KeyRing
 from .e2e.payloads import KIB, noise
 from .e2e.processes import HELD, statuses, wait_until
 from .e2e.server import LANES, ROOT, Server, Status
+from .e2e.web import url
 from .prometheus import (
     ALERTS,
     CONFIG,
@@ -75,6 +77,7 @@ def drive(server: Server) -> None:
     assert server.ssh("alice", "whoami", key_of="bob").wait() == Status.NO_CONNECTION
     server.ssh("alice", "pub later", stdin=HELD)
     server.wait_waiting()
+    assert httpx.get(url(server, "/healthz")).status_code == httpx.codes.OK
 
 
 def test_the_configuration_is_what_prometheus_takes() -> None:

@@ -1,7 +1,8 @@
 """The data path of one request: the router's sink, and the valve of what the client sends.
 
-The router hands over chunks from inside its own calls; HTTP is written by the request's task.
-Between them stands a queue that is bounded as the ports of SSH are.
+The router hands over chunks from inside its own calls.  Once a response has begun, they go to the
+transport from there, as long as that is empty; what is more waits for the request's task, in a
+queue that is bounded as the ports of SSH are.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class WebPort:
         "_transport",
         "_written",
         "bell",
+        "direct",
         "gate",
         "on_first",
         "on_resume",
@@ -115,6 +117,7 @@ class WebPort:
         self.reads_ahead = False  # whether something is read while it is paused
         self.bell = Bell()
         self.gate = Bell()
+        self.direct: Callable[[bytes | memoryview], None] | None = None  # to the transport at once
         self.on_first: Callable[[], None] | None = None  # before the first chunk is queued
         self.on_resume: Callable[[], None] | None = None  # once, when the client may send
         # To say when it is empty.  With TLS it would take 0 for being full when it is empty.
@@ -141,7 +144,7 @@ class WebPort:
         self._hangups.forget(self._descriptor, self._transport.abort)
         self._feed = _drop
         self._member = None
-        self.on_first = self.on_resume = None
+        self.direct = self.on_first = self.on_resume = None
 
     @property
     def over(self) -> bool:
@@ -193,6 +196,13 @@ class WebPort:
         if self.on_first:
             notice, self.on_first = self.on_first, None
             notice()
+        if self.direct and not self._queue and not self._transport.get_write_buffer_size():
+            self._taken += chunk.size
+            self._handed += chunk.size
+            self.direct(chunk.data)
+            if self._transport.get_write_buffer_size():
+                self.bell.ring()  # its task tells when it is written
+            return
         if self._queue is None:
             self._queue = deque()
         self._queue.append(chunk)
@@ -227,22 +237,31 @@ class WebPort:
 
     async def take(self) -> bytes | memoryview | None:
         """Return what is to be written next, small chunks together; None: that was all."""
-        while (first := self.pop()) is None:
+        while (chunk := self.pop()) is None:
             if self._over:
                 return None
             await self.bell.wait()
-        if not self._queue or first.size + self._queue[0].size > JOINED_BYTES:
-            return first.data
-        pieces, size = [first.data], first.size
-        while self._queue and size + self._queue[0].size <= JOINED_BYTES:
-            chunk = self._queue.popleft()
-            pieces.append(chunk.data)
-            size += chunk.size
-        return b"".join(pieces)
+        return self.join(chunk)
 
     def pop(self) -> Chunk | None:
         """Return the next chunk to be written, if there is one now."""
         return self._queue.popleft() if self._queue else None
+
+    def join(self, chunk: Chunk) -> bytes | memoryview:
+        """Return a chunk that was popped together with small ones that follow."""
+        if not self._queue or chunk.size + self._queue[0].size > JOINED_BYTES:
+            return chunk.data
+        pieces, size = [chunk.data], chunk.size
+        while self._queue and size + self._queue[0].size <= JOINED_BYTES:
+            follower = self._queue.popleft()
+            pieces.append(follower.data)
+            size += follower.size
+        return b"".join(pieces)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the transport has yet to write."""
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
 
     def handed(self, size: int) -> None:
         """The transport has been given so many bytes of what was taken."""

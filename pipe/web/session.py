@@ -231,6 +231,20 @@ class Exchange:
         agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
         return {"client": agent, "front": "http"}
 
+    # -- a response -----------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write a piece of a response that has begun, as a chunk (RFC 9112, section 7.1).
+
+        aiohttp would copy it.
+        """
+        if self.transport.is_closing():
+            return
+        if is_framed(self.request):
+            self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            self.transport.write(data)
+
     # -- the end of a response --------------------------------------------------------------------
 
     async def conclude(self, response: web.StreamResponse) -> web.StreamResponse:

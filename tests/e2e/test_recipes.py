@@ -1,4 +1,4 @@
-"""The README word for word: its quick start and its ten recipes, taken from the file itself.
+"""The README word for word: its quick start and its recipes, taken from the file itself.
 
 A block of a recipe is what somebody types into one terminal.  Each is run by bash, in a folder of
 its own; the `ssh` that it finds first has the README's lines as its `~/.ssh/config`, and is told
@@ -49,7 +49,7 @@ def indented_blocks(text: str) -> list[str]:
 
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section("Ten recipes"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section("Thirteen recipes"), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -127,7 +127,7 @@ class Desks:
         if folder.exists():  # one that runs must not be written again
             return folder
         folder.mkdir()
-        [stanza] = indented_blocks(section("Ten recipes").split("### 1.")[0])
+        [stanza] = indented_blocks(section("Thirteen recipes").split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -187,11 +187,11 @@ def in_turn(
     return [terminal.start(block) for terminal, block in readers], sender
 
 
-def test_there_are_ten_and_each_has_a_test() -> None:
+def test_there_are_thirteen_and_each_has_a_test() -> None:
     """No recipe is left out here, and none is tested that is no longer there."""
     tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
 
-    assert list(recipes()) == list(range(1, 11))
+    assert list(recipes()) == list(range(1, 14))
     assert tested == set(recipes())
 
 
@@ -394,3 +394,55 @@ def test_10_reach_a_machine(
     assert statuses(obeying, asking) == [Status.OK] * 2
     uname = os.uname()
     assert asking.output == f"{uname.nodename}\n{uname.sysname}\n"
+
+
+def at_this_port(server: Server, block: str) -> str:
+    """A block that names the port of HTTP, which is another one here."""
+    assert "127.0.0.1:8222" in block
+    return block.replace(":8222", f":{server.web_port}")
+
+
+def test_11_send_with_curl(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """Where there is only a token, curl waits for the reader, who gets all of the report."""
+    make, read, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    assert here.start(make).wait() == Status.OK
+    (here.folder / "report.xml").write_bytes(noise(MIB))
+    sender = here.start(at_this_port(server, send))
+    server.wait_waiting()
+    reader = there.start(read)
+
+    assert statuses(reader, sender) == [Status.OK] * 2
+    assert sha256(reader.stdout.data) == sha256(noise(MIB))
+    assert sender.output == f"sent {MIB} bytes to 1 subscriber\n"
+
+
+def test_12_receive_with_curl(
+    server: Server, desks: Desks, blocks: list[str], *, reader_first: bool
+) -> None:
+    """What arrives is unpacked, as all of it has arrived."""
+    receive, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    (here.folder / "dist").mkdir()
+    (here.folder / "dist" / "program").write_bytes(noise(MIB))
+    [reader], writer = in_turn(
+        server, [(there, at_this_port(server, receive))], (here, send), first=reader_first
+    )
+
+    assert statuses(reader, writer) == [Status.OK] * 2
+    assert (there.folder / "dist" / "program").read_bytes() == noise(MIB)
+
+
+def test_13_let_somebody_send_a_file(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """Who has the link sends one file to its topic; it works once."""
+    give, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    receiver = here.start(give)
+    server.wait_sessions(subscribe=1)
+    (there.folder / "address").write_text((here.folder / "address").read_text())
+    (there.folder / "photo.jpg").write_bytes(noise(MIB))
+
+    assert there.start(send).wait() == Status.OK
+    assert receiver.wait() == Status.OK
+    assert (here.folder / "received").read_bytes() == noise(MIB)
+    assert there.start(send).wait() == 22

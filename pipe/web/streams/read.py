@@ -153,10 +153,16 @@ class _Reading:
             stays = self._wanted.keep_alive or is_pattern(self._wanted.topic)
             if stays and not await exchange.wait_joined():
                 await self._begin()
-            while (data := await port.take()) is not None:
-                response = self._response or await self._begin()
-                await response.write(data)
-                port.handed(len(data))
+            while (chunk := port.pop()) or port.unsent or not port.over:
+                if chunk:
+                    if not self._response:
+                        await self._begin()
+                    data = port.join(chunk)
+                    exchange.write(data)
+                    port.handed(len(data))
+                elif not port.unsent:
+                    await port.bell.wait()
+                    continue
                 await exchange.request.writer.drain()
                 port.drained()
         finally:
@@ -167,6 +173,7 @@ class _Reading:
         self._exchange.stream()
         self._response = web.StreamResponse(headers=self._headers())
         await self._response.prepare(self._exchange.request)
+        self._exchange.port.direct = self._exchange.write
         return self._response
 
     def _headers(self) -> dict[str, str]:

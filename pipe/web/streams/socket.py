@@ -12,7 +12,7 @@ import asyncio
 import codecs
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -105,6 +105,8 @@ class _Conversation:
             return refusal(exchange.request, refused)
         exchange.stream()
         await socket.prepare(exchange.request)
+        if not self._decode:
+            self._port.direct = self._write
         listener = asyncio.get_running_loop().create_task(self._listen())
         try:
             await self._send()
@@ -139,21 +141,31 @@ class _Conversation:
                 port.handed(chunk.size)
                 await self._exchange.request.writer.drain()
                 port.drained()
+            elif port.unsent:
+                await self._exchange.request.writer.drain()
+                port.drained()
             elif port.over:
                 return
             else:
                 await self._wait()
 
+    def _write(self, data: bytes | memoryview) -> None:
+        """Send a piece of the stream as binary frames."""
+        transport = self._exchange.transport
+        if self._socket.closed or transport.is_closing():
+            return
+        for start in range(0, len(data), MAX_MESSAGE_BYTES):
+            piece = data
+            if len(data) > MAX_MESSAGE_BYTES:
+                piece = memoryview(data)[start : start + MAX_MESSAGE_BYTES]
+            transport.writelines((binary_head(len(piece)), piece))
+
     async def _send_chunk(self, chunk: Chunk) -> None:
         if self._decode:
             if text := self._decode(bytes(chunk.data)):
                 await self._socket.send_str(text)
-            return
-        for start in range(0, chunk.size, MAX_MESSAGE_BYTES):
-            piece = chunk.data
-            if chunk.size > MAX_MESSAGE_BYTES:
-                piece = memoryview(piece)[start : start + MAX_MESSAGE_BYTES]
-            await self._socket.send_bytes(cast("bytes", piece))
+        else:
+            self._write(chunk.data)
 
     async def _wait(self) -> None:
         """Wait for news, with a ping now and then: proxies give up on the silent."""
@@ -223,6 +235,15 @@ class _Conversation:
         self._exchange.session.cut(
             Outcome.USAGE, f'the text frame {quoted(text)} is not {{"eof":true}}'
         )
+
+
+def binary_head(size: int) -> bytes:
+    """The head of a binary frame, whole and unmasked (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((0x82, size))
+    if size < 1 << 16:
+        return b"\x82\x7e" + size.to_bytes(2, "big")
+    return b"\x82\x7f" + size.to_bytes(8, "big")
 
 
 def close_code(end: End) -> int:
