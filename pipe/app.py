@@ -86,7 +86,7 @@ class App:
             await service.guard.start()
             server = SSHServer(service)
             await server.start()
-            web = await _start_web(service)
+            web = await start_web(service)
             loop = asyncio.get_running_loop()
             metrics_port = 0
             if settings.metrics_port:
@@ -168,7 +168,7 @@ class App:
         _cut(service, list(service.sessions))
 
 
-async def _start_web(service: Service) -> WebServer | None:
+async def start_web(service: Service) -> WebServer | None:
     """Listen for HTTP too, unless that is not wanted.
 
     Raises:
@@ -205,11 +205,13 @@ def _invitation(service: Service) -> str:
         if settings.database_url:
             store = "--database-url URL"
         advice = f"Sign-up is closed. Add users with: pipe user add NAME --key FILE.pub {store}"
+    page = f"""or a browser at {service.web_url}: xdg-open "$({ssh} login)"\n\n"""
     return (
         "\nTry it from two other terminals:\n\n"
         f"    {ssh} sub greetings\n"
         f"    echo hello | {ssh} pub greetings\n"
         f"    {ssh} help\n\n"
+        f"{page if service.web_url else ''}"
         f"{advice}\n\n"
     )
 
