@@ -105,7 +105,9 @@ async def test_how_far_a_stream_is(people: People) -> None:
     writer.source.send("x" * 17_000)
     his = await lines(people, "bob", "explain alice/build")
     assert his[-1] == "stream   17,000 bytes so far; who joins now gets the rest"
-    writer.source.member.whole = True
+    topic = writer.source.member.topic
+    assert topic
+    topic.wholes[writer.source.member] = None
     his = await lines(people, "bob", "explain alice/build")
     assert his[-1] == "stream   17,000 bytes so far; nobody may join any more (--whole)"
     facts = json.loads(await people.run("bob", "explain alice/build --json"))

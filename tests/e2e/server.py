@@ -219,8 +219,9 @@ class Server:
         try:
             connection.request("GET", "/metrics")
             answer = connection.getresponse()
-            if answer.status == http.client.SERVICE_UNAVAILABLE:
-                return None
+        except http.client.RemoteDisconnected:
+            return None  # the loop was too busy to answer in time
+        else:
             assert answer.status == http.client.OK
             return Metrics.parse(answer.read().decode())
         finally:

@@ -75,10 +75,10 @@ async def test_reader_that_had_been_sent_everything(line: Line) -> None:
 
 
 async def test_publisher_goes_on_without_stdout(line: Line) -> None:
-    """Who only writes has no use for it."""
+    """Who only writes, and has written everything, has no use for it."""
     await line.start(0, "sub log")
     await line.start(1, "pub log")
-    await line.say(request(1, END_OF_WRITE), data(1, b"one\n"), eof(1), close(0))
+    await line.say(data(1, b"one\n"), eof(1), request(1, END_OF_WRITE), close(0))
 
     assert line.client.data(0) == b"one\n"
     assert line.statuses(1) == [0]
