@@ -49,6 +49,13 @@ SHUTDOWN_SECONDS = 2.0
 SERVER = "pipe"
 """What the header says of the software: a name, no version to match exploits against."""
 
+QUIET = (
+    ("aiohttp.server", logging.CRITICAL),
+    ("aiohttp.websocket", logging.ERROR),
+)
+"""They would log secrets: the address in a head that is too long, with a trace, and the token that
+a client offers as its subprotocol.  Faults of ours are logged by `_serve`."""
+
 ALLOWED_HEADERS = "Authorization, Content-Type, Content-Disposition, Accept"
 EXPOSED_HEADERS = (
     "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Retry-After,"
@@ -98,8 +105,8 @@ class WebServer:
             Site(settings.resolved_web_url),
         )
         self.port = 0
-        # It would log tokens: what a client offers as its subprotocol.
-        logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+        for name, level in QUIET:
+            logging.getLogger(name).setLevel(level)
 
     async def start(self) -> None:
         """Begin to accept; sets ``port``.

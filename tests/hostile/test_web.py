@@ -189,7 +189,7 @@ def test_events_that_nobody_reads_hold_little(set_scene: SetScene) -> None:
 def test_ports_that_are_only_touched(set_scene: SetScene) -> None:
     """Connections that are reset at once leave nothing behind."""
     scene = set_scene()
-    with scene.attack(descriptors=150, tasks=250):
+    with scene.attack(descriptors=150, tasks=500):
         for _ in range(20):
             with crowd(scene, 50):
                 pass

@@ -36,6 +36,9 @@ PART_READ_BYTES = 64 * 1024
 PROOF_AFTER_SECONDS = 1.0
 """A publisher that has waited for so long may have gone, without a word."""
 
+TURN_SECONDS = 0.002
+"""An upload's turn of the event loop, however much of it has come."""
+
 MAX_FIELDS = 32
 """Parts of a form that may come before the file."""
 
@@ -110,6 +113,7 @@ class _Upload:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._request = exchange.request
+        self._turn_ends = time.monotonic() + TURN_SECONDS
 
     async def run(self) -> None:
         """Hand on all of it."""
@@ -150,8 +154,7 @@ class _Upload:
     async def _may_go_on(self) -> bool:
         """Wait until the session wants more; whether it does, and the client is there still."""
         exchange, port, loop = self._exchange, self._exchange.port, asyncio.get_running_loop()
-        if exchange.parts.service.turns.spent:
-            await asyncio.sleep(0)
+        await self._give_way()
         if port.reading:
             return not port.over
         paused_at = loop.time()
@@ -169,6 +172,12 @@ class _Upload:
         if not waited or not exchange.request.content.total_bytes:
             return True
         return await exchange.is_alive() and await port.wait_reading()
+
+    async def _give_way(self) -> None:
+        """Let others have their turn: aiohttp parses what has come without ever waiting."""
+        if self._exchange.parts.service.turns.spent or time.monotonic() > self._turn_ends:
+            await asyncio.sleep(0)
+            self._turn_ends = time.monotonic() + TURN_SECONDS
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """The stream's bytes as they come; nothing is read while the session is paused."""
