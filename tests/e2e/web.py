@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Final
 
@@ -115,7 +116,9 @@ class Program:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        # Killed at once it would leave its workers behind.
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
 
     def _listens(self) -> bool:
         assert self._process.running, self._process
