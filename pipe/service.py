@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.dedupe import Seen
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
@@ -62,6 +63,7 @@ class Service:
     paused_seconds: float = 0.0
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
+    seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     draining: bool = False
