@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.events.dedupe import Seen
@@ -33,10 +33,26 @@ if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
     from pipe.rights.access import Loss, Pass
+    from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
+
+
+class Login(NamedTuple):
+    """Who has logged in on a connection, and whom it counts for."""
+
+    caller: Caller
+    address: str
+    holders: tuple[Holder, ...]
+
+
+class Tunnels(Protocol):
+    """Serves HTTP inside the connections of another front."""
+
+    def carry(self, transport: asyncio.Transport, login: Login) -> asyncio.Protocol:
+        """Begin to serve one, and return what is told of its input."""
 
 
 @dataclass(slots=True)
@@ -66,6 +82,7 @@ class Service:
     seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
+    tunnels: Tunnels | None = None  # unless there is no HTTP inside connections
     draining: bool = False
 
     def __post_init__(self) -> None:

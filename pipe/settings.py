@@ -104,6 +104,18 @@ def _check_web_url(url: str) -> str:
     return url.rstrip("/").lower()
 
 
+def _check_registry_url(url: str) -> str:
+    """Refuse what no request can go to; a path is that of a registry behind a gateway."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        raise ValueError
+    if not parts.hostname or parts.port == 0:  # an invalid port raises ValueError
+        raise ValueError
+    if not url.isascii() or not url.isprintable() or set(url) & set(' \\"<>'):
+        raise ValueError
+    return url.rstrip("/")
+
+
 def _read_switch(value: object) -> bool:
     if value is True or value == YES:
         return True
@@ -114,6 +126,7 @@ def _read_switch(value: object) -> bool:
 
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
+RegistryURL = Annotated[str, AfterValidator(_check_registry_url)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
@@ -123,6 +136,7 @@ _ALLOWED_TEXT = {
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
     _check_web_url: ("URL", "https://host or http://host:port, without a path"),
+    _check_registry_url: ("URL", "http://host:port or https://host, perhaps with a path"),
     _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
     check_networks: ("NETWORKS", "networks such as 10.0.0.0/8,::1, or none"),
 }
@@ -187,6 +201,16 @@ class Settings(Limits):
         default=False,
         description="whether tokens may cross a network in the open: plain HTTP on other than a"
         " loopback address, without a proxy",
+    )
+    web_tunnel: Switch = Field(
+        default=True,
+        description="whether users reach HTTP inside their SSH connections too, with ssh -L",
+    )
+    registry_url: RegistryURL | None = Field(
+        default=None,
+        description="container registry that users push to and pull from through this server, at"
+        " /v2/, perhaps with a password as in http://name:password@host:5000; default: none",
+        repr=False,
     )
     signup: Signup | None = Field(
         default=None,
@@ -416,8 +440,11 @@ def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise:
         raise SettingsError("\n".join(lines))
 
 
+_SECRETS = {"database_url", "registry_url"}
+
+
 def _complaint(name: str, value: object, source: str) -> str:
-    shown = "" if name == "database_url" else f" {quoted(str(value))}"  # it may hold a password
+    shown = "" if name in _SECRETS else f" {quoted(str(value))}"  # they may hold a password
     return f"bad value{shown} for {name.replace('_', '-')} ({source}): use {describe(name)[1]}"
 
 

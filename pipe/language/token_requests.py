@@ -41,6 +41,7 @@ class AddToken:
     duration: float = 90.0 * SECONDS_PER_DAY
     name: str = ""
     admin: bool = False
+    registry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ TOKEN_COMMANDS = (
         flags=(
             Flag("read", "--read", _patterns, "topics that it may read", "LIST"),
             Flag("write", "--write", _patterns, "topics that it may write", "LIST"),
+            Flag("registry", "--registry", boolean, "also the images of these names"),
             Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
             Flag("name", "--name", _name, "what it is for, to tell it from others", "TEXT"),
             Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),

@@ -58,12 +58,19 @@ REFUSALS = (
     "penalty",
     "descriptors",
     "calls",
+    "tunnels",
+    "transfers",
+    "origin",
 )
 """What the server refused, by the limit that did it."""
 
-WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
+WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "registry", "page")
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
+
+REGISTRY_EVENTS = ("published", "repeated", "unnamed", "crowded")
+"""What became of an event: told; told already by a hook; its tag is too long to be in a topic's
+name; too many events wait for readers of that topic."""
 
 LAG_INTERVAL_SECONDS = 0.25
 """How often to measure the event loop's lag."""
@@ -139,6 +146,17 @@ class Metrics:
             ["route", "class"],
             registry=self.registry,
         )
+        self.web_tunnels = Gauge(
+            "pipe_web_tunnels",
+            "HTTP connections inside SSH connections that are open.",
+            registry=self.registry,
+        )
+        self.registry_events = Counter(
+            "pipe_registry_events",
+            "Images pushed through the proxy of the registry, by what became of the event.",
+            ["result"],
+            registry=self.registry,
+        )
         self.web_streams = Gauge(
             "pipe_web_streams", "Streams over HTTP that are open.", registry=self.registry
         )
@@ -150,6 +168,8 @@ class Metrics:
             self.logins.labels(result)
         for reason in REFUSALS:
             self.refused.labels(reason)
+        for result in REGISTRY_EVENTS:
+            self.registry_events.labels(result)
         for ending in Ending:
             self.disconnects.labels(ending.label)
         for route in WEB_ROUTES:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipe.errors import Outcome
     from pipe.session.front import Owner
-    from pipe.ssh.windows import WindowedChannel
+    from pipe.ssh.windows import Windowed
     from pipe.stream.router import Router
     from pipe.stream.topics import Member
 
@@ -64,7 +64,7 @@ class Port:
     def __init__(
         self,
         owner: Owner,
-        channel: WindowedChannel,
+        channel: Windowed,
         connection: Carrier,
         router: Router,
         buffer: int,

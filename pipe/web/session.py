@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipe.errors import Outcome
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session import Session
-from pipe.web.caller import admit, peer_of
+from pipe.web.caller import admit, login_of, peer_of
 from pipe.web.forwarded import HEADERS
 from pipe.web.hangup import has_hung_up
 from pipe.web.parts import PARTS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipe.session.front import Owner
     from pipe.stream.traffic import Traffic
     from pipe.web.caller import Visitor
+    from pipe.web.hangup import Watch
     from pipe.web.parts import Web
 
 MAX_AGENT_LENGTH = 100
@@ -145,9 +146,8 @@ class Exchange:
     def make_port(self, owner: Owner) -> WebPort:
         """Make the data path."""
         service = self.parts.service
-        self.port = WebPort(
-            owner, self.transport, service.router, self.parts.hangups, service.settings.buffer
-        )
+        hangups: Watch = self.transport.get_extra_info("hangups") or self.parts.hangups
+        self.port = WebPort(owner, self.transport, service.router, hangups, service.settings.buffer)
         if self._expects:
             self.port.on_resume = self._say_continue
         return self.port
@@ -229,7 +229,7 @@ class Exchange:
     def log_fields(self) -> dict[str, str]:
         """What the log says of the client's software."""
         agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
-        return {"client": agent, "front": "http"}
+        return {"client": agent, "front": "tunnel" if login_of(self.request) else "http"}
 
     # -- a response -----------------------------------------------------------------------------
 
