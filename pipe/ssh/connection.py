@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from asyncssh.channel import SSHChannel
     from asyncssh.packet import SSHPacketLogger
 
     from pipe.service import Service
@@ -246,7 +247,7 @@ class Connection(asyncssh.SSHServerConnection):
         """Make a tunnel's channel."""
         return self.tunnel_class(self, self._clock, encoding, errors, window, max_pktsize)
 
-    def make_port(self, owner: Owner, channel: asyncssh.SSHChannel[bytes]) -> Port:
+    def make_port(self, owner: Owner, channel: SSHChannel[bytes]) -> Port:
         """Give a new session or tunnel its data path."""
         made = cast("Windowed", channel)  # by one of the two above
         return Port(owner, made, self, self._service.router, self._service.settings.buffer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
+from asyncssh.channel import SSHChannel
 from asyncssh.constants import (
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
@@ -36,7 +37,7 @@ _DATA = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA))
 _LENGTH_BYTES = 4
 
 
-class Windowed(asyncssh.SSHChannel[bytes]):
+class Windowed(SSHChannel[bytes]):
     """A channel of either kind whose receive window only its port opens."""
 
     _peer_window = 0

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
+    from asyncssh.channel import SSHChannel
     from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
@@ -161,7 +162,7 @@ class LaneConnection(SendingConnection):
         self._update_recv_pktlen(max_pktsize)
         return super().create_tcp_channel(encoding, errors, window, max_pktsize)
 
-    def make_port(self, owner: Owner, channel: asyncssh.SSHChannel[bytes]) -> Port:
+    def make_port(self, owner: Owner, channel: SSHChannel[bytes]) -> Port:
         """Give a new session or tunnel its data path: the lane's if this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(owner, channel)

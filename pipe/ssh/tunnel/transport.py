@@ -23,6 +23,8 @@ from pipe.stream.chunks import Backlog, Chunk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from asyncssh.channel import SSHChannel
+
     from pipe.errors import Outcome
     from pipe.service import Login, Tunnels
     from pipe.ssh.port import Port
@@ -40,7 +42,7 @@ class Carrier(Protocol):
     blocked: bool
     """Whether it takes nothing for now."""
 
-    def make_port(self, owner: Tunnel, channel: asyncssh.SSHChannel[bytes]) -> Port:
+    def make_port(self, owner: Tunnel, channel: SSHChannel[bytes]) -> Port:
         """Make the data path of a channel."""
 
 

@@ -56,16 +56,22 @@ def test_plain_line() -> None:
 @pytest.mark.parametrize(
     ("options", "restrictions"),
     [
-        ("restrict", Restrictions(pty=False)),
+        ("restrict", Restrictions(pty=False, forwarding=False)),
         ("no-pty", Restrictions(pty=False)),
-        ("restrict,pty", Restrictions()),
-        ("pty,restrict", Restrictions(pty=False)),
+        ("restrict,pty", Restrictions(forwarding=False)),
+        ("pty,restrict", Restrictions(pty=False, forwarding=False)),
+        ("restrict,port-forwarding", Restrictions(pty=False)),
+        ("port-forwarding,no-port-forwarding", Restrictions(forwarding=False)),
         ('command="sub alice/log"', Restrictions("sub alice/log")),
         (r'command="pub \"x\""', Restrictions('pub "x"')),
         (r'command="a\b, c=d # e"', Restrictions(r"a\b, c=d # e")),
         ('command=""', Restrictions("")),
         ('RESTRICT,Command="ls",no-X11-forwarding', Restrictions("ls", pty=False)),
-        ('no-agent-forwarding,permitopen="host:1",permitlisten="2"', Restrictions()),
+        ('no-agent-forwarding,permitlisten="2"', Restrictions()),
+        (
+            'permitopen="host:1",PermitOpen="[::1]:080",permitopen="*:*"',
+            Restrictions(opens=frozenset({("host", "1"), ("::1", "80"), ("*", "*")})),
+        ),
     ],
 )
 def test_options(options: str, restrictions: Restrictions) -> None:
@@ -120,6 +126,11 @@ def test_expiry_time(text: str, moment: datetime) -> None:
         ('expiry-time="20301301" KEY', "is no date"),
         ('expiry-time="soon" KEY', "is no date"),
         ('expiry-time="\uff12\uff10\uff13\uff10\uff10\uff11\uff10\uff12" KEY', "is no date"),
+        ('permitopen="host" KEY', "is no host:port"),
+        ('permitopen="::1:80" KEY', "is no host:port"),
+        ('permitopen=":80" KEY', "is no host:port"),
+        ('permitopen="host:65536" KEY', "is no host:port"),
+        ("permitopen KEY", "'permitopen' cannot be honoured"),
         ('command="open KEY', "a quote is not closed"),
         ("restrict,KEY", "not accepted|neither|is not a public key|cannot be honoured"),
         ("restrict, KEY", "neither a key nor an option"),
