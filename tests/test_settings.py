@@ -166,6 +166,18 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
                 "javascript:alert(1)",
             )
         ),
+        *(
+            ("registry_url", url, "use http://host:port or https://host, perhaps with a path")
+            for url in (
+                "",
+                "host:5000",
+                "ftp://host",
+                "http://",
+                "http://a?b",
+                "http://a#b",
+                "http://a b",
+            )
+        ),
         ("log_topics", "maybe", "bad value 'maybe' for log-topics (--log-topics): use yes or no"),
         ("log_topics", 1, "bad value '1' for log-topics"),
         ("host", "", "bad value '' for host"),
@@ -203,6 +215,8 @@ def test_one_line_per_bad_value(config: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_password_is_not_repeated() -> None:
     """Neither an error nor the settings' text shows a database URL, which may have a password."""
     assert "secret" not in complaint({"database_url": "mysql://me:secret@host/db"})
+    assert "secret" not in complaint({"registry_url": "ftp://me:secret@host"})
+    assert "secret" not in repr(load({"registry_url": "http://me:secret@host"}))
     assert "secret" not in repr(load({"database_url": "postgresql://me:secret@host/db"}))
 
 

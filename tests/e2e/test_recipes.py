@@ -21,17 +21,22 @@ import pytest
 from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, Input, Process, statuses, wait_until
-from .server import ROOT, Server, Status
+from .registry import make_image, registry
+from .server import ROOT, Server, Status, free_port
+from .web import is_listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from .clients import KeyRing
+    from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
 
 README: Final = (ROOT / "README.md").read_text()
+
+TITLE: Final = "Fourteen recipes"
 
 MANY_JOBS: Final = 100
 
@@ -49,7 +54,7 @@ def indented_blocks(text: str) -> list[str]:
 
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section("Thirteen recipes"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section(TITLE), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -127,7 +132,7 @@ class Desks:
         if folder.exists():  # one that runs must not be written again
             return folder
         folder.mkdir()
-        [stanza] = indented_blocks(section("Thirteen recipes").split("### 1.")[0])
+        [stanza] = indented_blocks(section(TITLE).split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -187,11 +192,11 @@ def in_turn(
     return [terminal.start(block) for terminal, block in readers], sender
 
 
-def test_there_are_thirteen_and_each_has_a_test() -> None:
+def test_there_are_fourteen_and_each_has_a_test() -> None:
     """No recipe is left out here, and none is tested that is no longer there."""
     tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
 
-    assert list(recipes()) == list(range(1, 14))
+    assert list(recipes()) == list(range(1, 15))
     assert tested == set(recipes())
 
 
@@ -446,3 +451,34 @@ def test_13_let_somebody_send_a_file(server: Server, desks: Desks, blocks: list[
     assert receiver.wait() == Status.OK
     assert (here.folder / "received").read_bytes() == noise(MIB)
     assert there.start(send).wait() == 22
+
+
+def test_14_redeploy_on_a_push(
+    start_server: StartServer, keys: KeyRing, tmp_path: Path, blocks: list[str]
+) -> None:
+    """The push goes to the registry behind the server, and then there is a redeployment.
+
+    skopeo stands in Docker's place, which would need a daemon.
+    """
+    deploy, forward, publish = blocks
+    with registry(tmp_path) as upstream:
+        server = start_server(registry_url=f"http://127.0.0.1:{upstream.port}")
+        desks = Desks(tmp_path, server, keys)
+        here, there = desks.terminal(), desks.terminal()
+        there.program("redeploy", "echo deployed")
+        waiting = there.start(deploy)
+        server.wait_sessions(subscribe=1)
+        port = free_port()
+        desks.terminal().start(forward.replace("1338", str(port)))
+        wait_until(lambda: is_listening(port), "the port is forwarded")
+        make_image(here.folder / "image", b"hello")
+        here.program(
+            "docker",
+            'skopeo --insecure-policy copy --dest-tls-verify=false oci:image "docker://$2"',
+        )
+        pushed = here.start(f"PATH=.:$PATH; {publish.replace('1338', str(port))}")
+
+        assert statuses(pushed, waiting) == [Status.OK] * 2
+        assert waiting.output.endswith("\ndeployed\n")
+        assert '"repository":"alice/alpine"' in waiting.output
+        desks.close()
