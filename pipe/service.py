@@ -49,7 +49,7 @@ class Login(NamedTuple):
     holders: tuple[Holder, ...]
 
 
-class Tunnels(Protocol):
+class TunnelServer(Protocol):
     """Serves HTTP inside the connections of another front."""
 
     def carry(self, transport: asyncio.Transport, login: Login) -> asyncio.Protocol:
@@ -84,7 +84,7 @@ class Service:
     seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
-    tunnels: Tunnels | None = None  # unless there is no HTTP inside connections
+    tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
     draining: bool = False
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from pipe.service import Login, Service, Tunnels
+    from pipe.service import Login, Service, TunnelServer
 
 KEYS = {name: asyncssh.generate_private_key("ssh-ed25519") for name in ("alice", "bob")}
 
@@ -28,7 +28,7 @@ HERE = {"Host": "localhost:1338"}
 class Recorder:
     """Stands before the HTTP front, and keeps the transports that it is given."""
 
-    def __init__(self, tunnels: Tunnels) -> None:
+    def __init__(self, tunnels: TunnelServer) -> None:
         self._tunnels = tunnels
         self.transports: list[asyncio.Transport] = []
 

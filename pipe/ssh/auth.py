@@ -76,7 +76,7 @@ class Peer(asyncssh.SSHServer):
         self._logged_in = False
         self._gone = False
         self._sessions = 0
-        self._tunnels = Tunnels(service, self._tunnel_closed)
+        self._tunnels = Tunnels(service)
         self._idle_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the connection -----------------------------------------------------------------
@@ -325,7 +325,12 @@ class Peer(asyncssh.SSHServer):
             raise prohibited("not logged in")
         self._refuse_while_draining()
         opened = self._tunnels.open(
-            dest_host, dest_port, self._caller, self._identity.restrictions, self._connection
+            dest_host,
+            dest_port,
+            self._caller,
+            self._identity.restrictions,
+            self._connection,
+            self._tunnel_closed,
         )
         self._stop_idle_timer()
         return opened

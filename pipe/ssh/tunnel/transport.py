@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncssh
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asyncssh.channel import SSHChannel
 
     from pipe.errors import Outcome
-    from pipe.service import Login, Tunnels
+    from pipe.service import Login, TunnelServer
     from pipe.ssh.port import Port
 
 HIGH_WATER_BYTES = 1 << 16
@@ -59,17 +59,15 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
     def __init__(
         self,
         connection: Carrier,
-        tunnels: Tunnels,
+        tunnels: TunnelServer,
         login: Login,
         closed: Callable[[], None],
     ) -> None:
-        asyncio.Transport.__init__(
-            self, {"peername": (login.address, 0), "login": login, "hangups": self}
-        )
+        asyncio.Transport.__init__(self, {"peername": (login.address, 0), "login": login})
         self._connection = connection
         self._tunnels = tunnels
         self._login = login
-        self._closed = closed
+        self._closed: Callable[[], None] | None = closed  # until it is called
         self._loop = asyncio.get_running_loop()
         self._protocol: asyncio.Protocol | None = None  # until it is told of the end
         self._backlog = Backlog()
@@ -124,7 +122,10 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         self._stop()
         self._tell_end(exc)
         self._port.close()
-        self._closed()
+        closed, self._closed = self._closed, None
+        del self._port, self._channel  # which refer to it
+        if closed:
+            closed()
 
     # -- the port's owner -------------------------------------------------------------------------
 
@@ -150,6 +151,10 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         """No router knows a tunnel."""
 
     # -- asyncio: reading -------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - asyncio's own
+        """What is known of it: ``hangups`` notices that its client is gone."""
+        return self if name == "hangups" else super().get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Refuse: it keeps the one that it was welcomed with."""
@@ -241,7 +246,7 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that have not been handed to the connection."""
-        return self._queued + self._port.queued
+        return self._queued + self._port.queued if self._closed else 0
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """The marks below and above which the protocol is told to go on and to pause."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -29,12 +30,10 @@ class Tunnels:
 
     Args:
         service: what all connections share.
-        closed: called when one is gone.
     """
 
-    def __init__(self, service: Service, closed: Callable[[], None]) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._closed = closed
         self.open_now = 0
         self.used = False  # whether there ever was one
 
@@ -45,6 +44,7 @@ class Tunnels:
         caller: Caller,
         restrictions: Restrictions,
         connection: Connection,
+        closed: Callable[[], None],
     ) -> tuple[asyncssh.SSHTCPChannel[bytes], Tunnel]:
         """Open one.
 
@@ -54,6 +54,7 @@ class Tunnels:
             caller: who has logged in.
             restrictions: of that login.
             connection: carries it.
+            closed: called when it is gone.
 
         Raises:
             ChannelOpenError: not to there, not by this login, or not now; the message says which.
@@ -78,11 +79,11 @@ class Tunnels:
         channel = connection.create_tcp_channel(
             window=service.settings.window, max_pktsize=MAX_PACKET_BYTES
         )
-        return channel, Tunnel(connection, service.tunnels, login, self._one_closed)
+        return channel, Tunnel(connection, service.tunnels, login, partial(self._close, closed))
 
-    def _one_closed(self) -> None:
+    def _close(self, closed: Callable[[], None]) -> None:
         self.open_now -= 1
-        self._closed()
+        closed()
 
 
 def prohibited(reason: str) -> asyncssh.ChannelOpenError:

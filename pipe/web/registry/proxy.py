@@ -36,7 +36,7 @@ from pipe.web.registry.addresses import (
     repository_of,
 )
 from pipe.web.registry.answers import SAFE, VERSION, RegistryDown, answer_to
-from pipe.web.registry.upstream import Upstream, headers_answered, headers_asked
+from pipe.web.registry.upstream import Upstream, headers_answered
 from pipe.web.session import CONTINUE, reset_if_unframed
 from pipe.web.statuses import NotFound
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import ClientResponse
-    from multidict import CIMultiDict
 
     from pipe.language.names import TopicName
     from pipe.rights.access import Loss, Pass
@@ -334,11 +333,8 @@ class Transfer:
         request = self._request
         if "Expect" in request.headers and request.transport:
             request.transport.write(CONTINUE)
-        headers = headers_asked(request.headers)
         body = self._body() if request.body_exists else None
-        async with self._upstream.ask(
-            request.method, self._path, self._query, headers, body
-        ) as answer:
+        async with self._upstream.ask(request, self._path, self._query, body) as answer:
             if answer.status == web.HTTPUnauthorized.status_code:
                 raise RegistryDown(REFUSED_TEXT)
             if answer.status == web.HTTPCreated.status_code:
@@ -365,15 +361,18 @@ class Transfer:
         await response.write_eof()
         return response
 
-    def _headers(self, answer: ClientResponse) -> CIMultiDict[str]:
+    def _headers(self, answer: ClientResponse) -> list[tuple[str, str]]:
         headers = headers_answered(answer.headers)
-        headers.update({**VERSION, **SAFE})
+        headers += SAFE.items()
+        if "Docker-Distribution-Api-Version" not in answer.headers:
+            headers += VERSION.items()
         location, link = answer.headers.get("Location"), answer.headers.get("Link")
         if location and self._names:
             elsewhere = answer.status in range(300, 400)
-            headers["Location"] = self._names.map_location(location, elsewhere=elsewhere)
+            location = self._names.map_location(location, elsewhere=elsewhere)
+            headers.append(("Location", location))
         if link and self._names:
-            headers["Link"] = self._names.map_link(link)
+            headers.append(("Link", self._names.map_link(link)))
         return headers
 
     # -- the event --------------------------------------------------------------------------------

@@ -7,16 +7,17 @@ protocol: cookies, forwarded addresses, and the client's login, in whose place i
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
+    from aiohttp import web
     from aiohttp.client import _RequestContextManager
-    from multidict import CIMultiDictProxy
+
+    Headers = list[tuple[str, str]]
 
 CONNECT_SECONDS = 10.0
 """How long the registry may take to accept a connection."""
@@ -63,11 +64,15 @@ class Upstream:
     """
 
     def __init__(self, url: str) -> None:
-        found = URL(url)
-        self.base = str(found.with_user(None)).rstrip("/")
+        parts = urlsplit(url)
+        self._scheme = parts.scheme
+        self._place = parts.netloc.rpartition("@")[2]
+        self._path = parts.path.rstrip("/")
+        self.base = f"{self._scheme}://{self._place}{self._path}"
+        user, password = (unquote(word or "") for word in (parts.username, parts.password))
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the proxy counts
-            auth=aiohttp.BasicAuth(found.user, found.password or "") if found.user else None,
+            auth=aiohttp.BasicAuth(user, password) if user else None,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -77,37 +82,42 @@ class Upstream:
         )
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: CIMultiDict[str],
-        body: AsyncIterator[bytes] | None,
+        self, request: web.Request, path: str, query: str, body: AsyncIterator[bytes] | None
     ) -> _RequestContextManager:
-        """Send a request; ``path`` and ``query`` are encoded already."""
-        address = f"{self.base}{path}?{query}" if query else f"{self.base}{path}"
-        url = URL(address, encoded=True)
-        return self._client.request(method, url, headers=headers, data=body, allow_redirects=False)
+        """Send a client's request on.
+
+        Args:
+            request: as it came.
+            path: what to ask for instead, encoded already, as the query is.
+            query: the same.
+            body: the request's, or None if it has none.
+        """
+        url = request.rel_url.build(
+            scheme=self._scheme,
+            authority=self._place,
+            path=self._path + path,
+            query_string=query,
+            encoded=True,
+        )
+        headers = _pick(request.headers, _ASKED)
+        return self._client.request(
+            request.method, url, headers=headers, data=body, allow_redirects=False
+        )
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
 
 
-def headers_asked(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """The headers of a request that go on to the registry."""
-    return _pick(headers, _ASKED)
-
-
-def headers_answered(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def headers_answered(headers: Mapping[str, str]) -> Headers:
     """The headers of an answer that go on to the client, but for addresses."""
     return _pick(headers, _ANSWERED)
 
 
-def _pick(headers: CIMultiDictProxy[str], names: frozenset[str]) -> CIMultiDict[str]:
+def _pick(headers: Mapping[str, str], names: frozenset[str]) -> Headers:
     """Those of these names and of the registry's own, each as often as it came."""
-    return CIMultiDict(
+    return [
         (name, value)
         for name, value in headers.items()
         if name.lower() in names or name.lower().startswith(_OWN_PREFIXES)
-    )
+    ]
