@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
 from pipe.web.server import WebServer
+from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.ssh.serving import connect, serving
 from tests.web.served import Conn, Response, request_head
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -45,7 +46,7 @@ class Tunnelled:
         self.service = service
         self.web = web
         self.transports: list[asyncio.Transport] = []
-        if service.tunnels:
+        if service.tunnels is not None:
             recorder = service.tunnels = Recorder(service.tunnels)
             self.transports = recorder.transports
         self._stack = contextlib.AsyncExitStack()
@@ -113,9 +114,9 @@ async def tunnelling(
         try:
             yield tunnelled
             await tunnelled.close()
-            assert not len(web.parts.door), "tunnels are left"
-            assert not service.sessions
-            assert not len(web.parts.hangups)
+            async with asyncio.timeout(DEADLINE):
+                while service.connections or len(web.parts.door):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
         finally:
             web.stop_accepting()
             await web.close()

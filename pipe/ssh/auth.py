@@ -360,7 +360,8 @@ class Peer(asyncssh.SSHServer):
         connection = self._connection
         forwards = connection.only_forwards and not connection.visit.sessions
         barred = self._caller is None or self._service.access.why_barred(self._caller)
-        if barred or not (forwards or self._tunnels.used) or not self._service.tunnels:
+        useless = self._service.tunnels is None or not (forwards or self._tunnels.used)
+        if barred or useless:
             connection.cut_off(Ending.IDLE)
 
     def _stop_idle_timer(self) -> None:

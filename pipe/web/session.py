@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipe.errors import Outcome
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session import Session
-from pipe.web.caller import admit, login_of, peer_of
+from pipe.web.caller import admit, peer_of
 from pipe.web.forwarded import HEADERS
 from pipe.web.hangup import has_hung_up
 from pipe.web.parts import PARTS
@@ -228,8 +228,9 @@ class Exchange:
 
     def log_fields(self) -> dict[str, str]:
         """What the log says of the client's software."""
+        front = "tunnel" if self.transport.get_extra_info("login") else "http"
         agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
-        return {"client": agent, "front": "tunnel" if login_of(self.request) else "http"}
+        return {"client": agent, "front": front}
 
     # -- a response -----------------------------------------------------------------------------
 

@@ -116,11 +116,11 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         """The channel's buffer has become empty."""
         self._port.emptied()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The channel is gone, or the connection."""
         self._closing = self._finished = self._ended = True
         self._stop()
-        self._tell_end(exc)
+        self._tell_end()
         self._port.close()
         closed, self._closed = self._closed, None
         del self._port, self._channel  # which refer to it
@@ -300,7 +300,7 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         self._closing = self._finished = True
         self._stop()
         self._channel.abort()
-        self._loop.call_soon(self._tell_end, None)
+        self._loop.call_soon(self._tell_end)
 
     def _finish(self) -> None:
         """Close it: all is written."""
@@ -309,7 +309,7 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         if not self._channel.is_closing():
             self._channel.write_eof()
         self._channel.close()
-        self._loop.call_soon(self._tell_end, None)
+        self._loop.call_soon(self._tell_end)
 
     def _wait_for_client(self) -> None:
         """Cut it off later, if its client has taken nothing by then."""
@@ -330,8 +330,8 @@ class Tunnel(asyncssh.SSHTCPSession[bytes], asyncio.Transport):
         if self._linger:
             self._linger.cancel()
 
-    def _tell_end(self, exc: Exception | None) -> None:
+    def _tell_end(self) -> None:
         protocol, self._protocol = self._protocol, None
         self._watcher = None
         if protocol:
-            protocol.connection_lost(exc)
+            protocol.connection_lost(None)

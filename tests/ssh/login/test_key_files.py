@@ -66,7 +66,7 @@ def test_plain_line() -> None:
         (r'command="pub \"x\""', Restrictions('pub "x"')),
         (r'command="a\b, c=d # e"', Restrictions(r"a\b, c=d # e")),
         ('command=""', Restrictions("")),
-        ('RESTRICT,Command="ls",no-X11-forwarding', Restrictions("ls", pty=False)),
+        ('RESTRICT,Command="ls",no-X11-forwarding', Restrictions("ls", False, False)),
         ('no-agent-forwarding,permitlisten="2"', Restrictions()),
         (
             'permitopen="host:1",PermitOpen="[::1]:080",permitopen="*:*"',
