@@ -36,7 +36,7 @@ def registry(folder: Path, port: int = 0) -> Program:
     return Program([which("docker-registry"), "serve", str(path)], port)
 
 
-def make_image(folder: Path, content: bytes, *, packed: bool = True) -> str:
+def make_image(folder: Path, content: bytes) -> str:
     """Write an image of one file, in the layout that OCI defines, and return its digest."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -53,7 +53,6 @@ def make_image(folder: Path, content: bytes, *, packed: bool = True) -> str:
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
     plain = archive.getvalue()
-    layer = gzip.compress(plain, mtime=0) if packed else plain
     diff = f"sha256:{hashlib.sha256(plain).hexdigest()}"
     config = {
         "architecture": "amd64",
@@ -64,7 +63,7 @@ def make_image(folder: Path, content: bytes, *, packed: bool = True) -> str:
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": blob(json.dumps(config).encode(), "config.v1+json"),
-        "layers": [blob(layer, "layer.v1.tar+gzip" if packed else "layer.v1.tar")],
+        "layers": [blob(gzip.compress(plain, compresslevel=0, mtime=0), "layer.v1.tar+gzip")],
     }
     found = blob(json.dumps(manifest).encode(), "manifest.v1+json")
     index = {"schemaVersion": 2, "manifests": [found]}

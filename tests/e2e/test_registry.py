@@ -35,9 +35,9 @@ def upstream(tmp_path: Path) -> Iterator[Program]:
 
 
 @pytest.fixture
-def server(start_server: StartServer, upstream: Program, lane: str) -> Server:
+def server(start_server: StartServer, upstream: Program) -> Server:
     """A server in front of it."""
-    return start_server(registry_url=f"http://127.0.0.1:{upstream.port}", lane=lane)
+    return start_server(registry_url=f"http://127.0.0.1:{upstream.port}")
 
 
 def forward(server: Server, user: str = "alice") -> tuple[Process, int]:
@@ -105,17 +105,15 @@ def test_push_and_pull_with_a_token(server: Server, tmp_path: Path) -> None:
     assert push(server, image, port, "other:v1", given).wait() != Status.OK
     refused = push(server, image, port, "app:v2", ("--dest-creds", f"alice:{plain}"))
     assert refused.wait() != Status.OK
-    assert "tokens add --registry" in refused.text
+    assert "403" in refused.text
     nobody = push(server, image, port, "app:v2", ("--dest-creds", "alice:ptk_x"))
     assert nobody.wait() != Status.OK
 
 
-def test_a_registry_that_goes_and_comes_back(
-    start_server: StartServer, lane: str, tmp_path: Path
-) -> None:
+def test_a_registry_that_goes_and_comes_back(start_server: StartServer, tmp_path: Path) -> None:
     """While it is down pushes fail and say why; after it is back they work as before."""
     port = free_port()
-    server = start_server(registry_url=f"http://127.0.0.1:{port}", lane=lane)
+    server = start_server(registry_url=f"http://127.0.0.1:{port}")
     make_image(tmp_path / "image", b"hello")
     _, forwarded = forward(server)
     failed = push(server, tmp_path / "image", forwarded, "app:v1", ("--retry-times", "0"))
@@ -127,19 +125,17 @@ def test_a_registry_that_goes_and_comes_back(
     assert len(server.lines("registry does not answer")) == 1
 
 
-def test_a_large_layer(start_server: StartServer, lane: str, tmp_path: Path) -> None:
+def test_a_large_layer(start_server: StartServer, tmp_path: Path) -> None:
     """It passes in both directions, through key exchanges, and never lies in memory as a whole."""
-    digest = make_image(tmp_path / "image", noise(LAYER), packed=False)
+    digest = make_image(tmp_path / "image", noise(LAYER))
     with registry(tmp_path) as upstream:
-        server = start_server(
-            registry_url=f"http://127.0.0.1:{upstream.port}", lane=lane, rekey_bytes="4MiB"
-        )
+        server = start_server(registry_url=f"http://127.0.0.1:{upstream.port}", rekey_bytes="4MiB")
         _, port = forward(server)
         make_image(tmp_path / "small", b"hello")
         assert push(server, tmp_path / "small", port, "small:v1").wait() == Status.OK
         before = server.rss_bytes()
         image = tmp_path / "image"
-        assert push(server, image, port, "big:v1", ("--dest-compress=false",)).wait() == Status.OK
+        assert push(server, image, port, "big:v1").wait() == Status.OK
         assert pull(server, tmp_path / "copy", port, "big:v1").wait() == Status.OK
         assert digest_of(tmp_path / "copy") == digest
         assert server.peak_rss_bytes() - before < LAYER // 4

@@ -72,7 +72,7 @@ class Upstream:
         user, password = (unquote(word or "") for word in (parts.username, parts.password))
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the proxy counts
-            auth=aiohttp.BasicAuth(user, password) if user else None,
+            headers={"Authorization": aiohttp.encode_basic_auth(user, password)} if user else None,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),

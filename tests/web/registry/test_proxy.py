@@ -14,6 +14,7 @@ from aiohttp import web
 from pipe.metrics.registry import REGISTRY_EVENTS
 from pipe.rights.scopes import Reach, Right, Scope
 from pipe.web.registry.proxy import MAX_TRANSFERS_PER_USER
+from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.web.served import HOST, Served, request_head, serving
 
@@ -310,7 +311,7 @@ async def test_an_upload_whose_client_vanishes(served: Served, registry: FakeReg
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             await request.read()
-        except web.RequestPayloadError:
+        except OSError:
             broken.set()
         return web.Response()
 
@@ -319,7 +320,7 @@ async def test_an_upload_whose_client_vanishes(served: Served, registry: FakeReg
     conn = await served.request("PATCH", "/v2/alpine/blobs/uploads/u", b"half", headers=headers)
     await served.until(lambda: registry.asked, "the registry is asked")
     conn.reset()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await broken.wait()
 
 
@@ -344,7 +345,10 @@ async def test_backpressure(served: Served, registry: FakeRegistry) -> None:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         await go_on.wait()
-        sizes.append(len(await request.read()))
+        size = 0
+        async for data in request.content.iter_any():
+            size += len(data)
+        sizes.append(size)
         return web.Response(status=202)
 
     registry.answer = answer
