@@ -28,7 +28,6 @@ MAX_EVENTS = 100
 MAX_NAME, MAX_TAG, MAX_TEXT = 255, 128, 200
 """Characters of a repository's name, of a tag (as registries have it), and of all other texts."""
 
-_CREATED = frozenset({"created"})
 _PUBLISHED = frozenset({"published", "updated"})
 
 
@@ -135,7 +134,7 @@ def _distribution(_: Mapping[str, str], document: object) -> Iterator[Event]:
 def _github(headers: Mapping[str, str], document: object) -> Iterator[Event]:
     package = _get(document, "package") or _get(document, "registry_package")
     kind = _text(_get(package, "package_type")).lower()
-    if _get(document, "action") not in _PUBLISHED or kind not in {"container", "docker"}:
+    if _text(_get(document, "action")) not in _PUBLISHED or kind not in {"container", "docker"}:
         return
     owner = _text(_get(package, "namespace")) or _text(_get(package, "owner", "login"))
     tag = _get(package, "package_version", "container_metadata", "tag")
@@ -151,7 +150,7 @@ def _github(headers: Mapping[str, str], document: object) -> Iterator[Event]:
 
 def _forgejo(headers: Mapping[str, str], document: object) -> Iterator[Event]:
     package = _get(document, "package")
-    if _get(document, "action") not in _CREATED or _get(package, "type") != "container":
+    if _get(document, "action") != "created" or _get(package, "type") != "container":
         return
     owner = _text(_get(package, "owner", "login")) or _text(_get(package, "owner", "username"))
     number = headers.get("X-Forgejo-Delivery") or headers.get("X-Gitea-Delivery", "")
@@ -167,7 +166,7 @@ def _forgejo(headers: Mapping[str, str], document: object) -> Iterator[Event]:
 def _harbor(_: Mapping[str, str], document: object) -> Iterator[Event]:
     """In its own format, or in that of CloudEvents."""
     data = _get(document, "event_data") or _get(document, "data")
-    if _get(document, "type") not in {"PUSH_ARTIFACT", "harbor.artifact.pushed"}:
+    if _text(_get(document, "type")) not in {"PUSH_ARTIFACT", "harbor.artifact.pushed"}:
         return
     for one in _items(_get(data, "resources")):
         yield Event(

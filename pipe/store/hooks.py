@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,9 @@ CACHED_HOOKS = 4096
 
 MIN_PREFIX = 4
 """Fewest characters of an ID that name a hook, so that a typing slip does not remove one."""
+
+
+_ID = re.compile("[a-z2-7]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ class HookStore:
         Raises:
             StoreUnavailable: The database cannot be asked.
         """
+        if not _ID.fullmatch(number):
+            return None
         stamp = self._database.stamp()
         hook = self._found.get(number, stamp)
         if hook or self._unknown.get(number, stamp):
