@@ -14,14 +14,6 @@ from hypothesis import strategies as st
 from pipe.errors import UsageError
 from pipe.language.durations import MAX_DURATION, format_duration
 from pipe.language.flags import HELP_WIDTH, Command
-from pipe.language.hook_requests import (
-    AddHook,
-    HookKind,
-    ListHooks,
-    RemoveHook,
-    RotateHook,
-    TestHook,
-)
 from pipe.language.requests import (
     COMMANDS,
     DEFAULT_TIMEOUT,
@@ -177,17 +169,6 @@ def assert_fits(text: str) -> None:
             "link x --write --for 365d -n 3 --qr",
             MakeLink("x", write=True, duration=365 * 86_400.0, uses=3, qr=True),
         ),
-        ("hooks", ListHooks()),
-        ("hooks --json", ListHooks(json=True)),
-        ("hooks add x", AddHook("x")),
-        ("hooks add alice/ --kind quay", AddHook("alice/", HookKind.QUAY)),
-        (
-            "hooks add x --kind standard --hold 1d --name 'my shop'",
-            AddHook("x", HookKind.STANDARD, 86_400.0, "my shop"),
-        ),
-        ("hooks rm abcd", RemoveHook("abcd")),
-        ("hooks rotate abcd", RotateHook("abcd")),
-        ("hooks test abcd", TestHook("abcd")),
         ("explain x --json", Explain("x", json=True)),
         ("pub", Publish()),
         ("pub x", Publish("x")),
@@ -344,19 +325,6 @@ def test_flag_forms(command: str, request_: Request) -> None:
             "tokens ad",
             "unknown command 'tokens ad': there are tokens, tokens add, tokens rm; "
             "'ssh HOST tokens -h' says more",
-        ),
-        (
-            "hooks list",
-            "unknown command 'hooks list': there are hooks, hooks add, hooks rm, hooks rotate, "
-            "hooks test; 'ssh HOST hooks -h' says more",
-        ),
-        (
-            "hooks add x --hold 25h",
-            "flag --hold has the value '25h': an event waits for 1d at most",
-        ),
-        (
-            "hooks add alice/",
-            "a hook of kind generic needs a topic: in a space, images name it",
         ),
         ("tokens rm", "tokens rm needs an ID; 'ssh HOST tokens rm -h' says more"),
         (
