@@ -44,7 +44,7 @@ def answers_to_hooks(system: System, deliveries: int) -> dict[str, float]:
         with system.space.processes() as group, Path("/dev/zero").open("rb") as zeros:
             readers = [
                 group.ssh(server.endpoint, f"sub -k {name}", cipher=AES, stdout=subprocess.DEVNULL)
-                for name in (topic, f"'{server.user}/**'")
+                for name in (topic, "'image:*'")
             ]
             wait_logged_in(readers)
             writer = group.ssh(server.endpoint, f"pub {topic}", cipher=AES, stdin=zeros)
