@@ -33,7 +33,7 @@ class Result(enum.Enum):
 
     PUBLISHED = "published"
     HELD = "held"
-    """It waits for a reader."""
+    """It waits for a reader, or for one that is behind."""
     UNHEARD = "unheard"
     """Nobody listened."""
     REPEAT = "repeat"
@@ -72,7 +72,7 @@ class Delivery(NamedTuple):
     events: int = 0
     """How many were published."""
     readers: int = 0
-    """How many read the first of them at once."""
+    """The most that read one of them at once."""
     detail: str = ""
     """What is wrong."""
     count: int = 1

@@ -56,6 +56,7 @@ _ID_ALPHABET = string.ascii_lowercase + "234567"
 _SECRET_ALPHABET = string.ascii_letters + string.digits
 
 _WORST_FIRST = (
+    Result.UNREADABLE,
     Result.FULL,
     Result.DENIED,
     Result.PUBLISHED,
@@ -131,7 +132,7 @@ class Hooks:
         try:
             for notice in _notices(hook, post, time):
                 result, count = self._publish(hook, notice, now)
-                readers = readers or count
+                readers = max(readers, count)
                 results.append(result)
                 if len(results) % _EVENTS_AT_A_TIME == 0:
                     await asyncio.sleep(0)
@@ -154,7 +155,7 @@ class Hooks:
             reason = f": {delivery.detail}" if delivery.detail else ""
             self._tell(
                 hook.user,
-                f"a delivery to your hook {hook.id} ({hook.kind.value}, {hook.target}) was "
+                f"a delivery to your hook {hook.id} ({hook.kind.value}) was "
                 f"{delivery.result.value}{reason}",
             )
         taken = delivery.result not in {Result.REFUSED, Result.LIMITED}

@@ -223,7 +223,8 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
         return web.json_response({"token": answer.strip()}, status=201, headers=headers)
     if isinstance(wanted, AddHook | RotateHook):
         url, *secret = answer.split()
-        made = {"url": url, "secret": secret[0] if secret else None}
+        number = url.partition("/hook/")[2].partition("/")[0]
+        made = {"id": number, "url": url, "secret": secret[0] if secret else None}
         return web.json_response(made, status=201, headers=headers)
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pipe.errors import StoreUnavailable
+from pipe.events import deliveries
 from pipe.events.deliveries import BURST, Result
 from pipe.events.envelope import Event
 from pipe.web import hooks as hooks_module
@@ -299,8 +300,9 @@ async def test_long_bodies_are_few(served: Served, monkeypatch: pytest.MonkeyPat
     assert served.service.metrics.refused.labels("hooks")._value.get() == 1  # noqa: SLF001
 
 
-async def test_floods_are_told_to_wait(served: Served) -> None:
+async def test_floods_are_told_to_wait(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook has so many deliveries at once; strangers use none of them up, nor does another."""
+    monkeypatch.setattr(deliveries, "RATE", 0.001)
     made, other = await make(served), await make(served)
     for _ in range(int(BURST)):
         assert (await served.ask("POST", made.path, user=None)).status == 401
@@ -318,7 +320,7 @@ async def test_trouble_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) 
     made = await make(served, "alice/ --kind quay")
     await served.ask("POST", made.path.rpartition("/")[0], user=None)
     await served.ask("POST", made.path, b"[", user=None)
-    start = f"a delivery to your hook {made.id} (quay, alice/) was"
+    start = f"a delivery to your hook {made.id} (quay) was"
     assert told == [
         ("alice", f"{start} refused"),
         ("alice", f"{start} unreadable: it is no JSON"),
@@ -393,8 +395,9 @@ async def test_api(served: Served) -> None:
         "POST", "/api/hooks", topic="alice/", kind="github", hold="10m", name="ci"
     )
     assert status == 201
-    assert set(made) == {"url", "secret"}
-    number = made["url"].rpartition("/")[2]
+    assert set(made) == {"id", "url", "secret"}
+    number = made["id"]
+    assert made["url"].endswith(f"/hook/{number}")
     status, rows = await call("GET", "/api/hooks")
     assert status == 200
     assert [(row["id"], row["kind"], row["name"], row["hold"]) for row in rows] == [
@@ -409,6 +412,7 @@ async def test_api(served: Served) -> None:
     assert "waits on alice/hook-test:latest" in tested["message"]
     status, in_path = await call("POST", "/api/hooks", topic="alice/", kind="quay")
     assert (status, in_path["secret"]) == (201, None)
+    assert f"/hook/{in_path['id']}/" in in_path["url"]
     assert (await call("DELETE", "/api/hooks", id=number))[0] == 200
     assert (await call("DELETE", "/api/hooks", id=number))[0] == 400
     assert (await call("POST", "/api/hooks", topic="bob/x"))[0] == 403
