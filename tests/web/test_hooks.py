@@ -273,7 +273,7 @@ async def test_endless_bodies_end(served: Served) -> None:
 
 async def test_slow_bodies_are_cut_off() -> None:
     """A body that does not come holds its connection no longer than a login may take."""
-    async with serving(login_timeout="1s") as served:
+    async with serving(login_timeout=0.2) as served:
         await served.people.add("alice")
         made = await make(served)
         conn = await served.request(
