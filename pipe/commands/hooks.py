@@ -222,7 +222,7 @@ def _as_json(delivery: Delivery) -> dict[str, object]:
         "events": delivery.events,
         "readers": delivery.readers,
         "detail": delivery.detail,
-        "count": delivery.count,
+        "times": delivery.times,
     }
 
 
@@ -231,5 +231,5 @@ def _told(deliveries: tuple[Delivery, ...]) -> str:
     if not deliveries:
         return "-"
     last = deliveries[0]
-    times = f" {last.count} times" if last.count > 1 else ""
+    times = f" {last.times} times" if last.times > 1 else ""
     return f"{last.result.value}{times}"

@@ -75,7 +75,7 @@ class Delivery(NamedTuple):
     """The most that read one of them at once."""
     detail: str = ""
     """What is wrong."""
-    count: int = 1
+    times: int = 1
 
 
 class _Record:
@@ -119,7 +119,7 @@ class Deliveries:
         kept = record.deliveries
         last = kept[-1] if kept else None
         if last and last.result is delivery.result is Result.REFUSED:
-            kept[-1] = delivery._replace(count=last.count + 1)
+            kept[-1] = delivery._replace(times=last.times + 1)
         else:
             kept.append(delivery)
         result = delivery.result

@@ -99,6 +99,8 @@ def place(event: Event, owner: str, path: str) -> tuple[TopicName, Event] | None
         have this name.
     """
     repository = event.repository.removeprefix(f"{owner}/")
+    if not repository or repository.endswith("/"):  # the tag alone would be a name
+        return None
     here = replace(event, repository=f"{owner}/{path}{repository}")
     try:
         return parse_topic(f"{here.repository}:{here.tag}", caller=owner), here

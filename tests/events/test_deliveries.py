@@ -39,7 +39,7 @@ def test_refused_ones_are_one_entry() -> None:
     for number in range(2, 100):
         deliveries.note("a", delivery(number, Result.REFUSED), 0.0)
     last, first = deliveries.of("a")
-    assert (last.result, last.count, last.size) == (Result.REFUSED, 98, 99)
+    assert (last.result, last.times, last.size) == (Result.REFUSED, 98, 99)
     assert first == delivery(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,8 @@ from pipe.store import NewHook, Store
 from pipe.store import hooks as hooks_module
 
 from .conftest import new_key
+
+PATHS = ["", "ci/", "build", "ci/build"]
 
 
 def make(number: str, user: str = "alice") -> NewHook:
@@ -36,20 +39,23 @@ async def store(store: Store) -> Store:
     return store
 
 
-@pytest.mark.parametrize("kind", HookKind)
-@pytest.mark.parametrize("path", ["", "ci/", "build", "ci/build"])
-async def test_hooks_come_back(store: Store, kind: HookKind, path: str) -> None:
+async def test_hooks_come_back(store: Store) -> None:
     """What was made is found by its ID as it was; until then there is none."""
-    new = replace(make("x"), kind=kind, path=path)
-    assert await store.hooks.find(new.id) is None
-    await store.hooks.add(new)
-    found = await store.hooks.find(new.id)
-    assert found
-    assert all(getattr(found, field) == getattr(new, field) for field in NewHook.__slots__)
-    assert (found.used, found.admin) == (None, False)
-    assert found.is_space == (path in {"", "ci/"})
-    assert found.target == f"alice/{path}"
-    assert await store.hooks.list_hooks("alice") == (found,)
+    made = [
+        replace(make(f"{kind.value[:4]}"), kind=kind, path=path)
+        for kind, path in zip(HookKind, itertools.cycle(PATHS), strict=False)
+    ]
+    for new in made:
+        assert await store.hooks.find(new.id) is None
+        await store.hooks.add(new)
+    found = [await store.hooks.find(new.id) for new in made]
+    for hook, new in zip(found, made, strict=True):
+        assert hook
+        assert all(getattr(hook, field) == getattr(new, field) for field in NewHook.__slots__)
+        assert (hook.used, hook.admin) == (None, False)
+        assert hook.is_space == (new.path in {"", "ci/"})
+        assert hook.target == f"alice/{new.path}"
+    assert set(await store.hooks.list_hooks("alice")) == set(found)
     assert await store.hooks.list_hooks("bob") == ()
 
 
