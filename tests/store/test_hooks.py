@@ -59,10 +59,10 @@ async def test_hooks_come_back(store: Store) -> None:
     assert await store.hooks.list_hooks("bob") == ()
 
 
-@pytest.mark.parametrize("number", ["", "x", "a" * 13, "A" * 12, "\0" * 12, "é" * 12, "%" * 9000])
-async def test_what_is_no_id(store: Store, number: str) -> None:
-    """What no hook can be called is none, and the database is not asked."""
-    assert await store.hooks.find(number) is None
+async def test_what_is_no_id(store: Store) -> None:
+    """What no hook can be called is none, whatever a database would say to it."""
+    for number in ("", "x", "a" * 13, "A" * 12, "\0" * 12, "é" * 12, "%" * 9000):
+        assert await store.hooks.find(number) is None
 
 
 async def test_admins(store: Store) -> None:
