@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from loadtest.hooks import answers_to_hooks
 from loadtest.latency import latency
 from loadtest.logins import logins, memory_at_start, memory_of_idle
 from loadtest.report import Goal, Metric
@@ -163,6 +164,15 @@ CASES: Final[Sequence[Case]] = (
             system, plan.size // 2, plan.idle_members, verify=verify
         ),
         lambda plan: plan.size // 2,
+    ),
+    Case(
+        "hooks",
+        Ability.WEB,
+        (
+            Metric("p50", "a hook's answer beside a stream, p50", "ms"),
+            Metric("p99", "a hook's answer beside a stream, p99", "ms", Goal(5.0)),
+        ),
+        lambda system, plan, _: answers_to_hooks(system, plan.messages),
     ),
     Case(
         "start",

@@ -7,15 +7,21 @@ the router, the access rules, the accounts, the settings, the counters and the l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import structlog
+
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
+from pipe.events.deliveries import Result
+from pipe.events.hooks import NO_HOOK, Hooks
+from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
+
+log = structlog.get_logger()
 
 
 class Login(NamedTuple):
@@ -66,6 +74,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     announcer: Announcer = field(init=False)
+    hooks: Hooks = field(init=False)
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
@@ -93,6 +102,7 @@ class Service:
         self.announcer = Announcer(self.router)
         self.guard = Guard(self.access, self.store, self.expel)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
+        self.hooks = self._make_hooks()
         settings = self.settings
         self.quotas = Quotas(
             {
@@ -109,6 +119,24 @@ class Service:
         self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
+
+    def _make_hooks(self) -> Hooks:
+        deliveries = self.metrics.hook_deliveries
+        deliveries.labels(NO_HOOK, Result.REFUSED.value)
+        for kind, result in itertools.product(HookKind, Result):
+            deliveries.labels(kind.value, result.value)
+        return Hooks(
+            self.store.hooks,
+            self.access,
+            self.announcer,
+            self.seen,
+            lambda kind, result: deliveries.labels(kind, result.value).inc(),
+            self.tell,
+        )
+
+    def tell(self, user: str, text: str) -> None:
+        """Tell a user in a line, in the user's own logs."""
+        log.info("told a user", user=user, told=text)
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
         """Count a topic that the next join opens; do nothing if it exists.

@@ -13,6 +13,7 @@ from pipe import __version__
 from pipe.commands.asker import Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
+from pipe.commands.hooks import answer_about_hooks
 from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
@@ -21,6 +22,14 @@ from pipe.commands.ls import list_topics
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.hook_requests import (
+    AboutHooks,
+    AddHook,
+    ListHooks,
+    RemoveHook,
+    RotateHook,
+    TestHook,
+)
 from pipe.language.requests import (
     AddKey,
     Explain,
@@ -49,7 +58,7 @@ AboutKeys = ListKeys | AddKey | RemoveKey
 AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
 
-InTurn = Explain | AboutKeys | AboutGrants | AboutTokens
+InTurn = Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks
 """Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -95,13 +104,15 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
     if asker.caller.scope is not None:
         raise AccessDenied(
             "access denied: a token is for topics, and neither shows nor changes"
-            " its user's keys, grants and tokens"
+            " its user's keys, grants, tokens and hooks"
         )
     match request:
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess() | RevokeAccess() | ListGrants():
             return await _answer_about_grants(request, service, asker)
+        case ListHooks() | AddHook() | RemoveHook() | RotateHook() | TestHook():
+            return await answer_about_hooks(request, service, asker)
         case _:
             return await _answer_about_tokens(request, service, asker)
 

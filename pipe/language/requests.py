@@ -27,6 +27,7 @@ from pipe.language.flags import (
     read_words,
     whole_number,
 )
+from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -237,6 +238,7 @@ Answerable: TypeAlias = (
     | RemoveToken
     | LogIn
     | MakeLink
+    | AboutHooks
     | Explain
     | Help
     | Version
@@ -391,6 +393,7 @@ COMMANDS = (
         flags=(_JSON,),
     ),
     *TOKEN_COMMANDS,
+    *HOOK_COMMANDS,
     Command(
         "explain",
         Explain,

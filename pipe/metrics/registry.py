@@ -61,10 +61,11 @@ REFUSALS = (
     "tunnels",
     "transfers",
     "origin",
+    "hooks",
 )
 """What the server refused, by the limit that did it."""
 
-WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "registry", "page")
+WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "hook", "health", "registry", "page")
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
 
@@ -159,6 +160,12 @@ class Metrics:
         )
         self.web_streams = Gauge(
             "pipe_web_streams", "Streams over HTTP that are open.", registry=self.registry
+        )
+        self.hook_deliveries = Counter(
+            "pipe_hook_deliveries",
+            "Deliveries to hooks, by whose webhooks they are and what came of them.",
+            ["kind", "result"],
+            registry=self.registry,
         )
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)

@@ -9,6 +9,7 @@
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
+    hooks       `HookStore`: where other services tell what happened
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
+from pipe.store.hooks import Hook, HookStore, NewHook
 from pipe.store.keys import check_key_type, read_public_key
 from pipe.store.records import (
     Key,
@@ -35,8 +37,11 @@ from pipe.store.tokens import TokenStore
 
 __all__ = [
     "GrantStore",
+    "Hook",
+    "HookStore",
     "Key",
     "Login",
+    "NewHook",
     "NewKey",
     "NewToken",
     "Store",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -31,7 +31,7 @@ from pipe.store import GrantStore
 from pipe.store.changes import LOOK_BACK, Kind, last_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 
     from sqlalchemy import Connection
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOST_TEXTS = {Kind.ADMIN: DEMOTED_TEXT, Kind.TOKEN: WITHDRAWN_TEXT}
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 """How late another process's change may be noticed: half of what is promised."""
@@ -189,6 +191,20 @@ class Guard:
             self._access.end_token(token.id)
             self._expel(spare)
         return token
+
+    async def change(self, caller: Caller, work: Callable[[Proviso], Awaitable[T]]) -> T:
+        """Make another change of a caller's, that no session's rights depend on.
+
+        Args:
+            caller: who makes it.
+            work: makes it; gets the proviso that the caller is still there.
+
+        Raises:
+            AccessDenied: the caller was removed.
+            PipeError: from ``work``.
+        """
+        async with self._lock:
+            return await work(self._still_there(caller))
 
     def _still_there(self, caller: Caller) -> Proviso:
         """A proviso that the caller may still make changes, by memory and by the log."""

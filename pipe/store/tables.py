@@ -103,6 +103,24 @@ tokens = Table(
     Index(None, "user"),
 )
 
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    # Where it publishes; the path of a space is empty, or ends with a slash.
+    Column("owner", String(32), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("kind", String(12), nullable=False),
+    # The SHA-256 of the secret, in hexadecimal; of kinds that are signed the secret itself.
+    Column("secret", String(64), nullable=False),
+    Column("hold", Double, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("used", Double, nullable=True),
+    Index(None, "user"),
+)
+
 changes = Table(
     "changes",
     metadata,

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from pipe.errors import Outcome, QuotaExceeded, UsageError
 from pipe.language.flags import read_words
+from pipe.language.hook_requests import AddHook, ListHooks, RemoveHook, RotateHook, TestHook
 from pipe.language.requests import (
     COMMANDS,
     Explain,
@@ -70,7 +71,17 @@ class Calls:
             raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
 
 
-Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
+Change = (
+    GrantAccess
+    | RevokeAccess
+    | AddToken
+    | RemoveToken
+    | MakeLink
+    | AddHook
+    | RemoveHook
+    | RotateHook
+    | TestHook
+)
 
 CALLS = web.AppKey("calls", Calls)
 
@@ -83,6 +94,7 @@ def add_routes(app: web.Application) -> None:
         "/api/keys": lambda _: ListKeys(json=True),
         "/api/grants": lambda _: ListGrants(json=True),
         "/api/tokens": lambda _: ListTokens(json=True),
+        "/api/hooks": lambda _: ListHooks(json=True),
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -94,6 +106,10 @@ def add_routes(app: web.Application) -> None:
         ("POST", "/api/tokens"): AddToken,
         ("DELETE", "/api/tokens"): RemoveToken,
         ("POST", "/api/links"): MakeLink,
+        ("POST", "/api/hooks"): AddHook,
+        ("DELETE", "/api/hooks"): RemoveHook,
+        ("POST", "/api/hooks/rotate"): RotateHook,
+        ("POST", "/api/hooks/test"): TestHook,
     }
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
@@ -205,12 +221,17 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
     if isinstance(wanted, AddToken):
         return web.json_response({"token": answer.strip()}, status=201, headers=headers)
+    if isinstance(wanted, AddHook | RotateHook):
+        url, *secret = answer.split()
+        number = url.partition("/hook/")[2].partition("/")[0]
+        made = {"id": number, "url": url, "secret": secret[0] if secret else None}
+        return web.json_response(made, status=201, headers=headers)
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
+    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens | ListHooks):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 

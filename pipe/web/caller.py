@@ -183,15 +183,21 @@ async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]])
         raise
 
 
-def refused(request: web.Request, error: AccessDenied) -> None:
-    """What a client showed lets nobody in: note it, and charge for it."""
+def refused(request: web.Request, error: AccessDenied, reason: str = "token") -> None:
+    """What a client showed lets nobody in: note it, and charge for it.
+
+    Args:
+        request: the client's.
+        error: what it is told.
+        reason: what it showed, for the log.
+    """
     parts = request.app[PARTS]
     address = client_of(request).address
     parts.service.metrics.logins.labels("refused").inc()
     now = asyncio.get_running_loop().time()
     parts.service.gate.charge(address, Offence.REFUSED, now)
     parts.door.tried(request.protocol)
-    log.info("login refused", address=address, reason="token", told=error.message)
+    log.info("login refused", address=address, reason=reason, told=error.message)
 
 
 def _holders(parts: Web, user: str, address: str) -> tuple[Holder, ...]:

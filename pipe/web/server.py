@@ -16,7 +16,7 @@ from pipe.errors import Outcome, PipeError, StartError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
-from pipe.web import api
+from pipe.web import api, hooks
 from pipe.web.caller import client_of, login_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
@@ -75,6 +75,7 @@ ROUTES = {
     "/pipe/": "pipe",
     "/l/": "link",
     "/api/": "api",
+    "/hook/": "hook",
     "/healthz": "health",
     "/v2/": "registry",
 }
@@ -177,6 +178,7 @@ def make_app(parts: Web, registry: Registry) -> web.Application:
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
     registry.add_routes(app)
+    hooks.add_routes(app)
     pages = Pages(
         parts.site,
         parts.service.ssh_command(),

@@ -27,12 +27,27 @@ storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
 
+NOTIFICATIONS: Final = """
+notifications:
+  endpoints:
+    - name: pipe
+      url: {url}
+      headers: {{Authorization: [Bearer {secret}]}}
+      timeout: 5s
+      threshold: 3
+      backoff: 200ms
+"""
 
-def registry(folder: Path, port: int = 0) -> Program:
-    """Start a registry that keeps its images in a folder."""
+
+def registry(folder: Path, port: int = 0, hook: Sequence[str] = ()) -> Program:
+    """Start a registry that keeps its images in a folder, and tells a hook (URL, secret) of them."""
     port = port or free_port()
     path = folder / "registry.yml"
-    path.write_text(CONFIG.format(folder=folder / "images", port=port))
+    config = CONFIG.format(folder=folder / "images", port=port)
+    if hook:
+        url, secret = hook
+        config += NOTIFICATIONS.format(url=url, secret=secret)
+    path.write_text(config)
     return Program([which("docker-registry"), "serve", str(path)], port)
 
 

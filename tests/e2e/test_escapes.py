@@ -65,6 +65,12 @@ COMMANDS = (
     "tokens rm {}",
     "login --for {}",
     "link {}",
+    "hooks add {}",
+    "hooks add x --kind {}",
+    "hooks add x --hold {}",
+    "hooks add x --name {}",
+    "hooks rm {}",
+    "hooks test {}",
 )
 """Every way to have the server quote its client."""
 

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.e2e
 
 README: Final = (ROOT / "README.md").read_text()
 
-TITLE: Final = "Fourteen recipes"
+TITLE: Final = "Recipes"
 
 MANY_JOBS: Final = 100
 
@@ -55,6 +55,7 @@ def indented_blocks(text: str) -> list[str]:
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
     _, *parts = re.split(r"^### (\d+)\. ", section(TITLE), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section("Fourteen recipes"), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -133,6 +134,7 @@ class Desks:
             return folder
         folder.mkdir()
         [stanza] = indented_blocks(section(TITLE).split("### 1.")[0])
+        [stanza] = indented_blocks(section("Fourteen recipes").split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -482,3 +484,13 @@ def test_14_redeploy_on_a_push(
         assert waiting.output.endswith("\ndeployed\n")
         assert '"repository":"alice/alpine"' in waiting.output
         desks.close()
+def test_15_hooks(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """What a service posts is read, and what waits for it runs."""
+    make, read, post = blocks
+    here, there = desks.terminal(), desks.terminal()
+    assert here.start(make).wait() == Status.OK
+    there.program("deploy", "echo deployed")
+    [reader], sender = in_turn(server, [(there, read)], (here, post), first=True)
+
+    assert statuses(reader, sender) == [Status.OK] * 2
+    assert reader.output == "web v1.2deployed\n"
