@@ -232,7 +232,7 @@ def _may_finish(
     """Return whether a session is part of a stream that still moves."""
     member = session.member
     if member is None or not member.joined:
-        return True  # it answers a command, or is ending
+        return not session.follows  # otherwise it answers a command, or is ending
     stream: tuple[Member, ...] = (member,)
     if not (member.finishing or member.ended):
         topics = [member.topic] if member.topic else member.topics

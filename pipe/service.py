@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.drain import LogDrain
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
@@ -49,6 +50,7 @@ class Service:
     router: Router = field(init=False)
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
+    logs: LogDrain = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
@@ -69,7 +71,8 @@ class Service:
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
-        self.guard = Guard(self.access, self.store, self.expel)
+        self.logs = LogDrain(self.turns.do)
+        self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings
         self.quotas = Quotas(
@@ -152,6 +155,17 @@ class Service:
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
 
+    def tell_owner(self, user: str, level: str, msg: str, **fields: object) -> None:
+        """Tell a user in ``logs`` what has happened; quick, and never a loop: nothing is logged.
+
+        Args:
+            user: who it is about, and who is told.
+            level: ``DEBUG``, ``INFO``, ``WARN`` or ``ERROR``.
+            msg: what has happened, in the words of the log.
+            fields: the rest, which the user may know.
+        """
+        self.logs.tell(user, level, msg, fields)
+
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""
         there = set(self.router.members(topic))
@@ -173,4 +187,5 @@ class Service:
             memory_alarm=self.memory_alarm.active,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
+            log_lines=dict(self.logs.counts),
         )

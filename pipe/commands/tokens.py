@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import date, json_lines, listed, table
 from pipe.errors import UsageError
 from pipe.language.names import escape
-from pipe.rights.scopes import Reach, Scope
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.store import TokenKind
 from pipe.store.admission import make_secret, make_token
 
@@ -34,6 +34,7 @@ async def list_tokens(service: Service, caller: Caller, *, as_json: bool) -> str
                 "name": one.name,
                 "read": one.scope.reads.shown if one.scope else None,
                 "write": one.scope.writes.shown if one.scope else None,
+                "logs": one.scope is None or Right.LOGS in one.scope.rights,
                 "admin": one.admin,
                 "created": one.created,
                 "until": one.until,
@@ -76,10 +77,12 @@ async def add_token(service: Service, asker: Asker, request: AddToken) -> str:
     """
     caller = asker.caller
     scope = Scope(
-        _reach("--read", request.read, caller.user), _reach("--write", request.write, caller.user)
+        _reach("--read", request.read, caller.user),
+        _reach("--write", request.write, caller.user),
+        frozenset({Right.LOGS} if request.logs else ()),
     )
     if not scope:
-        raise UsageError("the token could do nothing: say what with --read and --write")
+        raise UsageError("the token could do nothing: say what with --read, --write and --logs")
     secret = make_secret(TokenKind.API)
     token = make_token(
         caller,
@@ -118,6 +121,8 @@ def describe_scope(scope: Scope | None) -> str:
         for verb, reach in (("read", scope.reads), ("write", scope.writes))
         if reach
     ]
+    if Right.LOGS in scope.rights:
+        parts.append("use logs")
     return ", ".join(parts)
 
 

@@ -27,6 +27,7 @@ from pipe.language.flags import (
     read_words,
     whole_number,
 )
+from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -243,7 +244,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -391,6 +392,7 @@ COMMANDS = (
         flags=(_JSON,),
     ),
     *TOKEN_COMMANDS,
+    *LOG_COMMANDS,
     Command(
         "explain",
         Explain,

@@ -41,6 +41,7 @@ class AddToken:
     duration: float = 90.0 * SECONDS_PER_DAY
     name: str = ""
     admin: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ TOKEN_COMMANDS = (
             Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
             Flag("name", "--name", _name, "what it is for, to tell it from others", "TEXT"),
             Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),
+            Flag("logs", "--logs", boolean, "read your logs, and send lines to the log drain"),
         ),
     ),
     Command(

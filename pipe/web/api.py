@@ -26,6 +26,8 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.web.logs import Shipping
+from pipe.web.logs import read as read_logs
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
@@ -86,6 +88,10 @@ def add_routes(app: web.Application) -> None:
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
+    app.router.add_get("/api/logs", read_logs, allow_head=False)
+    shipping = Shipping()
+    app.router.add_post("/api/logs", shipping.take)
+    app.router.add_post("/v1/logs", shipping.take_otlp)
     for path, make in gets.items():
         app.router.add_get(path, _answering(make), allow_head=False)
     changes: dict[tuple[str, str], type[Change]] = {
