@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.announcer import Announcer
 from pipe.events.drain import LogDrain
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
@@ -48,6 +49,7 @@ class Service:
     access: Access = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
+    announcer: Announcer = field(init=False)
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     logs: LogDrain = field(init=False)
@@ -71,6 +73,7 @@ class Service:
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
+        self.announcer = Announcer(self.router)
         self.logs = LogDrain(self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)

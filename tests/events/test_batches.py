@@ -40,7 +40,9 @@ def read(kind: str, body: bytes) -> list[Any]:
 
 
 @given(st.lists(OBJECTS, max_size=5), st.sampled_from([None, 1]))
-def test_every_form_has_the_same_lines(objects: list[dict[str, object]], indent: int | None) -> None:
+def test_every_form_has_the_same_lines(
+    objects: list[dict[str, object]], indent: int | None
+) -> None:
     """Lines, an array and objects one after the other mean the same, however they are laid out."""
     texts = [json.dumps(one, indent=indent) for one in objects]
     expected = json.loads(json.dumps(objects))
@@ -149,9 +151,7 @@ OTLP = {
                                     "key": "map",
                                     "value": {
                                         "kvlistValue": {
-                                            "values": [
-                                                {"key": "k", "value": {"stringValue": "v"}}
-                                            ]
+                                            "values": [{"key": "k", "value": {"stringValue": "v"}}]
                                         }
                                     },
                                 },
@@ -190,7 +190,13 @@ def test_otlp() -> None:
         "trace_id": "5B8EFFF798038103D269B633813FC60C",
         "span_id": "EEE19B7EC3C1B174",
     }
-    assert second == {"time": None, "level": "Error", "msg": 5, "service": "my.service", "host": "h1"}
+    assert second == {
+        "time": None,
+        "level": "Error",
+        "msg": 5,
+        "service": "my.service",
+        "host": "h1",
+    }
     assert others == [None, None, None]
 
 

@@ -127,9 +127,7 @@ def test_a_terminal_obeys_nothing_in_a_line() -> None:
     """Control characters of eight bits, and those that turn or hide text, are escaped."""
     text = '{"a":"\x9b2J\x7f\u202eb\u200b\ufeff\U000e0041c",\t"d":1\r}'
     tidied = tidy(text)
-    assert tidied == (
-        '{"a":"\\u009b2J\\u007f\\u202eb\\u200b\\ufeff\\udb40\\udc41c", "d":1 }'
-    )
+    assert tidied == ('{"a":"\\u009b2J\\u007f\\u202eb\\u200b\\ufeff\\udb40\\udc41c", "d":1 }')
     assert json.loads(tidied) == json.loads(text)
 
 
