@@ -64,7 +64,7 @@ def test_where_something_is_missing_the_line_is_dropped() -> None:
 
 @given(OBJECTS, st.booleans())
 def test_a_line_means_what_it_meant(fields: dict[str, object], ascii_only: bool) -> None:
-    """Whatever object comes is handed on with the same meaning, and prints no control characters."""
+    """Any object is handed on with the same meaning, and prints no control characters."""
     found = read_line(json.dumps(fields, ensure_ascii=ascii_only).encode("utf-8", "replace"))
     assert found
     line, read = found
