@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .clients import KeyRing
+    from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +50,7 @@ def indented_blocks(text: str) -> list[str]:
 
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section("Thirteen recipes"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section("Fourteen recipes"), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -127,7 +128,7 @@ class Desks:
         if folder.exists():  # one that runs must not be written again
             return folder
         folder.mkdir()
-        [stanza] = indented_blocks(section("Thirteen recipes").split("### 1.")[0])
+        [stanza] = indented_blocks(section("Fourteen recipes").split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -187,11 +188,11 @@ def in_turn(
     return [terminal.start(block) for terminal, block in readers], sender
 
 
-def test_there_are_thirteen_and_each_has_a_test() -> None:
+def test_there_are_fourteen_and_each_has_a_test() -> None:
     """No recipe is left out here, and none is tested that is no longer there."""
     tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
 
-    assert list(recipes()) == list(range(1, 14))
+    assert list(recipes()) == list(range(1, 15))
     assert tested == set(recipes())
 
 
@@ -446,3 +447,22 @@ def test_13_let_somebody_send_a_file(server: Server, desks: Desks, blocks: list[
     assert receiver.wait() == Status.OK
     assert (here.folder / "received").read_bytes() == noise(MIB)
     assert there.start(send).wait() == 22
+
+
+def test_14_show_your_users_their_lines(
+    start_server: StartServer, keys: KeyRing, tmp_path: Path, blocks: list[str]
+) -> None:
+    """Bob sees the service's line about him, and not the one about carol."""
+    write, read = blocks
+    assert "--log-drain alice/logs" in section("Fourteen recipes")
+    server = start_server(log_drain="alice/logs")
+    server.introduce("alice", "bob")
+    desks = Desks(tmp_path, server, keys)
+    here, there = desks.terminal(), desks.terminal("bob")
+    lines = [f'{{"level":"INFO","msg":"hello","user":"{user}"}}' for user in ("carol", "bob")]
+    here.program("service", "".join(f"echo '{line}'; " for line in lines))
+    reader = there.start(read)
+    assert here.start(write).wait() == Status.OK
+    reader.wait_stdout(len(lines[1]))
+    assert reader.output == f"{lines[1]}\n"
+    desks.close()
