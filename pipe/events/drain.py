@@ -46,8 +46,8 @@ STEP_SECONDS = 0.0005
 """How long lines are read before others have their turn; one line takes 2 ms at most."""
 
 FLUSH_SECONDS = 0.025
-"""Followers are told of new lines no more often: a hundred lines in one write cost little more than
-one, and nobody reads faster."""
+"""Followers are told of new lines no more often, unless many wait: a hundred lines in one write cost
+little more than one, and nobody reads faster."""
 
 WARN_SECONDS = 60.0
 """How often a user is told of what strangers do: they could otherwise push out all other lines."""
@@ -171,14 +171,15 @@ class LogDrain:
     def _work(self) -> bool:
         """Read some lines, and return whether there are more."""
         now, deadline = self._clock(), time.monotonic() + STEP_SECONDS
+        self._works = False
         while self._lines or self._backlog:
             if self._lines:
                 self._read(self._lines.popleft(), now)
             else:
                 self._cut(now)
             if time.monotonic() > deadline:
+                self._works = True
                 return True
-        self._works = False
         return False
 
     def _cut(self, now: float) -> None:
@@ -246,6 +247,9 @@ class LogDrain:
                 loop = asyncio.get_running_loop()
                 when = max(loop.time(), self._flushed_at + FLUSH_SECONDS)
                 self._timer = loop.call_at(when, self._flush)
+        elif self._timer and follower.crowded:
+            self._timer.cancel()
+            self._flush()
 
     def _flush(self) -> None:
         """Tell all who have something to take, one in a step."""

@@ -81,6 +81,11 @@ class Follower:
         self._size += size
         return True
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that its reader should be told at once."""
+        return self._size * 2 > MAX_QUEUE_BYTES
+
     # -- its reader -------------------------------------------------------------------------------
 
     def connect(self, wake: Callable[[], None]) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pipe.errors import Outcome, QuotaExceeded, UsageError
+from pipe.errors import Outcome, UsageError
 from pipe.language.flags import read_words
 from pipe.language.requests import (
     COMMANDS,
@@ -26,6 +25,7 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.web.calls import CALLS, Calls
 from pipe.web.logs import Shipping
 from pipe.web.logs import read as read_logs
 from pipe.web.parts import PARTS
@@ -41,40 +41,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 """JSON that is longer is no request of ours."""
 
-RATE, BURST = 20.0, 100.0
-"""Calls per second of one user, and how many may come at once."""
-
-MAX_USERS = 10_000
-"""Whose calls are counted; the oldest goes first."""
-
 FOLLOW_SECONDS = 1.0
 """A list that is followed comes no more often."""
 
 
-class Calls:
-    """How many calls each user has left."""
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, user: str, now: float) -> None:
-        """Count one more.
-
-        Raises:
-            QuotaExceeded: it is one too many, for now.
-        """
-        left, then = self._left.pop(user, (BURST, now))
-        left = min(BURST, left + (now - then) * RATE)
-        self._left[user] = (max(0.0, left - 1), now)
-        if len(self._left) > MAX_USERS:
-            self._left.popitem(last=False)
-        if left < 1:
-            raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
-
-
 Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
-
-CALLS = web.AppKey("calls", Calls)
 
 
 def add_routes(app: web.Application) -> None:

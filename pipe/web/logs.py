@@ -15,6 +15,7 @@ from pipe.events.batches import JSON_TYPE, LINE_TYPES, MAX_BATCH_BYTES, TooMuch,
 from pipe.language.log_requests import Logs
 from pipe.rights.grants import Operation
 from pipe.web.caller import admit
+from pipe.web.calls import CALLS
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, End, NotFound, json_text, refusal
@@ -33,7 +34,8 @@ REJECTED = "Pipe-Rejected"
 """The header that counts what was no line."""
 
 MAX_BATCHES = 16
-"""Bodies that are read at a time: together at most 64 MiB as they come, and as much unpacked."""
+"""Bodies that may be on their way: together at most 64 MiB.  They are read one after the other, as
+a body takes some six times its size meanwhile."""
 
 BODY_SECONDS = 30.0
 """How long a body may take to come."""
@@ -64,7 +66,8 @@ class Shipping:
     """The log lines that come by HTTP."""
 
     def __init__(self) -> None:
-        self._reading = 0
+        self._coming = 0
+        self._reading = asyncio.Lock()
 
     async def take(self, request: web.Request) -> web.Response:
         """``POST /api/logs``: publish a batch on the drain's topic."""
@@ -97,17 +100,19 @@ class Shipping:
             wrong = _what_is_wrong(request)
             if wrong:
                 return wrong
-            if self._reading >= MAX_BATCHES or service.logs.clogged:
+            if self._coming >= MAX_BATCHES or service.logs.clogged:
                 return _come_back(request)
-            self._reading += 1
+            self._coming += 1
             try:
-                batch = await _read(request, otlp=otlp)
-                _judge(service, visitor.caller)  # again: that took a while
-                return _publish(request, service, topic, batch) or batch
+                body = await _receive(request)
+                async with self._reading:
+                    batch = await _read(request, body, otlp=otlp)
+                    _judge(service, visitor.caller)  # again: that took a while
+                    return _publish(request, service, topic, batch) or batch
             except TooMuch as error:
                 return _refused(request, error.message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             finally:
-                self._reading -= 1
+                self._coming -= 1
         finally:
             visitor.leave()
 
@@ -166,11 +171,12 @@ def _come_back(request: web.Request) -> web.Response:
     return refusal(request, end, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-async def _read(request: web.Request, *, otlp: bool) -> _Batch:
-    """Read a body.
+async def _receive(request: web.Request) -> bytearray:
+    """Take a body as it comes.
 
     Raises:
-        UsageError: it cannot be read, or there is too much of it.
+        TooMuch: there is too much of it.
+        UsageError: it does not come.
     """
     body = bytearray()
     try:
@@ -181,6 +187,16 @@ async def _read(request: web.Request, *, otlp: bool) -> _Batch:
                     raise TooMuch(f"the body has more than {MAX_BATCH_BYTES} bytes")
     except TimeoutError:
         raise UsageError(f"the body did not come within {BODY_SECONDS:g} s") from None
+    return body
+
+
+async def _read(request: web.Request, body: bytearray, *, otlp: bool) -> _Batch:
+    """Read a body, giving way to others.
+
+    Raises:
+        TooMuch: there is too much in it.
+        UsageError: it cannot be read.
+    """
     turn = _Turn()
     lines: list[bytes] = []
     rejected = 0
@@ -235,6 +251,7 @@ async def read(request: web.Request) -> web.StreamResponse:
     )
     exchange = await open_exchange(request, Logs(**fields))
     try:
+        request.app[CALLS].take(exchange.visitor.caller.user, asyncio.get_running_loop().time())
         while not (exchange.end or exchange.follows):
             await exchange.port.bell.wait()
         if exchange.follows:
