@@ -46,8 +46,8 @@ STEP_SECONDS = 0.0005
 """How long lines are read before others have their turn; one line takes 2 ms at most."""
 
 FLUSH_SECONDS = 0.025
-"""Followers are told of new lines no more often, unless many wait: a hundred lines in one write cost
-little more than one, and nobody reads faster."""
+"""Followers are told of new lines no more often, unless many wait: a hundred lines in one write
+cost little more than one, and nobody reads faster."""
 
 WARN_SECONDS = 60.0
 """How often a user is told of what strangers do: they could otherwise push out all other lines."""

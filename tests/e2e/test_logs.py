@@ -15,7 +15,7 @@ import pytest
 from .processes import HELD, Process, wait_until
 from .server import Server, Status, free_port
 from .test_stdout_gone import into_head
-from .web import Curl, token, url, which
+from .web import token, url, which
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +78,12 @@ def post(server: Server, body: bytes, *options: str, secret: str = "") -> Proces
     client = server.adopt(Process(words, stdin=body))
     client.wait()
     return client
+
+
+def get(server: Server, path: str, *options: str, secret: str) -> Process:
+    """Read with the real curl."""
+    words = ["curl", "-q", "-sSf", "-H", f"Authorization: Bearer {secret}", *options]
+    return server.adopt(Process([*words, url(server, path)]))
 
 
 def test_each_user_gets_the_own_lines(drained: Server) -> None:
@@ -162,7 +168,7 @@ def test_the_server_stops(start_server: StartServer) -> None:
     """A follower does not hold up a stop, and is told of it."""
     server = start_server(drain="10m")
     client = server.ssh("alice", "logs")
-    curl = Curl(server)("/api/logs", "-N")
+    curl = get(server, "/api/logs", "-N", secret=token(server, "alice", "--logs"))
     server.run("alice", "pub -b=false told", b"x")
     for one in (client, curl):
         one.wait_stdout(1)
@@ -194,8 +200,7 @@ def test_a_token_for_logs_reads_the_own_lines(drained: Server) -> None:
     post(drained, line("one"), "-H", "Content-Type: application/x-ndjson")
     wait_past(drained, "alice", "one")
     for secret, status in ((token(drained, "alice", "--logs"), 0), (token(drained, "alice"), 22)):
-        words = ["curl", "-q", "-sSf", "-H", f"Authorization: Bearer {secret}"]
-        client = drained.adopt(Process([*words, url(drained, "/api/logs?follow=false&grep=one")]))
+        client = get(drained, "/api/logs?follow=false&grep=one", secret=secret)
         assert client.wait() == status
         assert [one["msg"] for one in read(client)] == ["one"] * (not status)
 
@@ -249,6 +254,7 @@ def test_syslog_ng_keeps_what_the_server_cannot_take(
     secret = token(server, "ops", SHIPPING)
     with syslog_ng(tmp_path, server, secret) as port:
         sender = wait_until(lambda: connected(port), "syslog-ng")
+        assert sender
         sender.sendall(b"".join(b"line %d\n" % number for number in range(150)))
         wait_past(server, "alice", "line 149")
         server.stop()

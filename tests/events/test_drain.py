@@ -122,8 +122,11 @@ async def test_what_cannot_be_read_is_shown_to_admins() -> None:
     """What is no JSON, or too long, becomes a line for admins that shows the beginning of it."""
     drain = Drained()
     alice, everybody = drain.follow("alice", ALL), drain.follow("", ALL)
-    bombs = [b"plain \x1b[2J text \xff", b"[" * 60_000, b'{"user":"alice",' + b"x" * (10 << 20)]
-    await drain.feed(*bombs, {"msg": "fine", "user": "alice"})
+    await drain.feed(b"plain \x1b[2J text \xff", b"[" * 60_000)
+    for _ in range(10):
+        drain.take(Chunk(b"x" * (1 << 20)))
+        await drain.settle()
+    await drain.feed(b"", {"msg": "fine", "user": "alice"})
     assert messages(alice) == ["fine"]
     plain, deep, long, fine = read(everybody)
     assert plain["msg"] == deep["msg"] == "not a JSON object"
@@ -231,7 +234,6 @@ async def test_a_backlog_that_is_full() -> None:
     drain = Drained()
     everybody = drain.follow("", Filter(text=b"msg"))
     line = json.dumps({"msg": "x" * 60_000}).encode() + b"\n"
-    assert not drain.clogged
     while not drain.clogged:
         drain.take(Chunk(line))
     assert drain._backlog_bytes < MAX_BACKLOG_BYTES + len(line) + 1000  # noqa: SLF001
@@ -239,10 +241,9 @@ async def test_a_backlog_that_is_full() -> None:
         drain.take(Chunk(b"{}\n" * 10))
         drain.ended(0, broken=False)
     assert len(drain._backlog) < MAX_BACKLOG_BYTES // 60_000 + 10  # noqa: SLF001
-    taken = 0
     while drain._works:  # noqa: SLF001
         await asyncio.sleep(0)
-        taken += len(read(everybody))
+        read(everybody)
     assert drain.counts[DROPPED] == 10_000
     assert not drain.clogged
     await drain.feed(b"the rest of a line", {"msg": "after"})
