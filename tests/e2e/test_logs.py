@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import shutil
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .payloads import MIB
 from .processes import HELD, Process, wait_until
 from .server import Server, Status, free_port
 from .test_stdout_gone import into_head
-from .web import token, url, which
+from .web import is_listening, token, url, which
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,7 +208,7 @@ def test_a_token_for_logs_reads_the_own_lines(drained: Server) -> None:
 
 SYSLOG = """
 @version: {version}
-options {{ keep-hostname(yes); }};
+options {{ keep-hostname(yes); time-reopen(1); }};
 source s_in {{ network(ip("127.0.0.1") port({port}) transport("tcp") flags(no-parse)); }};
 destination d_pipe {{
   http(
@@ -216,7 +217,6 @@ destination d_pipe {{
     headers("Content-Type: application/x-ndjson", "Authorization: Bearer {secret}")
     body("$(format-json --scope none level=$LEVEL msg=$MESSAGE service=web user=alice)\\n")
     batch-lines(100) batch-timeout(200)
-    time-reopen(1)
     workers(1)
   );
 }};
@@ -230,14 +230,20 @@ def syslog_ng(folder: Path, server: Server, secret: str) -> Iterator[int]:
     program, port = which("syslog-ng"), free_port()
     version = Process([program, "--version"])
     version.wait()
-    number = version.output.split("(", 1)[1].split(")", 1)[0]
+    [number] = re.findall(r"^Config version: (\S+)$", version.output, re.MULTILINE)
     path = folder / "syslog-ng.conf"
     path.write_text(
         SYSLOG.format(version=number, port=port, url=url(server, "/api/logs"), secret=secret)
     )
     files = [f"--{name}={folder / name}" for name in ("persist-file", "pidfile", "control")]
-    process = Process([program, "-F", "--no-caps", f"--cfgfile={path}", *files])
+    process = Process([program, "-F", "-e", "--no-caps", f"--cfgfile={path}", *files])
+
+    def listens() -> bool:
+        assert process.running, process
+        return is_listening(port)
+
     try:
+        wait_until(listens, "syslog-ng")
         yield port
     finally:
         process.kill()
@@ -246,15 +252,17 @@ def syslog_ng(folder: Path, server: Server, secret: str) -> Iterator[int]:
 def test_syslog_ng_keeps_what_the_server_cannot_take(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    """Syslog-ng ships batches; while the server is away it keeps them, and loses nothing."""
+    """Syslog-ng ships batches, keeps what it is told to send again (503), and loses nothing.
+
+    So it does while the server is away.
+    """
     if not shutil.which("syslog-ng", path="/usr/sbin:/usr/bin:/sbin:/bin"):
         pytest.skip("there is no syslog-ng")
     server = start_server(log_drain=DRAIN)
     server.introduce("ops", "alice")
     secret = token(server, "ops", SHIPPING)
     with syslog_ng(tmp_path, server, secret) as port:
-        sender = wait_until(lambda: connected(port), "syslog-ng")
-        assert sender
+        sender = socket.create_connection(("127.0.0.1", port))
         sender.sendall(b"".join(b"line %d\n" % number for number in range(150)))
         wait_past(server, "alice", "line 149")
         server.stop()
@@ -262,12 +270,15 @@ def test_syslog_ng_keeps_what_the_server_cannot_take(
         server.restart()
         wait_past(server, "alice", "line 299")
         assert past(server, "alice", "-n 150") == [f"line {n}" for n in range(150, 300)]
+        # One who reads nothing holds up the topic, until no batch is taken any more.
+        reader = server.ssh("ops", f"sub -k {DRAIN}", reading=False, keep=False)
+        server.wait_sessions(subscribe=1)
+        server.ssh("ops", f"pub -c {DRAIN}", stdin=b"x" * 16 * MIB)
+        server.wait_metric("pipe_clogged_subscribers", 1)
+        sender.sendall(b"".join(b"line %d\n" % number for number in range(300, 20_000)))
+        figures = server.metrics
+        wait_until(lambda: figures().value("pipe_web_requests_total", **{"class": "5xx"}), "a 503")
+        assert figures().value("pipe_log_lines_total", result="user") < 300
+        reader.stdout.start_reading()
+        server.wait_metric("pipe_log_lines_total", 20_000 - 150, result="user")
         sender.close()
-
-
-def connected(port: int) -> socket.socket | None:
-    """A connection, if somebody listens."""
-    with contextlib.suppress(OSError):
-        return socket.create_connection(("127.0.0.1", port))
-    time.sleep(0.01)
-    return None
