@@ -22,6 +22,7 @@ import uvloop
 
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
+from pipe.events.listener import Listener
 from pipe.language.names import escape
 from pipe.limits.allocator import keep_large_blocks
 from pipe.limits.memory_watch import watch_memory
@@ -84,6 +85,7 @@ class App:
             service = Service(settings, store)
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
+            self._drain_logs(service, cleanup)
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -119,6 +121,14 @@ class App:
                 await web.close()
             log.info("stopped")
         return 0
+
+    def _drain_logs(self, service: Service, cleanup: contextlib.AsyncExitStack) -> None:
+        """Read the topic of log lines, if there is one."""
+        topic = self._settings.log_drain_topic
+        if topic:
+            listener = Listener(service.router, topic, service.logs.take, service.logs.ended)
+            listener.start()
+            cleanup.callback(listener.stop)
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.
@@ -232,7 +242,7 @@ def _may_finish(
     """Return whether a session is part of a stream that still moves."""
     member = session.member
     if member is None or not member.joined:
-        return True  # it answers a command, or is ending
+        return not session.follows  # otherwise it answers a command, or is ending
     stream: tuple[Member, ...] = (member,)
     if not (member.finishing or member.ended):
         topics = [member.topic] if member.topic else member.topics

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import structlog
-
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
 from pipe.events.deliveries import Result
+from pipe.events.drain import LogDrain
 from pipe.events.hooks import NO_HOOK, Hooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
-
-log = structlog.get_logger()
 
 
 class Login(NamedTuple):
@@ -77,6 +74,7 @@ class Service:
     hooks: Hooks = field(init=False)
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
+    logs: LogDrain = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
@@ -100,7 +98,8 @@ class Service:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
         self.announcer = Announcer(self.router)
-        self.guard = Guard(self.access, self.store, self.expel)
+        self.logs = LogDrain(self.turns.do)
+        self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         self.hooks = self._make_hooks()
         settings = self.settings
@@ -131,12 +130,8 @@ class Service:
             self.announcer,
             self.seen,
             lambda kind, result: deliveries.labels(kind, result.value).inc(),
-            self.tell,
+            lambda user, text: self.tell_owner(user, "WARN", text),
         )
-
-    def tell(self, user: str, text: str) -> None:
-        """Tell a user in a line, in the user's own logs."""
-        log.info("told a user", user=user, told=text)
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
         """Count a topic that the next join opens; do nothing if it exists.
@@ -202,6 +197,17 @@ class Service:
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
 
+    def tell_owner(self, user: str, level: str, msg: str, **fields: object) -> None:
+        """Tell a user in ``logs`` what has happened; quick, and never a loop: nothing is logged.
+
+        Args:
+            user: who it is about, and who is told.
+            level: ``DEBUG``, ``INFO``, ``WARN`` or ``ERROR``.
+            msg: what has happened, in the words of the log.
+            fields: the rest, which the user may know.
+        """
+        self.logs.tell(user, level, msg, fields)
+
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""
         there = set(self.router.members(topic))
@@ -223,4 +229,5 @@ class Service:
             memory_alarm=self.memory_alarm.active,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
+            log_lines=dict(self.logs.counts),
         )

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from pipe.errors import SettingsError
-from pipe.language.names import escape, quoted
+from pipe.errors import BadName, SettingsError
+from pipe.language.names import PUBLIC, TopicName, escape, parse_topic, quoted
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
 from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
 
@@ -116,6 +116,17 @@ def _check_registry_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _check_drain(text: str) -> str:
+    """Refuse what is no topic of somebody's: in the public space everybody could write."""
+    try:
+        topic = parse_topic(text, caller=PUBLIC)
+    except BadName:
+        raise ValueError from None
+    if topic.owner == PUBLIC:
+        raise ValueError
+    return str(topic)
+
+
 def _read_switch(value: object) -> bool:
     if value is True or value == YES:
         return True
@@ -127,6 +138,7 @@ def _read_switch(value: object) -> bool:
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 RegistryURL = Annotated[str, AfterValidator(_check_registry_url)]
+DrainTopic = Annotated[str, AfterValidator(_check_drain)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
@@ -135,6 +147,7 @@ _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+    _check_drain: ("TOPIC", "a topic with its owner, as in ops/log-drain, and not a public one"),
     _check_web_url: ("URL", "https://host or http://host:port, without a path"),
     _check_registry_url: ("URL", "http://host:port or https://host, perhaps with a path"),
     _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
@@ -235,6 +248,11 @@ class Settings(Limits):
         description="whether log lines name topics, which are their owners' business",
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="least important lines to log")
+    log_drain: DrainTopic | None = Field(
+        default=None,
+        description="topic where services publish log lines for users, as OWNER/TOPIC; whoever may"
+        " write it is trusted to say whose a line is",
+    )
     drain: Annotated[float, duration(0, HOUR)] = Field(
         default=30.0,
         description="how long a stop lets moving streams finish; a service manager waits 90s",
@@ -290,6 +308,11 @@ class Settings(Limits):
         place = f"[{host}]" if ":" in host else host
         scheme = "https" if self.web_tls_cert else "http"
         return f"{scheme}://{place}:{self.web_port}"
+
+    @property
+    def log_drain_topic(self) -> TopicName | None:
+        """``log_drain`` as a name."""
+        return parse_topic(self.log_drain, caller=PUBLIC) if self.log_drain else None
 
     @property
     def resolved_database_url(self) -> str:

@@ -35,6 +35,7 @@ async def list_tokens(service: Service, caller: Caller, *, as_json: bool) -> str
                 "read": one.scope.reads.shown if one.scope else None,
                 "write": one.scope.writes.shown if one.scope else None,
                 "registry": one.scope is None or Right.REGISTRY in one.scope.rights,
+                "logs": one.scope is None or Right.LOGS in one.scope.rights,
                 "admin": one.admin,
                 "created": one.created,
                 "until": one.until,
@@ -84,7 +85,7 @@ async def add_token(service: Service, asker: Asker, request: AddToken) -> str:
     if request.registry and not (scope.reads or scope.writes):
         raise UsageError("say which images: --read those to pull, --write those to push")
     if not scope:
-        raise UsageError("the token could do nothing: say what with --read and --write")
+        raise UsageError("the token could do nothing: say what with --read, --write and --logs")
     secret = make_secret(TokenKind.API)
     token = make_token(
         caller,
@@ -115,7 +116,8 @@ async def remove_token(service: Service, asker: Asker, start: str) -> str:
 
 
 def _rights(request: AddToken) -> frozenset[Right]:
-    return frozenset({Right.REGISTRY} if request.registry else ())
+    wanted = {Right.REGISTRY: request.registry, Right.LOGS: request.logs}
+    return frozenset(right for right, given in wanted.items() if given)
 
 
 def describe_scope(scope: Scope | None) -> str:
@@ -129,6 +131,8 @@ def describe_scope(scope: Scope | None) -> str:
     ]
     if Right.REGISTRY in scope.rights:
         parts.append("images too")
+    if Right.LOGS in scope.rights:
+        parts.append("use logs")
     return ", ".join(parts)
 
 

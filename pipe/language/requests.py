@@ -28,6 +28,7 @@ from pipe.language.flags import (
     whole_number,
 )
 from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
+from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -245,7 +246,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -394,6 +395,7 @@ COMMANDS = (
     ),
     *TOKEN_COMMANDS,
     *HOOK_COMMANDS,
+    *LOG_COMMANDS,
     Command(
         "explain",
         Explain,

@@ -42,6 +42,7 @@ class AddToken:
     name: str = ""
     admin: bool = False
     registry: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ TOKEN_COMMANDS = (
             Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
             Flag("name", "--name", label, "what it is for, to tell it from others", "TEXT"),
             Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),
+            Flag("logs", "--logs", boolean, "read your logs, and send lines to the log drain"),
         ),
     ),
     Command(

@@ -88,6 +88,7 @@ class Snapshot:
     tasks: int
     memory_alarm: bool
     paused_seconds: float
+    log_lines: dict[str, int]
 
 
 class Metrics:
@@ -279,6 +280,13 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "pipe_publisher_paused_seconds",
         "Time that publishers were held back by clogged readers.",
         snapshot.paused_seconds,
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_log_lines",
+        "Log lines for users, by what became of them.",
+        "result",
+        snapshot.log_lines,
     )
     yield GaugeMetricFamily(
         "pipe_send_buffer_bytes",

@@ -110,11 +110,24 @@ class Peer(asyncssh.SSHServer):
             result, event = "probe", "probe"
         elif self._tried:
             result, event = "refused", "login refused"
+            self._warn()
         else:
             result, event = "failed", "connection without login"
         self._service.metrics.logins.labels(result).inc()
         self._report(event, ending, exc)
         self._forget()
+
+    def _warn(self) -> None:
+        """Tell the user in whose name somebody tried to log in."""
+        self._service.logs.warn(
+            self._user or "",
+            "login refused",
+            {
+                "address": self._connection.address,
+                "keys": " ".join(self._shown),
+                "told": self._reason,
+            },
+        )
 
     def _offence(self, ending: Ending) -> Offence | None:
         """The offence to charge its address with; none if the server caused the end."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pipe.errors import Outcome, QuotaExceeded, UsageError
+from pipe.errors import Outcome, UsageError
 from pipe.language.flags import read_words
 from pipe.language.hook_requests import AddHook, ListHooks, RemoveHook, RotateHook, TestHook
 from pipe.language.requests import (
@@ -27,6 +26,9 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.web.calls import CALLS, Calls
+from pipe.web.logs import Shipping
+from pipe.web.logs import read as read_logs
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
@@ -40,35 +42,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 """JSON that is longer is no request of ours."""
 
-RATE, BURST = 20.0, 100.0
-"""Calls per second of one user, and how many may come at once."""
-
-MAX_USERS = 10_000
-"""Whose calls are counted; the oldest goes first."""
-
 FOLLOW_SECONDS = 1.0
 """A list that is followed comes no more often."""
-
-
-class Calls:
-    """How many calls each user has left."""
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, user: str, now: float) -> None:
-        """Count one more.
-
-        Raises:
-            QuotaExceeded: it is one too many, for now.
-        """
-        left, then = self._left.pop(user, (BURST, now))
-        left = min(BURST, left + (now - then) * RATE)
-        self._left[user] = (max(0.0, left - 1), now)
-        if len(self._left) > MAX_USERS:
-            self._left.popitem(last=False)
-        if left < 1:
-            raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
 
 
 Change = (
@@ -83,8 +58,6 @@ Change = (
     | TestHook
 )
 
-CALLS = web.AppKey("calls", Calls)
-
 
 def add_routes(app: web.Application) -> None:
     """Serve all of it."""
@@ -98,6 +71,10 @@ def add_routes(app: web.Application) -> None:
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
+    app.router.add_get("/api/logs", read_logs, allow_head=False)
+    shipping = Shipping()
+    app.router.add_post("/api/logs", shipping.take)
+    app.router.add_post("/v1/logs", shipping.take_otlp)
     for path, make in gets.items():
         app.router.add_get(path, _answering(make), allow_head=False)
     changes: dict[tuple[str, str], type[Change]] = {

@@ -57,15 +57,15 @@ QUIET = (
 """They would log secrets: the address in a head that is too long, with a trace, and the token that
 a client offers as its subprotocol.  Faults of ours are logged by `_serve`."""
 
-ALLOWED_HEADERS = "Authorization, Content-Type, Content-Disposition, Accept"
+ALLOWED_HEADERS = "Authorization, Content-Type, Content-Encoding, Content-Disposition, Accept"
 EXPOSED_HEADERS = (
-    "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Retry-After,"
-    " Content-Disposition"
+    "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Pipe-Rejected,"
+    " Retry-After, Content-Disposition"
 )
 PREFLIGHT_SECONDS = 7200
 """What Chromium keeps at most."""
 
-OPEN_TO_PAGES = ("/topic/", "/t/", "/pubsub/", "/pipe/", "/l/", "/api/")
+OPEN_TO_PAGES = ("/topic/", "/t/", "/pubsub/", "/pipe/", "/l/", "/api/", "/v1/")
 """Routes that pages of other origins may use; no cookie of theirs ever counts there."""
 
 ROUTES = {
@@ -76,6 +76,7 @@ ROUTES = {
     "/l/": "link",
     "/api/": "api",
     "/hook/": "hook",
+    "/v1/": "api",
     "/healthz": "health",
     "/v2/": "registry",
 }

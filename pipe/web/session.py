@@ -76,6 +76,7 @@ class Exchange:
         "broken_off",
         "confirmed",
         "end",
+        "follows",
         "heard",
         "parts",
         "port",
@@ -93,6 +94,7 @@ class Exchange:
         self.answered = ""
         self.heard: Callable[[str], None] | None = None
         self.broken_off = False
+        self.follows = False  # an answer has begun that goes on
         self.confirmed = False  # HTTP has no word for it: the end is written
         self._last = ""
         self._counted = False
@@ -198,6 +200,12 @@ class Exchange:
     def answer(self, text: str) -> None:
         """Keep it for the response."""
         self.answered = text
+
+    def follow(self) -> bytes:
+        """Let the handler begin its response."""
+        self.follows = True
+        self.port.bell.ring()
+        return b"\n"
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """All is written: the handler does the rest."""

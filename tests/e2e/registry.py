@@ -40,7 +40,7 @@ notifications:
 
 
 def registry(folder: Path, port: int = 0, hook: Sequence[str] = ()) -> Program:
-    """Start a registry that keeps its images in a folder, and tells a hook (URL, secret) of them."""
+    """Start a registry with its images in a folder, which tells a hook (URL, secret) of them."""
     port = port or free_port()
     path = folder / "registry.yml"
     config = CONFIG.format(folder=folder / "images", port=port)

@@ -55,7 +55,6 @@ def indented_blocks(text: str) -> list[str]:
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
     _, *parts = re.split(r"^### (\d+)\. ", section(TITLE), flags=re.MULTILINE)
-    _, *parts = re.split(r"^### (\d+)\. ", section("Fourteen recipes"), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -134,7 +133,6 @@ class Desks:
             return folder
         folder.mkdir()
         [stanza] = indented_blocks(section(TITLE).split("### 1.")[0])
-        [stanza] = indented_blocks(section("Fourteen recipes").split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -484,6 +482,8 @@ def test_14_redeploy_on_a_push(
         assert waiting.output.endswith("\ndeployed\n")
         assert '"repository":"alice/alpine"' in waiting.output
         desks.close()
+
+
 def test_15_hooks(server: Server, desks: Desks, blocks: list[str]) -> None:
     """What a service posts is read, and what waits for it runs."""
     make, read, post = blocks
@@ -494,3 +494,22 @@ def test_15_hooks(server: Server, desks: Desks, blocks: list[str]) -> None:
 
     assert statuses(reader, sender) == [Status.OK] * 2
     assert reader.output == "web v1.2deployed\n"
+
+
+def test_16_show_your_users_their_lines(
+    start_server: StartServer, keys: KeyRing, tmp_path: Path, blocks: list[str]
+) -> None:
+    """Bob sees the service's line about him, and not the one about carol."""
+    write, read = blocks
+    assert "--log-drain alice/logs" in section(TITLE)
+    server = start_server(log_drain="alice/logs")
+    server.introduce("alice", "bob")
+    desks = Desks(tmp_path, server, keys)
+    here, there = desks.terminal(), desks.terminal("bob")
+    lines = [f'{{"level":"INFO","msg":"hello","user":"{user}"}}' for user in ("carol", "bob")]
+    here.program("service", "".join(f"echo '{line}'; " for line in lines))
+    reader = there.start(read)
+    assert here.start(write).wait() == Status.OK
+    reader.wait_stdout(len(lines[1]))
+    assert reader.output == f"{lines[1]}\n"
+    desks.close()
