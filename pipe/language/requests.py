@@ -36,6 +36,14 @@ from pipe.language.token_requests import (
     MakeLink,
     RemoveToken,
 )
+from pipe.language.webhook_requests import (
+    WEBHOOK_COMMANDS,
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -237,6 +245,11 @@ Answerable: TypeAlias = (
     | RemoveToken
     | LogIn
     | MakeLink
+    | ListWebhooks
+    | AddWebhook
+    | RemoveWebhook
+    | TestWebhook
+    | ResumeWebhook
     | Explain
     | Help
     | Version
@@ -391,6 +404,7 @@ COMMANDS = (
         flags=(_JSON,),
     ),
     *TOKEN_COMMANDS,
+    *WEBHOOK_COMMANDS,
     Command(
         "explain",
         Explain,

@@ -88,7 +88,12 @@ def _lifetime(most: float) -> Callable[[str], float]:
     return convert
 
 
-def _name(text: str) -> str:
+def label(text: str) -> str:
+    """Read a name that a user gives to something.
+
+    Raises:
+        UsageError: it is too long, or cannot be printed.
+    """
     if len(text) > MAX_NAME or not text.isprintable():
         raise UsageError(f"a name has at most {MAX_NAME} characters that can be printed")
     return text.strip()
@@ -113,7 +118,7 @@ TOKEN_COMMANDS = (
             Flag("read", "--read", _patterns, "topics that it may read", "LIST"),
             Flag("write", "--write", _patterns, "topics that it may write", "LIST"),
             Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
-            Flag("name", "--name", _name, "what it is for, to tell it from others", "TEXT"),
+            Flag("name", "--name", label, "what it is for, to tell it from others", "TEXT"),
             Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),
         ),
     ),

@@ -9,6 +9,7 @@
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
+    webhooks    `WebhookStore`: where what topics get is sent
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed

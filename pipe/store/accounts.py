@@ -31,6 +31,7 @@ from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
 from pipe.store.tokens import TokenStore
 from pipe.store.uses import Uses
+from pipe.store.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,6 +55,7 @@ class Store:
     Attributes:
         database: for other data that is stored beside the accounts.
         tokens: the other way to log in, besides keys.
+        webhooks: where what topics get is sent.
     """
 
     def __init__(self, database: Database) -> None:
@@ -61,6 +63,7 @@ class Store:
         self._logins: StampedCache[tuple[str, str], Login] = StampedCache(CACHED_LOGINS)
         self._uses: Uses[tuple[str, str], float] = Uses(self._store_uses)
         self.tokens = TokenStore(database)
+        self.webhooks = WebhookStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -79,6 +82,7 @@ class Store:
         """Close all connections to the database."""
         await self._uses.close()
         await self.tokens.close()
+        await self.webhooks.close()
         await self.database.close()
 
     async def __aenter__(self) -> Self:
@@ -300,7 +304,7 @@ class Store:
         return await self.database.write(work)
 
     async def remove_user(self, name: str) -> tuple[Key, ...]:
-        """Remove a user with all keys, grants and tokens.
+        """Remove a user with all keys, grants, tokens and webhooks.
 
         Returns:
             The keys that went with it.
