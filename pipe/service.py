@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.webhooks.hub import Webhooks
 from pipe.language.requests import ssh_command
+from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
@@ -23,11 +27,12 @@ from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
 from pipe.rights.access import Access
 from pipe.store.admission import Tokens
+from pipe.store.changes import Kind
 from pipe.store.guard import Guard
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -62,6 +69,7 @@ class Service:
     paused_seconds: float = 0.0
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
+    webhooks: Webhooks = field(init=False)
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     draining: bool = False
@@ -72,6 +80,15 @@ class Service:
         self.guard = Guard(self.access, self.store, self.expel)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings
+        self.webhooks = Webhooks(
+            self.router,
+            self.access,
+            self.store.webhooks,
+            self.metrics,
+            self.tell,
+            parse_networks(settings.webhook_networks),
+        )
+        self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
         self.quotas = Quotas(
             {
                 (Resource.CONNECTIONS, Scope.USER): settings.max_connections_per_user,
@@ -157,6 +174,10 @@ class Service:
         there = set(self.router.members(topic))
         return [(session, session.member) for session in self.sessions if session.member in there]
 
+    def tell(self, user: str, event: str, fields: Mapping[str, object]) -> None:
+        """Log something that one user should know."""
+        log.warning(event, user=user, **fields)
+
     def ssh_command(self, user: str = "") -> str:
         """The command that reaches this server as this user, or as anybody, to paste in a shell."""
         port = self.settings.public_port or self.port
@@ -173,4 +194,5 @@ class Service:
             memory_alarm=self.memory_alarm.active,
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
+            webhooks_waiting=self.webhooks.waiting,
         )

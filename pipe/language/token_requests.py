@@ -89,11 +89,7 @@ def _lifetime(most: float) -> Callable[[str], float]:
 
 
 def label(text: str) -> str:
-    """Read a name that a user gives to something.
-
-    Raises:
-        UsageError: it is too long, or cannot be printed.
-    """
+    """Read what users call a thing of theirs."""
     if len(text) > MAX_NAME or not text.isprintable():
         raise UsageError(f"a name has at most {MAX_NAME} characters that can be printed")
     return text.strip()

@@ -200,15 +200,19 @@ class Guard:
             self._expel(spare)
         return token
 
-    async def change(self, caller: Caller, change: Callable[[Proviso], Awaitable[T]]) -> T:
-        """Make another change to what a caller has; ``change`` makes it, unless its proviso raises.
+    async def change(self, caller: Caller, work: Callable[[Proviso], Awaitable[T]]) -> T:
+        """Make another change of a caller's, that no session's rights depend on.
+
+        Args:
+            caller: who makes it.
+            work: makes it; gets the proviso that the caller is still there.
 
         Raises:
             AccessDenied: the caller was removed.
-            PipeError: from the change.
+            PipeError: from ``work``.
         """
         async with self._lock:
-            return await change(self._still_there(caller))
+            return await work(self._still_there(caller))
 
     def _still_there(self, caller: Caller) -> Proviso:
         """A proviso that the caller may still make changes, by memory and by the log."""

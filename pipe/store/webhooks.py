@@ -63,6 +63,9 @@ class Health(NamedTuple):
     """What the last failure was."""
 
 
+HEALTHY = Health()
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """A webhook."""
@@ -77,7 +80,7 @@ class Webhook:
     created: float
     """Seconds since 1970, UTC."""
     state: WebhookState = WebhookState.ACTIVE
-    health: Health = Health()
+    health: Health = HEALTHY
 
 
 class WebhookStore:
@@ -126,9 +129,7 @@ class WebhookStore:
         except IntegrityError as error:
             raise StoreError(f"there is no user {quoted(webhook.user)} any more") from error
 
-    async def remove(
-        self, user: str, start: str, proviso: Proviso = lambda _: None
-    ) -> Webhook:
+    async def remove(self, user: str, start: str, proviso: Proviso = lambda _: None) -> Webhook:
         """Remove a webhook of a user.
 
         Args:
@@ -210,9 +211,7 @@ class WebhookStore:
 def _find(connection: Connection, user: str, start: str) -> Webhook:
     if len(start) < MIN_PREFIX:
         raise StoreError(f"give at least {MIN_PREFIX} characters of the webhook's ID")
-    found = _select(
-        connection, table.c.user == user, table.c.id.startswith(start, autoescape=True)
-    )
+    found = _select(connection, table.c.user == user, table.c.id.startswith(start, autoescape=True))
     return only(found, start)
 
 

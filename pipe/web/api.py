@@ -26,6 +26,13 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
@@ -70,7 +77,17 @@ class Calls:
             raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
 
 
-Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
+Change = (
+    GrantAccess
+    | RevokeAccess
+    | AddToken
+    | RemoveToken
+    | MakeLink
+    | AddWebhook
+    | RemoveWebhook
+    | ResumeWebhook
+    | TestWebhook
+)
 
 CALLS = web.AppKey("calls", Calls)
 
@@ -83,6 +100,7 @@ def add_routes(app: web.Application) -> None:
         "/api/keys": lambda _: ListKeys(json=True),
         "/api/grants": lambda _: ListGrants(json=True),
         "/api/tokens": lambda _: ListTokens(json=True),
+        "/api/webhooks": lambda _: ListWebhooks(json=True),
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -94,6 +112,10 @@ def add_routes(app: web.Application) -> None:
         ("POST", "/api/tokens"): AddToken,
         ("DELETE", "/api/tokens"): RemoveToken,
         ("POST", "/api/links"): MakeLink,
+        ("POST", "/api/webhooks"): AddWebhook,
+        ("DELETE", "/api/webhooks"): RemoveWebhook,
+        ("POST", "/api/webhooks/test"): TestWebhook,
+        ("POST", "/api/webhooks/resume"): ResumeWebhook,
     }
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
@@ -205,12 +227,14 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
     if isinstance(wanted, AddToken):
         return web.json_response({"token": answer.strip()}, status=201, headers=headers)
+    if isinstance(wanted, AddWebhook):
+        return web.json_response({"secret": answer.strip()}, status=201, headers=headers)
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
+    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens | ListWebhooks):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 
