@@ -1,1 +1,1 @@
-"""Mirrors pipe/events."""
+"""Tests of what the server itself reads and publishes."""
