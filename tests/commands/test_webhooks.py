@@ -28,7 +28,7 @@ ADD = "webhooks add build https://example.org/hooks/s3cret"
 async def poster(people: People) -> AsyncIterator[FakePoster]:
     """What sends, for all webhooks of a test."""
     poster = FakePoster()
-    people.service.webhooks.make_poster = lambda: poster
+    people.service.webhooks.make_poster = poster.itself
     yield poster
     await people.service.webhooks.close()
 

@@ -51,6 +51,10 @@ class FakePoster:
         finally:
             self.under_way -= 1
 
+    def itself(self) -> FakePoster:
+        """What `Webhooks.make_poster` is to be."""
+        return self
+
     async def close(self) -> None:
         """Note it."""
         self.closed = True

@@ -42,7 +42,7 @@ class World:
         self.webhooks = people.service.webhooks
         self.poster = FakePoster()
         self.told: list[tuple[str, str, dict[str, object]]] = []
-        self.webhooks.make_poster = lambda: self.poster
+        self.webhooks.make_poster = self.poster.itself
         self.webhooks.shared.tell = lambda *line: self.told.append(line)
 
     async def add(
