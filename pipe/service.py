@@ -7,6 +7,7 @@ the router, the access rules, the accounts, the settings, the counters and the l
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from pipe.store.guard import Guard
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
@@ -88,7 +89,7 @@ class Service:
             self.access,
             self.store.webhooks,
             self.metrics,
-            self.tell,
+            self.tell_owner,
             parse_networks(settings.webhook_networks),
         )
         self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
@@ -177,9 +178,16 @@ class Service:
         there = set(self.router.members(topic))
         return [(session, session.member) for session in self.sessions if session.member in there]
 
-    def tell(self, user: str, event: str, fields: Mapping[str, object]) -> None:
-        """Log something that one user should know."""
-        log.warning(event, user=user, **fields)
+    def tell_owner(self, user: str, level: str, msg: str, **fields: object) -> None:
+        """Tell a user what has happened to something of theirs.
+
+        Args:
+            user: who it is about, and who is told.
+            level: ``DEBUG``, ``INFO``, ``WARN`` or ``ERROR``.
+            msg: what has happened, in the words of the log.
+            fields: the rest, which the user may know.
+        """
+        log.log(logging.getLevelNamesMapping()[level], msg, user=user, **fields)
 
     def ssh_command(self, user: str = "") -> str:
         """The command that reaches this server as this user, or as anybody, to paste in a shell."""

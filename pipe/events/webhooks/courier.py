@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
@@ -52,6 +52,13 @@ TOPIC, TRUNCATED, STATUS, TEST = "Pipe-Topic", "Pipe-Truncated", "Pipe-Status", 
 stream left, if it is not 0; whether it is only a test."""
 
 
+class Tell(Protocol):
+    """Tells a user's log that something has happened."""
+
+    def __call__(self, user: str, level: str, msg: str, /, **fields: object) -> None:
+        """Tell it."""
+
+
 class Loss(enum.Enum):
     """Why something was not sent: the ``reason`` label of the metric, and words for its owner."""
 
@@ -77,19 +84,18 @@ class Shared:
     slots: Callable[[str], AbstractAsyncContextManager[None]]
     """Waits until one more POST of a user may be under way."""
     poster: Callable[[], Awaitable[Poster]]
-    tell: Callable[[str, str, dict[str, object]], None]
-    """Tells a user's log something, with fields."""
+    tell: Tell
     note_health: Callable[[str, Health], None]
     pause: Callable[[Webhook], Awaitable[None]]
     remove: Callable[[Webhook], Awaitable[None]]
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     """What secrets are derived from."""
-    bytes: int = 0
+    held: int = 0
     """Bytes that wait in memory for all webhooks."""
 
     def spare(self) -> int:
         """How many bytes more may wait."""
-        return MAX_ALL_BYTES - self.bytes
+        return MAX_ALL_BYTES - self.held
 
 
 class Try(NamedTuple):
@@ -239,7 +245,7 @@ class Courier:
     def _account(self) -> None:
         """Count the bytes in memory among those of all webhooks."""
         count = self._schedule.bytes + (self._cutter.held if self._cutter else 0)
-        self._shared.bytes += count - self._counted
+        self._shared.held += count - self._counted
         self._counted = count
 
     # -- sending ----------------------------------------------------------------------------------
@@ -319,7 +325,7 @@ class Courier:
         self._schedule.succeeded()
         self._account()
         if recovered:
-            self._tell("webhook works again")
+            self._tell("webhook works again", "INFO")
         self._note(Health(time.time(), None, ""), now=recovered)
 
     def _fail(self, answer: Answer) -> Fate:
@@ -344,8 +350,8 @@ class Courier:
 
     # -- telling ----------------------------------------------------------------------------------
 
-    def _tell(self, event: str, **fields: object) -> None:
-        self._shared.tell(self.webhook.user, event, {"webhook": self.webhook.id, **fields})
+    def _tell(self, event: str, level: str = "WARN", **fields: object) -> None:
+        self._shared.tell(self.webhook.user, level, event, webhook=self.webhook.id, **fields)
 
     def _lose(self, count: int, why: Loss) -> None:
         """Count what is not sent."""

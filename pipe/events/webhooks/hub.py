@@ -22,6 +22,7 @@ from pipe.store.webhooks import WebhookState, only
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+    from pipe.events.webhooks.courier import Tell
     from pipe.events.webhooks.posting import Answer, Poster
     from pipe.language.names import TopicName
     from pipe.limits.bounds import Network
@@ -47,7 +48,7 @@ class Webhooks:
         access: decides rights.
         store: the webhooks in the database.
         metrics: counts.
-        tell: tells a user's log something, with fields.
+        tell: tells users' logs.
         networks: where plain HTTP and private addresses are allowed.
 
     Attributes:
@@ -64,7 +65,7 @@ class Webhooks:
         access: Access,
         store: WebhookStore,
         metrics: Metrics,
-        tell: Callable[[str, str, dict[str, object]], None],
+        tell: Tell,
         networks: Sequence[Network],
     ) -> None:
         self.networks = networks

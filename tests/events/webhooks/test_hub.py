@@ -43,7 +43,10 @@ class World:
         self.poster = FakePoster()
         self.told: list[tuple[str, str, dict[str, object]]] = []
         self.webhooks.make_poster = self.poster.itself
-        self.webhooks.shared.tell = lambda *line: self.told.append(line)
+        self.webhooks.shared.tell = self._tell
+
+    def _tell(self, user: str, _level: str, event: str, /, **fields: object) -> None:
+        self.told.append((user, event, fields))
 
     async def add(
         self,
@@ -102,7 +105,7 @@ async def world() -> AsyncIterator[World]:
             yield world
         finally:
             await world.webhooks.close()
-            assert world.webhooks.shared.bytes == 0
+            assert world.webhooks.shared.held == 0
             assert world.webhooks.waiting == 0
 
 
@@ -299,7 +302,7 @@ async def test_memory_of_all(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     world.say("0123456789\n")
     source = world.publish(TopicName("bob", ("x",)))
     source.send("more\n", "mo")
-    assert world.webhooks.shared.bytes == 10
+    assert world.webhooks.shared.held == 10
     assert (first.waiting, second.waiting) == (1, 0)
     assert second.dropped == 1
     world.poster.open.set()
