@@ -55,7 +55,7 @@ def test_end_comes_with_the_last_publisher(router: Router) -> None:
                 source.vanish()
             else:
                 source.end()
-    assert ends == [(3, True), (0, True), (3, False)]
+    assert ends == [(3, True), (3, True), (3, False)]
 
 
 def test_listener_that_may_not_read_is_told_nothing(router: Router) -> None:

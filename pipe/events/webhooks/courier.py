@@ -182,9 +182,9 @@ class Courier:
     def stop(self) -> int:
         """End at once, and return how many waited."""
         count = self._halt()
+        self._be_quiet()
         self._tell_all()
-        if self._quiet:
-            self._quiet.cancel()
+        self._be_quiet()
         return count
 
     def _stop_reading(self) -> None:
@@ -365,6 +365,11 @@ class Courier:
         self._untold[event, reason] += count
         if self._quiet is None:
             self._quiet = self._loop.call_soon(self._tell_all)
+
+    def _be_quiet(self) -> None:
+        if self._quiet:
+            self._quiet.cancel()
+            self._quiet = None
 
     def _tell_all(self) -> None:
         self._quiet = None
