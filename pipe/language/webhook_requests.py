@@ -70,8 +70,9 @@ WEBHOOK_COMMANDS = (
     Command(
         "webhooks add",
         AddWebhook,
-        "send what a topic gets to a URL, and print the secret that signs it once",
-        "Sends one POST for each stream, up to 1 MiB of it, or for each line with --frame line.",
+        "send what a topic gets to a URL",
+        "Sends one POST for each stream, up to 1 MiB of it, or for each line with --frame line."
+        " Prints the secret that signs them, this once.",
         (Argument("topic", "TOPIC", required=True), Argument("url", "URL", required=True)),
         (
             Flag("posting", "--frame", one_of(Posting), "one POST for each line, or none", "WHAT"),
@@ -89,8 +90,8 @@ WEBHOOK_COMMANDS = (
     Command(
         "webhooks resume",
         ResumeWebhook,
-        "let a webhook go on that was paused, as nothing had arrived for a day",
-        _START,
+        "let a webhook go on that was paused",
+        f"One is paused when nothing has arrived for a day. {_START}",
         (_ID,),
     ),
 )

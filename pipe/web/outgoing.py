@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -167,7 +168,8 @@ def _failure(error: Exception, url: str) -> Answer:
         case aiohttp.ClientConnectorSSLError():
             text = "TLS failed"
         case aiohttp.ClientConnectorError():
-            text = f"cannot connect: {error.os_error.strerror or 'no way there'}"
+            number = error.os_error.errno
+            text = f"cannot connect: {os.strerror(number) if number else 'no way there'}"
         case aiohttp.ClientResponseError():
             text = "the answer is no HTTP"
         case _:

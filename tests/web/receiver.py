@@ -33,10 +33,11 @@ class Got(NamedTuple):
 class Receiver:
     """Answers each request with the next of ``answers``, and the last one again and again.
 
-    An answer is bytes, or a function that is given the connection.
+    An answer is bytes, or a function that is given the connection.  ``greeting`` comes first.
     """
 
-    def __init__(self, *answers: bytes | Behave) -> None:
+    def __init__(self, *answers: bytes | Behave, greeting: bytes = b"") -> None:
+        self.greeting = greeting
         self.answers = list(answers or (OK,))
         self.got: list[Got] = []
         self.connections = 0
@@ -45,30 +46,39 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection."""
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                line, *fields = head.decode().strip().split("\r\n")
-                headers = {
-                    name.lower(): value for name, value in (field.split(": ") for field in fields)
-                }
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.got.append(Got(line, headers, body))
-                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                if isinstance(answer, bytes):
-                    writer.write(answer)
-                    await writer.drain()
-                else:
-                    await answer(reader, writer)
-                    break
-        writer.close()
+        try:
+            await self._converse(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self.greeting)
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            line, *fields = head.decode().strip().split("\r\n")
+            headers = {
+                name.lower(): value for name, value in (field.split(": ") for field in fields)
+            }
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            self.got.append(Got(line, headers, body))
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, bytes):
+                writer.write(answer)
+                await writer.drain()
+            else:
+                await answer(reader, writer)
+                return
 
 
 @contextlib.asynccontextmanager
 async def receiving(
-    *answers: bytes | Behave, tls: ssl.SSLContext | None = None
+    *answers: bytes | Behave, tls: ssl.SSLContext | None = None, greeting: bytes = b""
 ) -> AsyncIterator[Receiver]:
     """A receiver, as long as it is wanted."""
-    receiver = Receiver(*answers)
+    receiver = Receiver(*answers, greeting=greeting)
     tasks: set[asyncio.Task[None]] = set()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -173,9 +173,14 @@ class Courier:
         else:
             self.start()
 
+    def stop_reading(self) -> None:
+        """Read no more, and go on with what waits."""
+        if self._listener:
+            self._listener.stop()
+            self._listener = None
+
     async def finish(self) -> None:
-        """Read no more, and wait until nothing is left that is due."""
-        self._stop_reading()
+        """Wait until nothing is left that is due."""
         while self._task:
             await asyncio.wait({self._task})
 
@@ -187,13 +192,8 @@ class Courier:
         self._be_quiet()
         return count
 
-    def _stop_reading(self) -> None:
-        if self._listener:
-            self._listener.stop()
-            self._listener = None
-
     def _halt(self) -> int:
-        self._stop_reading()
+        self.stop_reading()
         self._cutter = None
         if self._timer:
             self._timer.cancel()

@@ -159,6 +159,8 @@ class Webhooks:
 
     async def close(self, seconds: float = 0.0) -> None:
         """Read no more, give what is due some seconds to be sent, and stop."""
+        for courier in self._couriers.values():
+            courier.stop_reading()
         if self._couriers and seconds:
             ends = [asyncio.ensure_future(one.finish()) for one in self._couriers.values()]
             _, late = await asyncio.wait(ends, timeout=seconds)

@@ -81,16 +81,17 @@ def check_url(text: str, networks: Sequence[Network]) -> str:
     plain = parts.scheme == "http"
     if plain and not networks:
         raise UsageError("http would send in the open: use https")
-    if reason := _why_not_host(host, networks, plain=plain):
+    literal = "[" in parts.netloc
+    if reason := _why_not_host(host, networks, literal=literal, plain=plain):
         raise UsageError(f"the URL {quoted(text)} cannot be sent to: {reason}")
     return text
 
 
-def _why_not_host(host: str, networks: Sequence[Network], *, plain: bool) -> str:
+def _why_not_host(host: str, networks: Sequence[Network], *, literal: bool, plain: bool) -> str:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        if _NUMERIC.fullmatch(host):
+        if literal or _NUMERIC.fullmatch(host):
             return "its host is no address in the usual form"
         return "" if _NAME.fullmatch(host) else "its host is no name"
     return why_refused(host, networks, plain=plain)
