@@ -23,8 +23,10 @@ import uvloop
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.events.listener import Listener
+from pipe.events.webhooks.key_file import load_key
 from pipe.language.names import escape
 from pipe.limits.allocator import keep_large_blocks
+from pipe.limits.bounds import parse_networks
 from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
 from pipe.settings import LogFormat, Signup
@@ -32,6 +34,7 @@ from pipe.ssh.server import SSHServer
 from pipe.store import Store
 
 if TYPE_CHECKING:
+    from pipe.events.webhooks.posting import Poster
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.stream.topics import Member
@@ -53,7 +56,8 @@ FEW_SESSIONS = 200
 """Collecting garbage with this many sessions takes some 10 ms more than with none."""
 
 GOODBYE_SECONDS = 2.0
-"""How long clients may take to read their exit status before their connections are dropped."""
+"""How long clients may take to read their exit status before their connections are dropped, and
+webhooks to send what is due."""
 
 
 def run(settings: Settings) -> int:
@@ -86,6 +90,8 @@ class App:
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
             self._drain_logs(service, cleanup)
+            await start_webhooks(service)
+            cleanup.push_async_callback(service.webhooks.close)
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -116,6 +122,7 @@ class App:
             if web:
                 web.stop_accepting()
             await self._drain(service)
+            await service.webhooks.close(GOODBYE_SECONDS)
             await server.close(GOODBYE_SECONDS)
             if web:
                 await web.close()
@@ -200,6 +207,24 @@ async def start_web(service: Service) -> WebServer | None:
         log.warning("no web pages", reason=error.message)
         return None
     return web
+
+
+async def start_webhooks(service: Service) -> None:
+    """Send what topics get to the webhooks that there are; this does not need the web pages.
+
+    Raises:
+        StartError: it cannot.
+    """
+    settings, webhooks = service.settings, service.webhooks
+
+    def make_poster() -> Poster:
+        from pipe.web.outgoing import Outgoing  # aiohttp takes some 10 MiB of memory
+
+        return Outgoing(parse_networks(settings.webhook_networks))
+
+    webhooks.shared.key = load_key(settings.web_key_path)
+    webhooks.make_poster = make_poster
+    await webhooks.start()
 
 
 def _place(host: str, port: int) -> str:

@@ -14,14 +14,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import structlog
+
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
 from pipe.events.deliveries import Result
 from pipe.events.drain import LogDrain
 from pipe.events.hooks import NO_HOOK, Hooks
+from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
+from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
@@ -30,6 +34,7 @@ from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
 from pipe.rights.access import Access
 from pipe.store.admission import Tokens
+from pipe.store.changes import Kind
 from pipe.store.guard import Guard
 from pipe.stream.router import Router
 
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
+
+log = structlog.get_logger()
 
 
 class Login(NamedTuple):
@@ -89,6 +96,7 @@ class Service:
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
     seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
+    webhooks: Webhooks = field(init=False)
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
@@ -103,6 +111,15 @@ class Service:
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         self.hooks = self._make_hooks()
         settings = self.settings
+        self.webhooks = Webhooks(
+            self.router,
+            self.access,
+            self.store.webhooks,
+            self.metrics,
+            self.tell_owner,
+            parse_networks(settings.webhook_networks),
+        )
+        self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
         self.quotas = Quotas(
             {
                 (Resource.CONNECTIONS, Scope.USER): settings.max_connections_per_user,
@@ -230,4 +247,5 @@ class Service:
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
             log_lines=dict(self.logs.counts),
+            webhooks_waiting=self.webhooks.waiting,
         )

@@ -225,6 +225,11 @@ class Settings(Limits):
         " /v2/, perhaps with a password as in http://name:password@host:5000; default: none",
         repr=False,
     )
+    webhook_networks: Networks = Field(
+        default=NO_NETWORKS,
+        description="private networks that webhooks may send to, also by plain HTTP; whoever has an"
+        " account can then reach what is there",
+    )
     signup: Signup | None = Field(
         default=None,
         description="whether a new key may claim a free name; default: open on a loopback host,"
@@ -323,6 +328,11 @@ class Settings(Limits):
     def host_key_path(self) -> Path:
         """The private key that identifies this server to clients."""
         return self.data_dir / "host_key"
+
+    @property
+    def web_key_path(self) -> Path:
+        """The file with the key that secrets of webhooks are derived from."""
+        return self.data_dir / "web_key"
 
 
 def is_loopback(host: str) -> bool:

@@ -20,6 +20,13 @@ from pipe.commands.link import make_link
 from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
 from pipe.commands.tokens import add_token, list_tokens, remove_token
+from pipe.commands.webhooks import (
+    add_webhook,
+    list_webhooks,
+    remove_webhook,
+    resume_webhook,
+    test_webhook,
+)
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.language.hook_requests import (
@@ -45,6 +52,13 @@ from pipe.language.requests import (
     help_text,
 )
 from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 
 if TYPE_CHECKING:
     from pipe.language.requests import Answerable
@@ -57,8 +71,9 @@ log = structlog.get_logger()
 AboutKeys = ListKeys | AddKey | RemoveKey
 AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
+AboutWebhooks = ListWebhooks | AddWebhook | RemoveWebhook | ResumeWebhook
 
-InTurn = Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks
+InTurn = Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks | AboutWebhooks
 """Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -93,6 +108,8 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
             return help_text(request.command, service.ssh_command(asker.caller.user))
         case List():  # it pauses in between, and lets the user's other commands through
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+        case TestWebhook():  # it takes as long as the receiver likes
+            return await test_webhook(service, asker.caller, request.webhook)
         case _:
             async with service.turnstile.turn(asker.caller.user):
                 return await _answer_in_turn(request, service, asker)
@@ -104,7 +121,7 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
     if asker.caller.scope is not None:
         raise AccessDenied(
             "access denied: a token is for topics, and neither shows nor changes"
-            " its user's keys, grants, tokens and hooks"
+            " its user's keys, grants, tokens, hooks and webhooks"
         )
     match request:
         case ListKeys() | AddKey() | RemoveKey():
@@ -113,6 +130,8 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
             return await _answer_about_grants(request, service, asker)
         case ListHooks() | AddHook() | RemoveHook() | RotateHook() | TestHook():
             return await answer_about_hooks(request, service, asker)
+        case ListWebhooks() | AddWebhook() | RemoveWebhook() | ResumeWebhook():
+            return await _answer_about_webhooks(request, service, asker)
         case _:
             return await _answer_about_tokens(request, service, asker)
 
@@ -149,3 +168,15 @@ async def _answer_about_tokens(request: AboutTokens, service: Service, asker: As
             return await log_in(service, asker, request)
         case MakeLink():
             return await make_link(service, asker, request)
+
+
+async def _answer_about_webhooks(request: AboutWebhooks, service: Service, asker: Asker) -> str:
+    match request:
+        case ListWebhooks():
+            return await list_webhooks(service, asker.caller, as_json=request.json)
+        case AddWebhook():
+            return await add_webhook(service, asker, request)
+        case RemoveWebhook():
+            return await remove_webhook(service, asker.caller, request.webhook)
+        case ResumeWebhook():
+            return await resume_webhook(service, asker.caller, request.webhook)

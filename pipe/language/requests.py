@@ -38,6 +38,14 @@ from pipe.language.token_requests import (
     MakeLink,
     RemoveToken,
 )
+from pipe.language.webhook_requests import (
+    WEBHOOK_COMMANDS,
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -240,6 +248,11 @@ Answerable: TypeAlias = (
     | LogIn
     | MakeLink
     | AboutHooks
+    | ListWebhooks
+    | AddWebhook
+    | RemoveWebhook
+    | TestWebhook
+    | ResumeWebhook
     | Explain
     | Help
     | Version
@@ -396,6 +409,7 @@ COMMANDS = (
     *TOKEN_COMMANDS,
     *HOOK_COMMANDS,
     *LOG_COMMANDS,
+    *WEBHOOK_COMMANDS,
     Command(
         "explain",
         Explain,

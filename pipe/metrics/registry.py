@@ -72,6 +72,12 @@ WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 REGISTRY_EVENTS = ("published", "repeated", "unnamed", "crowded")
 """What became of an event: told; told already by a hook; its tag is too long to be in a topic's
 name; too many events wait for readers of that topic."""
+WEBHOOK_RESULTS = ("delivered", "gone", "refused", "timeout", "failed", "address")
+"""What came of sending a webhook: answered with 2xx, with 410, with another status; not answered in
+time, or not at all; or not sent, as its address is one that nothing may be sent to."""
+
+WEBHOOK_LOSSES = ("full", "given-up", "broken", "paused", "denied")
+"""Why something was not sent: no room, the last try failed, half a stream, paused, no right."""
 
 LAG_INTERVAL_SECONDS = 0.25
 """How often to measure the event loop's lag."""
@@ -89,6 +95,7 @@ class Snapshot:
     memory_alarm: bool
     paused_seconds: float
     log_lines: dict[str, int]
+    webhooks_waiting: int
 
 
 class Metrics:
@@ -168,6 +175,22 @@ class Metrics:
             ["kind", "result"],
             registry=self.registry,
         )
+        self.webhook_attempts = Counter(
+            "pipe_webhook_attempts",
+            "Tries to send a webhook, by what came of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.webhook_dropped = Counter(
+            "pipe_webhook_dropped",
+            "Records and streams that webhooks did not send, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for result in WEBHOOK_RESULTS:
+            self.webhook_attempts.labels(result)
+        for reason in WEBHOOK_LOSSES:
+            self.webhook_dropped.labels(reason)
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
@@ -292,6 +315,11 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "pipe_send_buffer_bytes",
         "Bytes taken for subscribers and not yet written to their connections.",
         router.send_buffer_bytes,
+    )
+    yield GaugeMetricFamily(
+        "pipe_webhook_waiting",
+        "Records and streams that wait to be sent by webhooks.",
+        snapshot.webhooks_waiting,
     )
     yield _by(
         GaugeMetricFamily,

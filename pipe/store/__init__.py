@@ -10,6 +10,7 @@
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
     hooks       `HookStore`: where other services tell what happened
+    webhooks    `WebhookStore`: where what topics get is sent
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed

@@ -121,6 +121,26 @@ hooks = Table(
     Index(None, "user"),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    # The topic.
+    Column("owner", String(32), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("frame", String(8), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("created", Double, nullable=False),
+    # The last success; the first failure after it; what the last failure was.
+    Column("succeeded", Double, nullable=True),
+    Column("failing_since", Double, nullable=True),
+    Column("problem", String(200), nullable=False),
+    Index(None, "user"),
+)
+
 changes = Table(
     "changes",
     metadata,

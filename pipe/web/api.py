@@ -26,6 +26,13 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 from pipe.web.calls import CALLS, Calls
 from pipe.web.logs import Shipping
 from pipe.web.logs import read as read_logs
@@ -56,7 +63,15 @@ Change = (
     | RemoveHook
     | RotateHook
     | TestHook
+    | AddWebhook
+    | RemoveWebhook
+    | ResumeWebhook
+    | TestWebhook
 )
+
+
+ROWS = List | ListKeys | ListGrants | ListTokens | ListHooks | ListWebhooks
+"""Those whose JSON is one object per line."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -68,6 +83,7 @@ def add_routes(app: web.Application) -> None:
         "/api/grants": lambda _: ListGrants(json=True),
         "/api/tokens": lambda _: ListTokens(json=True),
         "/api/hooks": lambda _: ListHooks(json=True),
+        "/api/webhooks": lambda _: ListWebhooks(json=True),
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -87,6 +103,10 @@ def add_routes(app: web.Application) -> None:
         ("DELETE", "/api/hooks"): RemoveHook,
         ("POST", "/api/hooks/rotate"): RotateHook,
         ("POST", "/api/hooks/test"): TestHook,
+        ("POST", "/api/webhooks"): AddWebhook,
+        ("DELETE", "/api/webhooks"): RemoveWebhook,
+        ("POST", "/api/webhooks/test"): TestWebhook,
+        ("POST", "/api/webhooks/resume"): ResumeWebhook,
     }
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
@@ -203,12 +223,14 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
         number = url.partition("/hook/")[2].partition("/")[0]
         made = {"id": number, "url": url, "secret": secret[0] if secret else None}
         return web.json_response(made, status=201, headers=headers)
+    if isinstance(wanted, AddWebhook):
+        return web.json_response({"secret": answer.strip()}, status=201, headers=headers)
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens | ListHooks):
+    if isinstance(wanted, ROWS):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 
