@@ -27,6 +27,7 @@ from pipe.language.flags import (
     read_words,
     whole_number,
 )
+from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -237,6 +238,7 @@ Answerable: TypeAlias = (
     | RemoveToken
     | LogIn
     | MakeLink
+    | MonitorRequest
     | Explain
     | Help
     | Version
@@ -261,7 +263,7 @@ def _lifetime(text: str) -> float:
 
 
 def _command_name(text: str) -> str:
-    return _find_command([text]).name
+    return _find_command(spell_out([text])).name
 
 
 _JSON = Flag("json", "--json", boolean, "print JSON")
@@ -391,6 +393,7 @@ COMMANDS = (
         flags=(_JSON,),
     ),
     *TOKEN_COMMANDS,
+    *MONITOR_COMMANDS,
     Command(
         "explain",
         Explain,
@@ -422,7 +425,7 @@ def parse(command: str) -> Request:
     Raises:
         UsageError: With one line that says what is wrong and what is allowed.
     """
-    words = _split(command)
+    words = spell_out(_split(command))
     if not words or words[0] in HELP.spellings.split():
         return Help()
     spec = _find_command(words)

@@ -9,6 +9,7 @@
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
+    monitors    `MonitorStore`: what is expected of topics, and how that went
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed
@@ -21,6 +22,7 @@ from __future__ import annotations
 from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
 from pipe.store.keys import check_key_type, read_public_key
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import (
     Key,
     Login,
@@ -37,6 +39,7 @@ __all__ = [
     "GrantStore",
     "Key",
     "Login",
+    "MonitorStore",
     "NewKey",
     "NewToken",
     "Store",

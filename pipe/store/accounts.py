@@ -26,6 +26,7 @@ from pipe.language.names import escape, parse_user, quoted
 from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
@@ -54,6 +55,7 @@ class Store:
     Attributes:
         database: for other data that is stored beside the accounts.
         tokens: the other way to log in, besides keys.
+        monitors: what is expected of topics.
     """
 
     def __init__(self, database: Database) -> None:
@@ -61,6 +63,7 @@ class Store:
         self._logins: StampedCache[tuple[str, str], Login] = StampedCache(CACHED_LOGINS)
         self._uses: Uses[tuple[str, str], float] = Uses(self._store_uses)
         self.tokens = TokenStore(database)
+        self.monitors = MonitorStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
