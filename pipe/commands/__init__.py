@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe import __version__
-from pipe.commands.asker import Asker
+from pipe.commands.asker import Answer, Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
 from pipe.commands.invitations import invitations
@@ -18,9 +18,11 @@ from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
 from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
+from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.requests import (
     AddKey,
     Explain,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from pipe.language.requests import Answerable
     from pipe.service import Service
 
-__all__ = ["Asker", "answer", "input_limit", "invitations"]
+__all__ = ["Answer", "Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
@@ -49,7 +51,7 @@ AboutKeys = ListKeys | AddKey | RemoveKey
 AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
 
-InTurn = Explain | AboutKeys | AboutGrants | AboutTokens
+InTurn = Explain | AboutKeys | AboutGrants | AboutTokens | MonitorRequest
 """Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -62,7 +64,7 @@ def input_limit(request: Answerable) -> int:
 
 
 async def answer(request: Answerable, service: Service, asker: Asker) -> str:
-    """Return what a command prints.
+    """Return what a command prints: an `Answer` if it wants an exit status too.
 
     Raises:
         PipeError: the command cannot be carried out; the message says why.
@@ -95,15 +97,17 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
     if asker.caller.scope is not None:
         raise AccessDenied(
             "access denied: a token is for topics, and neither shows nor changes"
-            " its user's keys, grants and tokens"
+            " its user's keys, grants, tokens and monitors"
         )
     match request:
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess() | RevokeAccess() | ListGrants():
             return await _answer_about_grants(request, service, asker)
-        case _:
+        case ListTokens() | AddToken() | RemoveToken() | LogIn() | MakeLink():
             return await _answer_about_tokens(request, service, asker)
+        case _:
+            return await answer_about_monitors(service, asker, request)
 
 
 async def _answer_about_keys(request: AboutKeys, service: Service, asker: Asker) -> str:

@@ -38,6 +38,11 @@ class Share:
     unknown: float
 
     @property
+    def seconds(self) -> tuple[float, float, float]:
+        """All three."""
+        return self.up, self.down, self.unknown
+
+    @property
     def ratio(self) -> float | None:
         """From 0 to 1; None if nothing is known."""
         known = self.up + self.down

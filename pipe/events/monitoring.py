@@ -1,0 +1,505 @@
+"""All monitors of a server: what they are told, when they look, whom they tell.
+
+`pipe.events.monitors` judges one monitor.  This keeps the time and the database for all of them.
+Rules:
+
+- One timer serves the earliest of all deadlines; nothing polls.
+- A publisher pays for one call per chunk on a watched topic, however many users watch it.  What has
+  come is handed to their monitors `HANDS` at a time, in the server's turns.
+- Whether a user may read the topic is asked whenever something comes or a deadline is over.  Who
+  may not any more learns nothing: the monitor is paused, and says so.
+- What a monitor remembers is stored within a second of a change, else once a minute
+  (`pipe.events.saving`).  So is that the server watches: a later one knows since when nobody did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import structlog
+
+from pipe.errors import StoreUnavailable
+from pipe.events.monitors import Monitor, State
+from pipe.events.saving import Saver
+from pipe.events.watches import Watch
+from pipe.rights.callers import Caller
+from pipe.rights.grants import Operation
+from pipe.store.monitors import NewChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.events.monitors import Change
+    from pipe.events.watches import Activity
+    from pipe.language.monitor_requests import Terms
+    from pipe.language.names import TopicName
+    from pipe.rights.access import Access
+    from pipe.store.monitors import MonitorStore, StoredMonitor
+    from pipe.stream.router import Router
+
+    Step: TypeAlias = Callable[[], bool | None]
+    Announce: TypeAlias = Callable[[TopicName, bytes, float], bool]
+
+log = structlog.get_logger()
+
+KEYLESS = "monitor"
+"""Stands where a caller has its key's fingerprint.  A monitor acts by its user's rights alone: what
+was granted to a key is no grant to it."""
+
+HANDS = 50
+"""Monitors that are served in one step, each in some microseconds."""
+
+TAKE_SECONDS = 0.25
+"""How long a monitor that waits for a sign of life waits for the next, at least."""
+
+TAKE_SHARE, MAX_TAKE_SECONDS = 1 / 60, 10.0
+"""How late a monitor that is up hears of more bytes: a share of its window, and at most so long."""
+
+HOLD_SECONDS = 10.0
+"""How long an alert waits for a reader that just comes back."""
+
+JUMP_SECONDS = 30.0
+"""If the clock moved so much more or less than time did, the machine slept or the clock was set."""
+
+_STALE_ENTRIES = 64
+"""The queue of deadlines is rebuilt with so many entries beyond twice the number of monitors."""
+
+ALERT_RESULTS = ("sent", "dropped", "denied")
+"""sent: published, whether or not somebody reads; dropped: too many wait; denied: the user may not
+write there."""
+
+
+class Tell(Protocol):
+    """Tells a user's log something."""
+
+    def __call__(self, user: str, level: str, text: str, **fields: object) -> None:
+        """Tell it."""
+
+
+@dataclass(eq=False, slots=True)
+class Watched:
+    """A monitor that runs."""
+
+    number: int
+    caller: Caller
+    topic: TopicName
+    alert: TopicName
+    created: float
+    monitor: Monitor
+    shown: State
+    """As what it is counted."""
+    due: float | None = None
+    """Its entry in the queue of deadlines."""
+    gone: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Topic:
+    """Who watches a topic."""
+
+    watch: Watch
+    all: dict[Watched, None] = field(default_factory=dict)
+    taken: float = 0.0
+    """When it was last looked at, in the loop's time."""
+    patience: float = TAKE_SECONDS
+    """How long to wait from then on, if bytes come."""
+    timer: asyncio.TimerHandle | None = None
+
+
+class Monitors:
+    """All monitors of one server.
+
+    Args:
+        store: Where they are kept.
+        router: Says what comes.
+        access: Says who may read and write what.
+        announce: Publishes a short stream.
+        later: Takes a step repeatedly until it returns False.
+        tell: Tells a user's log.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: MonitorStore,
+        router: Router,
+        access: Access,
+        announce: Announce,
+        later: Callable[[Step], None],
+        tell: Tell,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._router = router
+        self._access = access
+        self._announce = announce
+        self._later = later
+        self._tell = tell
+        self._clock = clock
+        self._users: dict[str, dict[TopicName, Watched]] = {}
+        self._topics: dict[TopicName, _Topic] = {}
+        self._due: list[tuple[float, int, Watched]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticking = False
+        self._saver = Saver(store, clock, self._reload)
+        self._reloading: asyncio.Task[None] | None = None
+        self._to_reload: set[str] = set()
+        self._clocks: tuple[float, float] | None = None
+        self._closed = False
+        self.alerts: Counter[str] = Counter(dict.fromkeys(ALERT_RESULTS, 0))
+        self.states: Counter[str] = Counter({state.value: 0 for state in State})
+
+    # -- the server -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Go on with what is in the database.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+        """
+        self._look_at_clocks()
+        stored = await self._store.load()
+        if not stored:
+            return
+        now = self._clock()
+        away = now - max((until for _, until in await self._store.watched()), default=now)
+        await self._saver.begin(now)
+        for one in stored:
+            self._go_on(one, now)
+        for watched in self._everyone():
+            self._note(watched, watched.monitor.come_back(now, max(0.0, away)))
+
+    async def close(self) -> None:
+        """Store what can be stored, and watch no more."""
+        self._closed = True
+        for timer in (self._timer, *(topic.timer for topic in self._topics.values())):
+            if timer:
+                timer.cancel()
+        for name, topic in self._topics.items():
+            self._router.unwatch(name, topic.watch)
+        if self._reloading:
+            await asyncio.wait({self._reloading})
+        await self._saver.close()
+
+    async def save(self) -> None:
+        """Store everything now, so that the database has all that happened.
+
+        Raises:
+            StoreUnavailable: It is away.
+        """
+        await self._saver.save()
+
+    def follow_removals(self) -> None:
+        """Let go of the monitors of accounts that were removed or changed, and read them again."""
+        for user, found in list(self._users.items()):
+            if self._access.why_barred(next(iter(found.values())).caller):
+                for one in list(found.values()):
+                    self._drop(one)
+                self._to_reload.add(user)
+        if self._to_reload and not self._closed:
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_or_wait())
+
+    @property
+    def began(self) -> float | None:
+        """Since when this server watches, in seconds since 1970; None if it does not."""
+        return self._saver.began
+
+    # -- what users do ----------------------------------------------------------------------------
+
+    def of(self, user: str) -> list[Watched]:
+        """A user's monitors, by topic."""
+        found = self._users.get(user, {})
+        return [found[topic] for topic in sorted(found)]
+
+    async def add(
+        self, caller: Caller, topic: TopicName, terms: Terms, alert: TopicName
+    ) -> tuple[Watched, bool]:
+        """Watch a topic for a user who may read it, or change the terms.
+
+        Returns:
+            The monitor, and whether it is new.
+
+        Raises:
+            AccessDenied: The caller was removed meanwhile.
+            StoreError: The user has as many as allowed, the database is away.
+        """
+        memory = json.dumps(Monitor(terms, self._clock()).dump())
+        stored = await self._store.put(caller.user, topic, terms, alert, memory)
+        now = self._clock()
+        await self._saver.begin(now)
+        self._access.require(caller)
+        found = self._users.get(caller.user, {}).get(topic)
+        if found:
+            found.alert = alert
+            self._note(found, found.monitor.change_terms(now, terms))
+            return found, False
+        return self._go_on(stored, now), True
+
+    async def remove(self, user: str, topic: TopicName) -> bool:
+        """Watch a topic no more, and return whether it was watched."""
+        removed = await self._store.remove(user, topic)
+        found = self._users.get(user, {}).get(topic)
+        if found:
+            self._drop(found)
+        return removed or bool(found)
+
+    async def pause(self, watched: Watched) -> None:
+        """Expect nothing."""
+        self._note(watched, watched.monitor.pause(self._clock()))
+        await self.save()
+
+    async def resume(self, watched: Watched) -> None:
+        """Expect it again; the user may read the topic."""
+        self._note(watched, watched.monitor.resume(self._clock()))
+        await self.save()
+
+    def caller_like(self, caller: Caller) -> Caller:
+        """As whom a user's monitors are judged: with the user's rights, and not those of a key."""
+        return Caller(caller.user, KEYLESS, caller.admin, lent=True)
+
+    # -- who runs ---------------------------------------------------------------------------------
+
+    def _everyone(self) -> list[Watched]:
+        return [one for found in self._users.values() for one in found.values()]
+
+    def _go_on(self, stored: StoredMonitor, now: float) -> Watched:
+        found = self._users.setdefault(stored.user, {})
+        caller = next((one.caller for one in found.values()), None)
+        monitor = Monitor(stored.terms, now, json.loads(stored.memory))
+        watched = found[stored.topic] = Watched(
+            stored.number,
+            caller or Caller(stored.user, KEYLESS, stored.admin, lent=True),
+            stored.topic,
+            stored.alert,
+            stored.created,
+            monitor,
+            monitor.state,
+        )
+        self.states[watched.shown.value] += 1
+        self._note(watched, None)
+        return watched
+
+    def _drop(self, watched: Watched) -> None:
+        watched.gone = True
+        watched.due = None
+        self.states[watched.shown.value] -= 1
+        user = watched.caller.user
+        del self._users[user][watched.topic]
+        if not self._users[user]:
+            del self._users[user]
+        self._unwatch(watched)
+
+    def _unwatch(self, watched: Watched) -> None:
+        topic = self._topics.get(watched.topic)
+        if topic is None or watched not in topic.all:
+            return
+        del topic.all[watched]
+        if not topic.all:
+            del self._topics[watched.topic]
+            self._router.unwatch(watched.topic, topic.watch)
+            if topic.timer:
+                topic.timer.cancel()
+
+    def _watch(self, watched: Watched) -> None:
+        name = watched.topic
+        topic = self._topics.get(name)
+        if topic is None:
+            watch = Watch(self._clock, partial(self._came, name))
+            topic = self._topics[name] = _Topic(watch)
+            self._router.watch(name, watch)
+        if watched not in topic.all:
+            topic.all[watched] = None
+            topic.patience = TAKE_SECONDS
+
+    async def _reload_or_wait(self) -> None:
+        try:
+            await self._saver.save()
+            await self._reload()
+        except StoreUnavailable:
+            pass  # the next save tries again
+        except Exception:
+            log.exception("monitors cannot be read")
+
+    async def _reload(self) -> None:
+        """Read again whose accounts were removed or changed; who was removed has none."""
+        for user in list(self._to_reload):
+            stored = await self._store.load(user)
+            self._to_reload.discard(user)
+            for one in stored:
+                if one.topic not in self._users.get(user, {}):
+                    self._go_on(one, self._clock())
+
+    # -- what comes -------------------------------------------------------------------------------
+
+    def _came(self, name: TopicName, *, ends: bool) -> None:
+        """Look at a topic soon, as bytes have come there, or a publisher has ended."""
+        topic = self._topics[name]
+        loop = asyncio.get_running_loop()
+        at = topic.taken + (TAKE_SECONDS if ends else topic.patience)
+        if topic.timer:
+            topic.timer.cancel()
+        # Even if that is now: this is in the middle of the router's work.
+        topic.timer = loop.call_later(max(0.0, at - loop.time()), self._take, name)
+
+    def _take(self, name: TopicName) -> None:
+        topic = self._topics[name]
+        topic.timer = None
+        topic.taken = asyncio.get_running_loop().time()
+        topic.patience = min(map(_patience, topic.all))
+        self._look_at_clocks()
+        waiting = list(topic.all)
+        activity = topic.watch.collect()
+        self._later(partial(self._hand_on, activity, self._clock(), waiting))
+
+    def _hand_on(self, activity: Activity, now: float, waiting: list[Watched]) -> bool:
+        for watched in waiting[:HANDS]:
+            if not watched.gone:
+                self._tell_monitor(watched, activity, now)
+        del waiting[:HANDS]
+        return bool(waiting)
+
+    def _tell_monitor(self, watched: Watched, activity: Activity, now: float) -> None:
+        monitor = watched.monitor
+        if not self._may_read(watched):
+            self._note(watched, monitor.lock_out(now))
+            return
+        if activity.size:
+            self._note(watched, monitor.publish(now, activity.size, min(now, activity.last)))
+        if activity.end:
+            status, broken = activity.end
+            self._note(watched, monitor.end(now, status, broken=broken))
+
+    def _may_read(self, watched: Watched) -> bool:
+        return self._access.decide(watched.caller, watched.topic, Operation.READ).allowed
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def _schedule(self, watched: Watched) -> None:
+        at = watched.monitor.next_at
+        if at is None:
+            watched.due = None
+        if at is None or (watched.due is not None and watched.due <= at):
+            return
+        watched.due = at
+        heapq.heappush(self._due, (at, watched.number, watched))
+        if len(self._due) > 2 * self.states.total() + _STALE_ENTRIES:
+            self._due = [(at, number, one) for at, number, one in self._due if one.due == at]
+            heapq.heapify(self._due)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer to the earliest deadline."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._due and not self._ticking and not self._closed:
+            delay = max(0.0, self._due[0][0] - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._look_at_clocks()
+        if not self._ticking:
+            self._ticking = True
+            self._later(self._serve_due)
+
+    def _serve_due(self) -> bool:
+        """Let those look whose deadline is over."""
+        now = self._clock()
+        for _ in range(HANDS):
+            if not self._due or self._due[0][0] > now:
+                self._ticking = False
+                self._arm()
+                return False
+            at, _, watched = heapq.heappop(self._due)
+            if watched.due != at or watched.gone:
+                continue  # an entry from before
+            watched.due = None
+            if self._may_read(watched):
+                self._note(watched, watched.monitor.look(now))
+            else:
+                self._note(watched, watched.monitor.lock_out(now))
+        return True
+
+    def _look_at_clocks(self) -> None:
+        """Notice that the machine has slept, or that the clock was set."""
+        wall, passed = self._clock(), asyncio.get_running_loop().time()
+        before, self._clocks = self._clocks or (wall, passed), (wall, passed)
+        jump = (wall - before[0]) - (passed - before[1])
+        if abs(jump) < JUMP_SECONDS:
+            return
+        log.warning("clock jumped", seconds=round(jump), reason="nobody watched meanwhile")
+        for watched in self._everyone():
+            self._note(watched, watched.monitor.come_back(wall, jump))
+
+    # -- what changes -----------------------------------------------------------------------------
+
+    def _note(self, watched: Watched, change: Change | None) -> None:
+        """Note that a monitor was told something, and what came of it."""
+        monitor = watched.monitor
+        if monitor.state is not watched.shown:
+            self.states[watched.shown.value] -= 1
+            self.states[monitor.state.value] += 1
+            watched.shown = monitor.state
+        if monitor.state is State.PAUSED:
+            self._unwatch(watched)
+        else:
+            self._watch(watched)
+        self._schedule(watched)
+        lasting = None
+        if change and change.lasting:
+            lasting = NewChange(
+                watched.number, change.at, change.state.value, change.was.value, change.reason
+            )
+        self._saver.note(watched.number, monitor, lasting)
+        if change and change.alert:
+            self._alert(watched, change)
+
+    def _alert(self, watched: Watched, change: Change) -> None:
+        """Tell the alert's topic and the user's log."""
+        line = json.dumps(describe(watched.topic, change)) + "\n"
+        caller, topic = watched.caller, watched.alert
+        if not self._access.decide(caller, topic, Operation.WRITE).allowed:
+            result = "denied"
+        elif self._announce(topic, line.encode(), HOLD_SECONDS):
+            result = "sent"
+        else:
+            result = "dropped"
+        self.alerts[result] += 1
+        level = "INFO" if change.state is State.UP else "ERROR"
+        text = f"monitor {watched.topic} is {change.state.value}: {change.reason}"
+        self._tell(caller.user, level, text, topic=str(watched.topic), alert=result)
+
+
+def describe(topic: TopicName, change: Change) -> dict[str, object]:
+    """What an alert says, as JSON takes it."""
+    return {
+        "time": written(change.at),
+        "monitor": str(topic),
+        "state": change.state.value,
+        "was": change.was.value,
+        "since": written(change.since),
+        "last_seen": None if change.seen is None else written(change.seen),
+        "reason": change.reason,
+    }
+
+
+def written(seconds: float) -> str:
+    """Write a time as RFC 3339 has it, in UTC."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _patience(watched: Watched) -> float:
+    """How many seconds after the last look a monitor wants to hear of bytes."""
+    if watched.shown is not State.UP:
+        return TAKE_SECONDS
+    return max(TAKE_SECONDS, min(MAX_TAKE_SECONDS, watched.monitor.terms.every * TAKE_SHARE))
