@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.announcer import Announcer
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
@@ -47,6 +48,7 @@ class Service:
     access: Access = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
+    announcer: Announcer = field(init=False)
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
@@ -69,6 +71,7 @@ class Service:
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
+        self.announcer = Announcer(self.router)
         self.guard = Guard(self.access, self.store, self.expel)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings

@@ -151,6 +151,7 @@ class Source(FakeSource):
         model.note_end(self.name)
         for sink in readers:
             self.awaits[sink] = sink.member.accepted_bytes if self.published else 0
+        model.note_progress()  # a reader that has it all now may be cut before the receipt comes
         topic = self.member.topic
         assert topic
         self.early_before = self.member.left_early + topic.departures
@@ -378,17 +379,20 @@ class RouterMachine(RuleBasedStateMachine):
         self.model.sinks.append(sink)
         self.model.router.join(sink.member, name)
 
-    @rule(pattern=st.sampled_from(PATTERNS), bound=bounds, on_slow=policies)
-    def subscribe_to_pattern(self, pattern: Pattern, bound: int, on_slow: OnSlow) -> None:
-        """A subscriber joins all topics of a pattern."""
+    @rule(wanted=st.sampled_from([*PATTERNS, *NAMES]), bound=bounds, on_slow=policies)
+    def stand_by(self, wanted: Pattern | TopicName, bound: int, on_slow: OnSlow) -> None:
+        """A subscriber reads all topics of a pattern, or one topic, whenever they exist."""
         sink = Sink(self.model, bound, confirms=True)
         sink.member = Member(Mode.SUBSCRIBE, sink=sink, on_slow=on_slow)
-        sink.pattern = pattern
+        sink.pattern = wanted if isinstance(wanted, Pattern) else Pattern(wanted.owner, wanted.path)
         sink.waits_for = [
             source for source in self.model.sources if source.member.whole and source.published
         ]
         self.model.sinks.append(sink)
-        self.model.router.join_pattern(sink.member, pattern, lambda _: True)
+        if isinstance(wanted, TopicName):
+            self.model.router.follow(sink.member, wanted, lambda _: True)
+        else:
+            self.model.router.join_pattern(sink.member, wanted, lambda _: True)
 
     @rule(
         name=names,
