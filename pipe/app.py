@@ -29,6 +29,7 @@ from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
@@ -81,9 +82,11 @@ class App:
         store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
-            service = Service(settings, store)
+            service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
+            cleanup.push_async_callback(service.monitors.close)
+            await service.monitors.start()
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -154,6 +157,7 @@ class App:
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
+        service.monitors.draining = True
         for session in list(service.sessions):
             session.announce("the server is shutting down; streams that are moving may finish")
         loop = asyncio.get_running_loop()

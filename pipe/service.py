@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipe.errors import Outcome, QuotaExceeded
 from pipe.events.announcer import Announcer
+from pipe.events.monitoring import Monitors
+from pipe.events.summaries import Summaries
 from pipe.language.requests import ssh_command
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
@@ -25,6 +29,7 @@ from pipe.metrics import Metrics, Snapshot
 from pipe.rights.access import Access
 from pipe.store.admission import Tokens
 from pipe.store.guard import Guard
+from pipe.store.web_key import make_web_key
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from pipe.store import Store
     from pipe.stream.topics import Member
 
+log = structlog.get_logger()
+
 
 @dataclass(slots=True)
 class Service:
@@ -49,6 +56,8 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     announcer: Announcer = field(init=False)
+    monitors: Monitors = field(init=False)
+    summaries: Summaries = field(init=False)  # of monitors
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     quotas: Quotas = field(init=False)
@@ -66,12 +75,22 @@ class Service:
     memory_alarm: MemoryAlarm = field(init=False)
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
+    web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
         self.announcer = Announcer(self.router)
+        self.monitors = Monitors(
+            self.store.monitors,
+            self.router,
+            self.access,
+            self.announcer.announce,
+            self.turns.do,
+            self.tell_user,
+        )
+        self.summaries = Summaries(self.store.monitors, self.monitors, time.time)
         self.guard = Guard(self.access, self.store, self.expel)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         settings = self.settings
@@ -154,6 +173,11 @@ class Service:
                 text = self.access.why_barred(session.caller)
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
+        self.monitors.follow_removals()
+
+    def tell_user(self, user: str, level: str, text: str, **fields: object) -> None:
+        """Tell a user's log something, and so far the server's own."""
+        log.info("told a user", user=user, importance=level, text=text, **fields)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""
@@ -174,6 +198,8 @@ class Service:
             unauthenticated=self.gate.waiting,
             tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm.active,
+            monitors=dict(self.monitors.states),
+            monitor_alerts=dict(self.monitors.alerts),
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
         )

@@ -277,6 +277,11 @@ class Settings(Limits):
         """The private key that identifies this server to clients."""
         return self.data_dir / "host_key"
 
+    @property
+    def web_key_path(self) -> Path:
+        """The key that secret addresses are derived from."""
+        return self.data_dir / "web_key"
+
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach a listener on ``host``."""

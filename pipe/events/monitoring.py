@@ -154,6 +154,7 @@ class Monitors:
         self._to_reload: set[str] = set()
         self._clocks: tuple[float, float] | None = None
         self._closed = False
+        self.draining = False  # so that streams break off which the server itself cuts
         self.alerts: Counter[str] = Counter(dict.fromkeys(ALERT_RESULTS, 0))
         self.states: Counter[str] = Counter({state.value: 0 for state in State})
 
@@ -180,11 +181,15 @@ class Monitors:
     async def close(self) -> None:
         """Store what can be stored, and watch no more."""
         self._closed = True
-        for timer in (self._timer, *(topic.timer for topic in self._topics.values())):
-            if timer:
-                timer.cancel()
-        for name, topic in self._topics.items():
+        if self._timer:
+            self._timer.cancel()
+        for name, topic in list(self._topics.items()):
             self._router.unwatch(name, topic.watch)
+            if topic.timer:
+                topic.timer.cancel()
+                activity, waiting = topic.watch.collect(), list(topic.all)
+                while self._hand_on(activity, self._clock(), waiting):
+                    pass
         if self._reloading:
             await asyncio.wait({self._reloading})
         await self._saver.close()
@@ -373,7 +378,7 @@ class Monitors:
             return
         if activity.size:
             self._note(watched, monitor.publish(now, activity.size, min(now, activity.last)))
-        if activity.end:
+        if activity.end and not (activity.end.broken and self.draining):
             status, broken = activity.end
             self._note(watched, monitor.end(now, status, broken=broken))
 

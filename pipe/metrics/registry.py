@@ -61,7 +61,7 @@ REFUSALS = (
 )
 """What the server refused, by the limit that did it."""
 
-WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
+WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "feed", "health", "page")
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
 
@@ -80,6 +80,8 @@ class Snapshot:
     tasks: int
     memory_alarm: bool
     paused_seconds: float
+    monitors: dict[str, int]
+    monitor_alerts: dict[str, int]
 
 
 class Metrics:
@@ -264,6 +266,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Open connections that are logged in, by data path.",
         "lane",
         snapshot.lanes,
+    )
+    yield _by(
+        GaugeMetricFamily, "pipe_monitors", "Monitors, by how they are.", "state", snapshot.monitors
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_monitor_alerts",
+        "Alerts of monitors, by whether they were published.",
+        "result",
+        snapshot.monitor_alerts,
     )
     info = GaugeMetricFamily(
         "pipe_build_info", "Versions; always 1.", labels=["version", "python", "asyncssh"]

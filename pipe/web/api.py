@@ -15,6 +15,15 @@ from aiohttp import web
 
 from pipe.errors import Outcome, QuotaExceeded, UsageError
 from pipe.language.flags import read_words
+from pipe.language.monitor_requests import (
+    AddMonitor,
+    ListMonitors,
+    PauseMonitor,
+    RemoveMonitor,
+    ResumeMonitor,
+    ShowFeeds,
+    ShowUptime,
+)
 from pipe.language.requests import (
     COMMANDS,
     Explain,
@@ -70,7 +79,17 @@ class Calls:
             raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
 
 
-Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
+Change = (
+    GrantAccess
+    | RevokeAccess
+    | AddToken
+    | RemoveToken
+    | MakeLink
+    | AddMonitor
+    | RemoveMonitor
+    | PauseMonitor
+    | ResumeMonitor
+)
 
 CALLS = web.AppKey("calls", Calls)
 
@@ -83,6 +102,9 @@ def add_routes(app: web.Application) -> None:
         "/api/keys": lambda _: ListKeys(json=True),
         "/api/grants": lambda _: ListGrants(json=True),
         "/api/tokens": lambda _: ListTokens(json=True),
+        "/api/monitors": lambda _: ListMonitors(json=True),
+        "/api/monitors/feed": lambda _: ShowFeeds(json=True),
+        "/api/uptime": _read_uptime,
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -94,7 +116,14 @@ def add_routes(app: web.Application) -> None:
         ("POST", "/api/tokens"): AddToken,
         ("DELETE", "/api/tokens"): RemoveToken,
         ("POST", "/api/links"): MakeLink,
+        ("POST", "/api/monitors"): AddMonitor,
+        ("DELETE", "/api/monitors"): RemoveMonitor,
+        ("POST", "/api/monitors/pause"): PauseMonitor,
+        ("POST", "/api/monitors/resume"): ResumeMonitor,
     }
+    app.router.add_post(
+        "/api/monitors/feed", _answering(lambda _: ShowFeeds(renew=True, json=True))
+    )
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
 
@@ -154,6 +183,21 @@ def _changing(kind: type[Change]) -> Callable[[web.Request], Awaitable[web.Strea
     return handle
 
 
+def _read_uptime(request: web.Request) -> ShowUptime:
+    """Read a query as the flags of the command.
+
+    Raises:
+        UsageError: they are none.
+    """
+    spec = next(command for command in COMMANDS if command.request is ShowUptime)
+    query = dict(request.query)
+    topic = query.pop("topic", None)
+    words = [*(f"--{name}={value}" for name, value in query.items()), "--json", "--"]
+    values = read_words(spec, words if topic is None else [*words, topic])
+    build: Callable[..., ShowUptime] = ShowUptime
+    return build(**(values or {}))
+
+
 async def _read_body(request: web.Request, kind: type[Change]) -> Change:
     """Read a JSON object as the arguments and flags of a command.
 
@@ -210,7 +254,7 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
+    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens | ListMonitors | ShowUptime):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 

@@ -16,7 +16,7 @@ from pipe.errors import Outcome, PipeError, StartError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
-from pipe.web import api
+from pipe.web import api, feeds
 from pipe.web.caller import client_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
@@ -74,6 +74,9 @@ ROUTES = {
     "/pipe/": "pipe",
     "/l/": "link",
     "/api/": "api",
+    "/feed/": "feed",
+    "/badge/": "feed",
+    "/status/": "feed",
     "/healthz": "health",
 }
 """The label of a request, by what its path begins with; all else is `OTHER`."""
@@ -169,6 +172,7 @@ def make_app(parts: Web) -> web.Application:
     _add(app, "/l/{secret}/raw", links.publish, "PUT", "POST")
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
+    feeds.add_routes(app)
     pages = Pages(
         parts.site,
         parts.service.ssh_command(),
