@@ -184,19 +184,21 @@ def spell_out(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def _span(least: float) -> Callable[[str], float]:
-    """Make a reader for a time between ``least`` and the longest window."""
+def _window(text: str) -> float:
+    return _within(MIN_WINDOW, text)
 
-    def convert(text: str) -> float:
-        seconds = parse_duration(text)
-        if least <= seconds <= MAX_WINDOW:
-            return seconds
-        raise UsageError(
-            f"it takes {format_duration(least)} to {format_duration(MAX_WINDOW)}, such as 90s, 1h"
-            " or 7d"
-        )
 
-    return convert
+def _grace(text: str) -> float:
+    return _within(0.0, text)
+
+
+def _within(least: float, text: str) -> float:
+    seconds = parse_duration(text)
+    if least <= seconds <= MAX_WINDOW:
+        return seconds
+    raise UsageError(
+        f"it takes {format_duration(least)} to {format_duration(MAX_WINDOW)}, such as 90s, 1h or 7d"
+    )
 
 
 def _bytes(text: str) -> int:
@@ -240,13 +242,13 @@ MONITOR_COMMANDS = (
         " it again changes the terms.",
         _TOPIC,
         (
-            Flag("every", "--every", _span(MIN_WINDOW), "the window: how often it comes", "DUR"),
-            Flag("grace", "--grace", _span(0.0), "how late it may be (a tenth, 30s)", "DUR"),
+            Flag("every", "--every", _window, "the window: how often it comes", "DUR"),
+            Flag("grace", "--grace", _grace, "how late it may be (a tenth, 30s)", "DUR"),
             Flag("on", "--on", one_of(On), _ON_TEXT, "WHAT"),
             Flag("min_bytes", "--min-bytes", _bytes, "what a window has to bring", "SIZE"),
             Flag("min_rate", "--min-rate", _bytes, "the same per second, on average", "SIZE"),
             Flag("alert", "--alert", str, "where alerts go (your topic alerts)", "TOPIC"),
-            Flag("remind", "--remind", _span(MIN_WINDOW), "tell again while it is down", "DUR"),
+            Flag("remind", "--remind", _window, "tell again while it is down", "DUR"),
         ),
     ),
     Command("monitor rm", RemoveMonitor, "end a monitor, and forget how it was", "", _TOPIC),
