@@ -175,9 +175,9 @@ class Service:
                     session.cut(Outcome.DENIED, text)
         self.monitors.follow_removals()
 
-    def tell_user(self, user: str, level: str, text: str, **fields: object) -> None:
-        """Tell a user's log something, and so far the server's own."""
-        log.info("told a user", user=user, importance=level, text=text, **fields)
+    def tell_user(self, user: str, level: str, text: str, **fields: object) -> None:  # noqa: ARG002
+        """Tell a user's log something; the server's own does not repeat what is the user's."""
+        log.info("told a user", user=user, importance=level)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""

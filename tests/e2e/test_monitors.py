@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .processes import wait_until
+from .processes import HELD, wait_until
 from .server import Server, Status
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_a_job(start_server: StartServer) -> None:
 
     server.ssh("alice", "pub -e -b=false job").wait()
     wait_state(server, "up")
-    killed = server.ssh("alice", "pub -b=false job", stdin=None)
+    killed = server.ssh("alice", "pub -b=false job", stdin=HELD)
     server.wait_sessions(publish=1)
     killed.kill()
     wait_state(server, "down")

@@ -8,6 +8,7 @@ beside them only what a reader would have: the key, and that this server's port 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -49,7 +50,7 @@ def indented_blocks(text: str) -> list[str]:
 
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section("Thirteen recipes"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section("Fourteen recipes"), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -127,7 +128,7 @@ class Desks:
         if folder.exists():  # one that runs must not be written again
             return folder
         folder.mkdir()
-        [stanza] = indented_blocks(section("Thirteen recipes").split("### 1.")[0])
+        [stanza] = indented_blocks(section("Fourteen recipes").split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -187,11 +188,11 @@ def in_turn(
     return [terminal.start(block) for terminal, block in readers], sender
 
 
-def test_there_are_thirteen_and_each_has_a_test() -> None:
+def test_there_are_fourteen_and_each_has_a_test() -> None:
     """No recipe is left out here, and none is tested that is no longer there."""
     tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
 
-    assert list(recipes()) == list(range(1, 14))
+    assert list(recipes()) == list(range(1, 15))
     assert tested == set(recipes())
 
 
@@ -446,3 +447,21 @@ def test_13_let_somebody_send_a_file(server: Server, desks: Desks, blocks: list[
     assert receiver.wait() == Status.OK
     assert (here.folder / "received").read_bytes() == noise(MIB)
     assert there.start(send).wait() == 22
+
+
+def test_14_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """A backup that fails after one that went well is an alert that says so."""
+    add, job, hear = blocks
+    cron, here = desks.terminal(), desks.terminal()
+    assert here.start(add).wait() == Status.OK
+    reader = here.start(hear)
+    server.wait_sessions(subscribe=1)
+    for status in (0, 3):
+        cron.program("backup", f"exit {status}")
+        assert cron.start(job).wait() == Status.OK
+        state = ("up", "down")[status > 0]
+        wait_until(lambda state=state: server.metrics().value("pipe_monitors", state=state), state)
+    wait_until(lambda: reader.output.endswith("\n"), "the alert")
+    alert = json.loads(reader.output)
+    assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")
+    assert alert["reason"] == "a publisher ended with status 3"

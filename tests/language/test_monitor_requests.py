@@ -1,4 +1,4 @@
-"""``monitor``, ``monitors``, ``status``, ``uptime``: how they are read, and other words for them."""
+"""``monitor``, ``monitors``, ``status``, ``uptime``: how they are read, in two dialects."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def happened(served: Served, monitor: int, *states: str) -> None:
 
 
 def shown(response: Response) -> str:
-    """What somebody without an account gets, and no cache, frame or search engine keeps for long."""
+    """What somebody without an account gets, and no cache, frame or search engine keeps."""
     assert response.status == 200
     assert response.headers["cache-control"] == "max-age=60"
     assert "default-src 'none'" in response.headers["content-security-policy"]
