@@ -161,6 +161,7 @@ class Service:
                 self.router.review(topic)
             for one in lost:
                 one.lost(loss)
+        self.monitors.review(topics)
 
     def expel(self, spare: LiveSession | None = None) -> None:
         """End the sessions of callers whose account, key or token is gone.

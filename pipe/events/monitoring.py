@@ -6,8 +6,8 @@ Rules:
 - One timer serves the earliest of all deadlines; nothing polls.
 - A publisher pays for one call per chunk on a watched topic, however many users watch it.  What has
   come is handed to their monitors `HANDS` at a time, in the server's turns.
-- Whether a user may read the topic is asked whenever something comes or a deadline is over.  Who
-  may not any more learns nothing: the monitor is paused, and says so.
+- Whether a user may read the topic is asked when its rules change, when something comes, and when a
+  deadline is over.  Who may not any more learns nothing: the monitor is paused, and says so.
 - What a monitor remembers is stored within a second of a change, else once a minute
   (`pipe.events.saving`).  So is that the server watches: a later one knows since when nobody did.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import json
 import time
 from collections import Counter
@@ -35,7 +36,7 @@ from pipe.rights.grants import Operation
 from pipe.store.monitors import NewChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pipe.events.monitors import Change
     from pipe.events.watches import Activity
@@ -147,6 +148,7 @@ class Monitors:
         self._users: dict[str, dict[TopicName, Watched]] = {}
         self._topics: dict[TopicName, _Topic] = {}
         self._due: list[tuple[float, int, Watched]] = []
+        self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._ticking = False
         self._saver = Saver(store, clock, self._reload)
@@ -212,6 +214,13 @@ class Monitors:
         if self._to_reload and not self._closed:
             self._reloading = asyncio.get_running_loop().create_task(self._reload_or_wait())
 
+    def review(self, topics: Collection[TopicName]) -> None:
+        """Ask again who may read these topics, after their rules changed."""
+        for name in topics:
+            topic = self._topics.get(name)
+            for watched in list(topic.all) if topic else ():
+                self._lock_out_strangers(watched)
+
     @property
     def began(self) -> float | None:
         """Since when this server watches, in seconds since 1970; None if it does not."""
@@ -240,7 +249,9 @@ class Monitors:
         stored = await self._store.put(caller.user, topic, terms, alert, memory)
         now = self._clock()
         await self._saver.begin(now)
-        self._access.require(caller)
+        if self._access.why_barred(caller):
+            self._to_reload.add(caller.user)  # it runs if the user is still there
+            self._access.require(caller)
         found = self._users.get(caller.user, {}).get(topic)
         if found:
             found.alert = alert
@@ -254,6 +265,7 @@ class Monitors:
         found = self._users.get(user, {}).get(topic)
         if found:
             self._drop(found)
+            self._saver.forget(found.number)
         return removed or bool(found)
 
     async def pause(self, watched: Watched) -> None:
@@ -340,7 +352,7 @@ class Monitors:
             self._to_reload.discard(user)
             for one in stored:
                 if one.topic not in self._users.get(user, {}):
-                    self._go_on(one, self._clock())
+                    self._lock_out_strangers(self._go_on(one, self._clock()))
 
     # -- what comes -------------------------------------------------------------------------------
 
@@ -373,8 +385,7 @@ class Monitors:
 
     def _tell_monitor(self, watched: Watched, activity: Activity, now: float) -> None:
         monitor = watched.monitor
-        if not self._may_read(watched):
-            self._note(watched, monitor.lock_out(now))
+        if self._lock_out_strangers(watched):
             return
         if activity.size:
             self._note(watched, monitor.publish(now, activity.size, min(now, activity.last)))
@@ -382,8 +393,12 @@ class Monitors:
             status, broken = activity.end
             self._note(watched, monitor.end(now, status, broken=broken))
 
-    def _may_read(self, watched: Watched) -> bool:
-        return self._access.decide(watched.caller, watched.topic, Operation.READ).allowed
+    def _lock_out_strangers(self, watched: Watched) -> bool:
+        """Pause a monitor whose user may not read the topic, and return whether that is so."""
+        if self._access.decide(watched.caller, watched.topic, Operation.READ).allowed:
+            return False
+        self._note(watched, watched.monitor.lock_out(self._clock()))
+        return True
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -394,11 +409,12 @@ class Monitors:
         if at is None or (watched.due is not None and watched.due <= at):
             return
         watched.due = at
-        heapq.heappush(self._due, (at, watched.number, watched))
+        heapq.heappush(self._due, (at, next(self._numbers), watched))
         if len(self._due) > 2 * self.states.total() + _STALE_ENTRIES:
             self._due = [(at, number, one) for at, number, one in self._due if one.due == at]
             heapq.heapify(self._due)
-        self._arm()
+        if self._due[0][2] is watched:
+            self._arm()
 
     def _arm(self) -> None:
         """Set the timer to the earliest deadline."""
@@ -428,10 +444,8 @@ class Monitors:
             if watched.due != at or watched.gone:
                 continue  # an entry from before
             watched.due = None
-            if self._may_read(watched):
+            if not self._lock_out_strangers(watched):
                 self._note(watched, watched.monitor.look(now))
-            else:
-                self._note(watched, watched.monitor.lock_out(now))
         return True
 
     def _look_at_clocks(self) -> None:

@@ -176,8 +176,9 @@ async def test_who_may_not_read_learns_nothing(scene: Scene) -> None:
     await scene.wait_state(watched, State.UP)
     seen = watched.monitor.seen
     await guard.revoke(caller, BACKUP, ["bob"])
+    scene.monitors.review([BACKUP])  # as the service does with its own
+    assert watched.monitor.state is State.PAUSED
     scene.pub()
-    await scene.wait_state(watched, State.PAUSED)
     assert watched.monitor.seen == seen
     assert [line["state"] for _, line in scene.alerts] == ["paused"]
 
@@ -220,7 +221,7 @@ async def test_gone_with_its_user(scene: Scene) -> None:
 
 
 async def test_no_admin_any_more(scene: Scene) -> None:
-    """An admin's monitors of others' topics go on until the admin is none."""
+    """An admin's monitors of others' topics go on until the admin is none, and are told so."""
     await scene.people.add("boss", admin=True)
     monitors, store = scene.service.monitors, scene.service.store
     caller = scene.people.caller("boss", admin=True)
@@ -230,9 +231,9 @@ async def test_no_admin_any_more(scene: Scene) -> None:
     await store.set_admin("boss", admin=False)
     await scene.service.guard.catch_up()
     await scene.until(lambda: monitors.of("boss"))
-    assert monitors.of("boss")[0].monitor.state is State.UP
-    scene.pub()
-    await scene.until(lambda: monitors.of("boss")[0].monitor.state is State.PAUSED)
+    [watched] = monitors.of("boss")
+    assert watched.monitor.state is State.PAUSED
+    assert watched.monitor.seen
 
 
 async def test_restart(scene: Scene) -> None:
