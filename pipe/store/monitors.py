@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
@@ -196,7 +197,7 @@ class MonitorStore:
                 _write(connection, change)
 
         for first in range(0, max(len(values), len(changes)), _AT_ONCE):
-            await self._database.write(lambda connection, first=first: work(connection, first))
+            await self._database.write(partial(work, first=first))
 
     # -- history ----------------------------------------------------------------------------------
 
@@ -262,7 +263,8 @@ class MonitorStore:
             if last is not None:
                 connection.execute(delete(watches_table).where(watches_table.c.number <= last))
             made = connection.execute(insert(watches_table).values(began=now, until=now))
-            return int(made.inserted_primary_key[0])
+            (number,) = made.inserted_primary_key or (0,)
+            return int(number)
 
         return await self._database.write(work)
 

@@ -179,7 +179,7 @@ def render_feed(feeds: Feeds, changes: Iterable[StoredChange], url: str) -> byte
         _add(entry, "updated", written(change.made))
         ET.SubElement(entry, "category", term=change.state)
         _add(entry, "content", f"{change.reason} (it was {change.was})", type="text")
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return _written(root)
 
 
 def render_badge(label: str, text: str, colour: str) -> bytes:
@@ -207,7 +207,12 @@ def render_badge(label: str, text: str, colour: str) -> bytes:
                 "textLength": f"{width - 2 * _MARGIN:g}",
             },
         )
-    return ET.tostring(root, encoding="utf-8")
+    return _written(root)
+
+
+def _written(root: ET.Element) -> bytes:
+    found: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return found
 
 
 def render_monitor(watched: Watched, summary: Summary | None, now: float) -> str:

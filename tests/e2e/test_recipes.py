@@ -459,8 +459,7 @@ def test_14_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) 
     for status in (0, 3):
         cron.program("backup", f"exit {status}")
         assert cron.start(job).wait() == Status.OK
-        state = ("up", "down")[status > 0]
-        wait_until(lambda state=state: server.metrics().value("pipe_monitors", state=state), state)
+        server.wait_metric("pipe_monitors", 1, state=("up", "down")[status > 0])
     wait_until(lambda: reader.output.endswith("\n"), "the alert")
     alert = json.loads(reader.output)
     assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipe.errors import StoreUnavailable
-from pipe.events import monitoring
+from pipe.events import monitoring, monitors
 from pipe.events.monitoring import Monitors, Watched
 from pipe.events.monitors import State
 from pipe.language.monitor_requests import On, Terms
@@ -55,13 +55,16 @@ class Scene:
             service.access,
             self._announce,
             service.turns.do,
-            lambda user, _level, _text, **_: self.told.append(user),
+            self._tell,
             lambda: time.time() + self.offset,
         )
 
     def _announce(self, topic: TopicName, data: bytes, hold: float) -> bool:  # noqa: ARG002
         self.alerts.append((topic, json.loads(data)))
         return True
+
+    def _tell(self, user: str, level: str, text: str, **fields: object) -> None:  # noqa: ARG002
+        self.told.append(user)
 
     async def add(
         self, user: str = "alice", topic: TopicName = BACKUP, terms: Terms = HOURLY
@@ -109,8 +112,10 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    """A server on which nobody watches."""
+async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A server on which nobody watches, and whose monitors are quick to judge."""
+    monkeypatch.setattr(monitoring, "TAKE_SECONDS", 0.01)
+    monkeypatch.setattr(monitors, "LEAST_STAY", 0.0)
     async with started() as service:
         people = People(service)
         await people.add("alice", "bob")
@@ -140,10 +145,13 @@ async def test_silence(scene: Scene) -> None:
 async def test_ends(scene: Scene) -> None:
     """A publisher's status and a broken stream are heard of at once."""
     watched = await scene.add(terms=Terms(3600.0, 360.0, On.END))
-    for fail in (lambda: scene.pub(3), lambda: scene.service.router.leave(scene.publish())):
+    for status in (3, 0):
         scene.pub()
         await scene.wait_state(watched, State.UP)
-        fail()
+        if status:
+            scene.pub(status)
+        else:
+            scene.service.router.leave(scene.publish())
         await scene.wait_state(watched, State.DOWN)
     assert [line["reason"] for _, line in scene.alerts][::2] == [
         "a publisher ended with status 3",
@@ -208,30 +216,30 @@ async def test_removed(scene: Scene) -> None:
 
 async def test_gone_with_its_user(scene: Scene) -> None:
     """A removed user's monitors end at once, and the name's next holder has none of them."""
-    monitors = scene.service.monitors  # those that the service tells of removals
-    await monitors.add(scene.people.caller("alice"), BACKUP, HOURLY, ALERTS)
-    await monitors.add(scene.people.caller("bob"), TopicName("bob", ("x",)), HOURLY, ALERTS)
+    running = scene.service.monitors  # those that the service tells of removals
+    await running.add(scene.people.caller("alice"), BACKUP, HOURLY, ALERTS)
+    await running.add(scene.people.caller("bob"), TopicName("bob", ("x",)), HOURLY, ALERTS)
     await scene.service.store.remove_user("alice")
     await scene.service.guard.catch_up()
-    assert monitors.of("alice") == []
+    assert running.of("alice") == []
     await scene.service.store.add_user("alice")
-    await monitors.save()
-    assert monitors.of("alice") == []
-    assert len(monitors.of("bob")) == 1
+    await running.save()
+    assert running.of("alice") == []
+    assert len(running.of("bob")) == 1
 
 
 async def test_no_admin_any_more(scene: Scene) -> None:
     """An admin's monitors of others' topics go on until the admin is none, and are told so."""
     await scene.people.add("boss", admin=True)
-    monitors, store = scene.service.monitors, scene.service.store
+    running, store = scene.service.monitors, scene.service.store
     caller = scene.people.caller("boss", admin=True)
-    await monitors.add(caller, BACKUP, HOURLY, TopicName("boss", ("alerts",)))
+    await running.add(caller, BACKUP, HOURLY, TopicName("boss", ("alerts",)))
     scene.pub()
-    await scene.until(lambda: monitors.of("boss")[0].monitor.state is State.UP)
+    await scene.until(lambda: running.of("boss")[0].monitor.state is State.UP)
     await store.set_admin("boss", admin=False)
     await scene.service.guard.catch_up()
-    await scene.until(lambda: monitors.of("boss"))
-    [watched] = monitors.of("boss")
+    await scene.until(lambda: running.of("boss"))
+    [watched] = running.of("boss")
     assert watched.monitor.state is State.PAUSED
     assert watched.monitor.seen
 
