@@ -115,6 +115,7 @@ class Scene:
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """A server on which nobody watches, and whose monitors are quick to judge."""
     monkeypatch.setattr(monitoring, "TAKE_SECONDS", 0.01)
+    monkeypatch.setattr(monitoring, "MAX_TAKE_SECONDS", 0.05)
     monkeypatch.setattr(monitors, "LEAST_STAY", 0.0)
     async with started() as service:
         people = People(service)
@@ -323,7 +324,7 @@ async def test_the_queue_of_deadlines_is_bounded(scene: Scene) -> None:
     watched = await scene.add()
     scene.pub()
     await scene.wait_state(watched, State.UP)
-    for every in range(4000, 3000, -1):
+    for every in range(4000, 3800, -1):
         await scene.add(terms=Terms(float(every), 100.0))
     assert len(scene.monitors._due) < 100  # noqa: SLF001
 

@@ -438,5 +438,5 @@ class Life(RuleBasedStateMachine):
             assert not self.was_up
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestLife = Life.TestCase
