@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.alerts import Alerts
 from pipe.events.announcer import Announcer
 from pipe.events.monitoring import Monitors
 from pipe.events.summaries import Summaries
@@ -56,6 +57,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
     announcer: Announcer = field(init=False)
+    alerts: Alerts = field(init=False)  # of monitors
     monitors: Monitors = field(init=False)
     summaries: Summaries = field(init=False)  # of monitors
     guard: Guard = field(init=False)
@@ -82,13 +84,13 @@ class Service:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
         self.announcer = Announcer(self.router)
+        self.alerts = Alerts(self.access, self.announcer.announce, self.tell_user)
         self.monitors = Monitors(
             self.store.monitors,
             self.router,
             self.access,
-            self.announcer.announce,
+            self.alerts,
             self.turns.do,
-            self.tell_user,
         )
         self.summaries = Summaries(self.store.monitors, self.monitors, time.time)
         self.guard = Guard(self.access, self.store, self.expel)
@@ -200,7 +202,7 @@ class Service:
             tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm.active,
             monitors=dict(self.monitors.states),
-            monitor_alerts=dict(self.monitors.alerts),
+            monitor_alerts=dict(self.alerts.sent),
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
         )

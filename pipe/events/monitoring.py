@@ -21,9 +21,8 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
@@ -38,6 +37,7 @@ from pipe.store.monitors import NewChange
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pipe.events.alerts import Alerts
     from pipe.events.monitors import Change
     from pipe.events.watches import Activity
     from pipe.language.monitor_requests import Terms
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from pipe.stream.router import Router
 
     Step: TypeAlias = Callable[[], bool | None]
-    Announce: TypeAlias = Callable[[TopicName, bytes, float], bool]
 
 log = structlog.get_logger()
 
@@ -64,25 +63,11 @@ TAKE_SECONDS = 0.25
 TAKE_SHARE, MAX_TAKE_SECONDS = 1 / 60, 10.0
 """How late a monitor that is up hears of more bytes: a share of its window, and at most so long."""
 
-HOLD_SECONDS = 10.0
-"""How long an alert waits for a reader that just comes back."""
-
 JUMP_SECONDS = 30.0
 """If the clock moved so much more or less than time did, the machine slept or the clock was set."""
 
 _STALE_ENTRIES = 64
 """The queue of deadlines is rebuilt with so many entries beyond twice the number of monitors."""
-
-ALERT_RESULTS = ("sent", "dropped", "denied")
-"""sent: published, whether or not somebody reads; dropped: too many wait; denied: the user may not
-write there."""
-
-
-class Tell(Protocol):
-    """Tells a user's log something."""
-
-    def __call__(self, user: str, level: str, text: str, **fields: object) -> None:
-        """Tell it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -122,9 +107,8 @@ class Monitors:
         store: Where they are kept.
         router: Says what comes.
         access: Says who may read and write what.
-        announce: Publishes a short stream.
+        alerts: Tells people.
         later: Takes a step repeatedly until it returns False.
-        tell: Tells a user's log.
         clock: Seconds since 1970.
     """
 
@@ -133,17 +117,15 @@ class Monitors:
         store: MonitorStore,
         router: Router,
         access: Access,
-        announce: Announce,
+        alerts: Alerts,
         later: Callable[[Step], None],
-        tell: Tell,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._router = router
         self._access = access
-        self._announce = announce
+        self._alerts = alerts
         self._later = later
-        self._tell = tell
         self._clock = clock
         self._users: dict[str, dict[TopicName, Watched]] = {}
         self._topics: dict[TopicName, _Topic] = {}
@@ -157,7 +139,6 @@ class Monitors:
         self._clocks: tuple[float, float] | None = None
         self._closed = False
         self.draining = False  # so that streams break off which the server itself cuts
-        self.alerts: Counter[str] = Counter(dict.fromkeys(ALERT_RESULTS, 0))
         self.states: Counter[str] = Counter({state.value: 0 for state in State})
 
     # -- the server -------------------------------------------------------------------------------
@@ -480,41 +461,7 @@ class Monitors:
             )
         self._saver.note(watched.number, monitor, lasting)
         if change and change.alert:
-            self._alert(watched, change)
-
-    def _alert(self, watched: Watched, change: Change) -> None:
-        """Tell the alert's topic and the user's log."""
-        line = json.dumps(describe(watched.topic, change)) + "\n"
-        caller, topic = watched.caller, watched.alert
-        if not self._access.decide(caller, topic, Operation.WRITE).allowed:
-            result = "denied"
-        elif self._announce(topic, line.encode(), HOLD_SECONDS):
-            result = "sent"
-        else:
-            result = "dropped"
-        self.alerts[result] += 1
-        level = "INFO" if change.state is State.UP else "ERROR"
-        text = f"monitor {watched.topic} is {change.state.value}: {change.reason}"
-        self._tell(caller.user, level, text, topic=str(watched.topic), alert=result)
-
-
-def describe(topic: TopicName, change: Change) -> dict[str, object]:
-    """What an alert says, as JSON takes it."""
-    return {
-        "time": written(change.at),
-        "monitor": str(topic),
-        "state": change.state.value,
-        "was": change.was.value,
-        "since": written(change.since),
-        "last_seen": None if change.seen is None else written(change.seen),
-        "reason": change.reason,
-    }
-
-
-def written(seconds: float) -> str:
-    """Write a time as RFC 3339 has it, in UTC."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            self._alerts.send(watched.caller, watched.topic, watched.alert, change)
 
 
 def _patience(watched: Watched) -> float:

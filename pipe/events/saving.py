@@ -30,8 +30,8 @@ SOON_SECONDS = 1.0
 MAX_PENDING = 10_000
 """Changes that wait for the database, of some 300 bytes each."""
 
-AT_ONCE = 200
-"""Monitors that are written as text in one step: 3 ms."""
+AT_ONCE = 100
+"""Monitors that are written as text in one step, of some milliseconds, and one transaction."""
 
 
 class Saver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,6 +77,7 @@ class Summaries:
         summaries = {}
         for watched in self._monitors.of(user):
             history = await self._read(watched, watches)
+            await asyncio.sleep(0)  # a history of a thousand changes takes some milliseconds
             now = self._clock()
             summaries[watched.number] = Summary(
                 {name: history.share(now - span, now) for name, span in SPANS.items()},

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from pipe.errors import AccessDenied
 from pipe.events.addresses import Kind, digest
-from pipe.events.monitoring import written
+from pipe.events.alerts import written
 from pipe.events.monitors import State
 from pipe.events.uptime import DAYS
 from pipe.language.durations import SECONDS_PER_DAY

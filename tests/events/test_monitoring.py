@@ -11,6 +11,7 @@ import pytest
 
 from pipe.errors import StoreUnavailable
 from pipe.events import monitoring, monitors
+from pipe.events.alerts import Alerts
 from pipe.events.monitoring import Monitors, Watched
 from pipe.events.monitors import State
 from pipe.language.monitor_requests import On, Terms
@@ -44,6 +45,7 @@ class Scene:
         self.offset = 0.0
         self.alerts: list[tuple[TopicName, dict[str, Any]]] = []
         self.told: list[str] = []
+        self.sender = Alerts(service.access, self._announce, self._tell)
         self.monitors = self.make()
 
     def make(self) -> Monitors:
@@ -53,9 +55,8 @@ class Scene:
             service.store.monitors,
             service.router,
             service.access,
-            self._announce,
+            self.sender,
             service.turns.do,
-            self._tell,
             lambda: time.time() + self.offset,
         )
 
@@ -199,7 +200,7 @@ async def test_who_may_not_write_gets_no_alert_there(scene: Scene) -> None:
     scene.pub()
     await scene.wait_state(watched, State.DOWN)
     assert scene.alerts == []
-    assert scene.monitors.alerts["denied"] == 1
+    assert scene.sender.sent["denied"] == 1
     assert scene.told == ["alice"]
 
 
