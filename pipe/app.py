@@ -23,7 +23,6 @@ import uvloop
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
 from pipe.events.listener import Listener
-from pipe.events.webhooks.key_file import load_key
 from pipe.language.names import escape
 from pipe.limits.allocator import keep_large_blocks
 from pipe.limits.bounds import parse_networks
@@ -32,6 +31,7 @@ from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
     from pipe.events.webhooks.posting import Poster
@@ -86,12 +86,14 @@ class App:
         store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
-            service = Service(settings, store)
+            service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
             self._drain_logs(service, cleanup)
             await start_webhooks(service)
             cleanup.push_async_callback(service.webhooks.close)
+            cleanup.push_async_callback(service.monitors.close)
+            await service.monitors.start()
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -171,6 +173,7 @@ class App:
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
+        service.monitors.draining = True
         for session in list(service.sessions):
             session.announce("the server is shutting down; streams that are moving may finish")
         loop = asyncio.get_running_loop()
@@ -222,7 +225,7 @@ async def start_webhooks(service: Service) -> None:
 
         return Outgoing(parse_networks(settings.webhook_networks))
 
-    webhooks.shared.key = load_key(settings.web_key_path)
+    webhooks.shared.key = service.web_key
     webhooks.make_poster = make_poster
     await webhooks.start()
 

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.alerts import Alerts
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
 from pipe.events.deliveries import Result
 from pipe.events.drain import LogDrain
 from pipe.events.hooks import NO_HOOK, Hooks
+from pipe.events.monitoring import Monitors
+from pipe.events.summaries import Summaries
 from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
@@ -36,6 +39,7 @@ from pipe.rights.access import Access
 from pipe.store.admission import Tokens
 from pipe.store.changes import Kind
 from pipe.store.guard import Guard
+from pipe.store.web_key import make_web_key
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
@@ -79,6 +83,9 @@ class Service:
     router: Router = field(init=False)
     announcer: Announcer = field(init=False)
     hooks: Hooks = field(init=False)
+    alerts: Alerts = field(init=False)  # of monitors
+    monitors: Monitors = field(init=False)
+    summaries: Summaries = field(init=False)  # of monitors
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     logs: LogDrain = field(init=False)
@@ -100,6 +107,7 @@ class Service:
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
+    web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -108,6 +116,15 @@ class Service:
         self.announcer = Announcer(self.router)
         self.logs = LogDrain(self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
+        self.alerts = Alerts(self.access, self.announcer.announce, self.tell_owner)
+        self.monitors = Monitors(
+            self.store.monitors,
+            self.router,
+            self.access,
+            self.alerts,
+            self.turns.do,
+        )
+        self.summaries = Summaries(self.store.monitors, self.monitors, time.time)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
         self.hooks = self._make_hooks()
         settings = self.settings
@@ -201,6 +218,7 @@ class Service:
                 self.router.review(topic)
             for one in lost:
                 one.lost(loss)
+        self.monitors.review(topics)
 
     def expel(self, spare: LiveSession | None = None) -> None:
         """End the sessions of callers whose account, key or token is gone.
@@ -213,6 +231,7 @@ class Service:
                 text = self.access.why_barred(session.caller)
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
+        self.monitors.follow_removals()
 
     def tell_owner(self, user: str, level: str, msg: str, **fields: object) -> None:
         """Tell a user in ``logs`` what has happened; quick, and never a loop: nothing is logged.
@@ -244,6 +263,8 @@ class Service:
             unauthenticated=self.gate.waiting,
             tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm.active,
+            monitors=dict(self.monitors.states),
+            monitor_alerts=dict(self.alerts.sent),
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
             log_lines=dict(self.logs.counts),

@@ -331,7 +331,7 @@ class Settings(Limits):
 
     @property
     def web_key_path(self) -> Path:
-        """The file with the key that secrets of webhooks are derived from."""
+        """The file with the key that secrets of webhooks and secret addresses are derived from."""
         return self.data_dir / "web_key"
 
 

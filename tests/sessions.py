@@ -70,6 +70,7 @@ async def started(url: str = "sqlite://") -> AsyncIterator[Service]:
         try:
             yield service
         finally:
+            await service.monitors.close()
             await service.guard.close()
 
 

@@ -29,6 +29,7 @@ from pipe.language.flags import (
 )
 from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
+from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -253,6 +254,7 @@ Answerable: TypeAlias = (
     | RemoveWebhook
     | TestWebhook
     | ResumeWebhook
+    | MonitorRequest
     | Explain
     | Help
     | Version
@@ -277,7 +279,7 @@ def _lifetime(text: str) -> float:
 
 
 def _command_name(text: str) -> str:
-    return _find_command([text]).name
+    return _find_command(spell_out([text])).name
 
 
 _JSON = Flag("json", "--json", boolean, "print JSON")
@@ -410,6 +412,7 @@ COMMANDS = (
     *HOOK_COMMANDS,
     *LOG_COMMANDS,
     *WEBHOOK_COMMANDS,
+    *MONITOR_COMMANDS,
     Command(
         "explain",
         Explain,
@@ -441,7 +444,7 @@ def parse(command: str) -> Request:
     Raises:
         UsageError: With one line that says what is wrong and what is allowed.
     """
-    words = _split(command)
+    words = spell_out(_split(command))
     if not words or words[0] in HELP.spellings.split():
         return Help()
     spec = _find_command(words)

@@ -65,7 +65,9 @@ REFUSALS = (
 )
 """What the server refused, by the limit that did it."""
 
-WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "hook", "health", "registry", "page")
+WEB_ROUTES = (
+    *("topic", "pubsub", "pipe", "link", "api", "hook", "feed", "health", "registry", "page"),
+)
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
 
@@ -96,6 +98,8 @@ class Snapshot:
     paused_seconds: float
     log_lines: dict[str, int]
     webhooks_waiting: int
+    monitors: dict[str, int]
+    monitor_alerts: dict[str, int]
 
 
 class Metrics:
@@ -327,6 +331,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Open connections that are logged in, by data path.",
         "lane",
         snapshot.lanes,
+    )
+    yield _by(
+        GaugeMetricFamily, "pipe_monitors", "Monitors, by how they are.", "state", snapshot.monitors
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_monitor_alerts",
+        "Alerts of monitors, by whether they were published.",
+        "result",
+        snapshot.monitor_alerts,
     )
     info = GaugeMetricFamily(
         "pipe_build_info", "Versions; always 1.", labels=["version", "python", "asyncssh"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.commands import Asker, answer, input_limit, invitations
+from pipe.commands import Answer, Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
 from pipe.errors import NobodyLeft, Outcome, PipeError
@@ -156,8 +156,9 @@ class Session:
     async def _answer(self, request: Answerable) -> None:
         stdin = await self._collect_input(input_limit(request))
         asker = Asker(self.caller, self.address, self, stdin, self._holders)
-        self._front.answer(await answer(request, self._service, asker))
-        self.end(Outcome.DONE)
+        found = await answer(request, self._service, asker)
+        self._front.answer(found)
+        self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
 
     def _show_logs(self, request: Logs) -> None:
         self._discard_input()

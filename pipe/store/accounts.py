@@ -27,6 +27,7 @@ from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
 from pipe.store.hooks import HookStore
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
@@ -58,6 +59,7 @@ class Store:
         tokens: the other way to log in, besides keys.
         hooks: where other services tell what happened.
         webhooks: where what topics get is sent.
+        monitors: what is expected of topics.
     """
 
     def __init__(self, database: Database) -> None:
@@ -67,6 +69,7 @@ class Store:
         self.tokens = TokenStore(database)
         self.hooks = HookStore(database)
         self.webhooks = WebhookStore(database)
+        self.monitors = MonitorStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:

@@ -15,6 +15,15 @@ from aiohttp import web
 from pipe.errors import Outcome, UsageError
 from pipe.language.flags import read_words
 from pipe.language.hook_requests import AddHook, ListHooks, RemoveHook, RotateHook, TestHook
+from pipe.language.monitor_requests import (
+    AddMonitor,
+    ListMonitors,
+    PauseMonitor,
+    RemoveMonitor,
+    ResumeMonitor,
+    ShowFeeds,
+    ShowUptime,
+)
 from pipe.language.requests import (
     COMMANDS,
     Explain,
@@ -67,10 +76,15 @@ Change = (
     | RemoveWebhook
     | ResumeWebhook
     | TestWebhook
+    | AddMonitor
+    | RemoveMonitor
+    | PauseMonitor
+    | ResumeMonitor
 )
 
-
-ROWS = List | ListKeys | ListGrants | ListTokens | ListHooks | ListWebhooks
+ROWS = (
+    List | ListKeys | ListGrants | ListTokens | ListHooks | ListWebhooks | ListMonitors | ShowUptime
+)
 """Those whose JSON is one object per line."""
 
 
@@ -84,6 +98,9 @@ def add_routes(app: web.Application) -> None:
         "/api/tokens": lambda _: ListTokens(json=True),
         "/api/hooks": lambda _: ListHooks(json=True),
         "/api/webhooks": lambda _: ListWebhooks(json=True),
+        "/api/monitors": lambda _: ListMonitors(json=True),
+        "/api/monitors/feed": lambda _: ShowFeeds(json=True),
+        "/api/uptime": _read_uptime,
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -107,7 +124,14 @@ def add_routes(app: web.Application) -> None:
         ("DELETE", "/api/webhooks"): RemoveWebhook,
         ("POST", "/api/webhooks/test"): TestWebhook,
         ("POST", "/api/webhooks/resume"): ResumeWebhook,
+        ("POST", "/api/monitors"): AddMonitor,
+        ("DELETE", "/api/monitors"): RemoveMonitor,
+        ("POST", "/api/monitors/pause"): PauseMonitor,
+        ("POST", "/api/monitors/resume"): ResumeMonitor,
     }
+    app.router.add_post(
+        "/api/monitors/feed", _answering(lambda _: ShowFeeds(renew=True, json=True))
+    )
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
 
@@ -165,6 +189,21 @@ def _changing(kind: type[Change]) -> Callable[[web.Request], Awaitable[web.Strea
         return await _answer(request, await _read_body(request, kind))
 
     return handle
+
+
+def _read_uptime(request: web.Request) -> ShowUptime:
+    """Read a query as the flags of the command.
+
+    Raises:
+        UsageError: they are none.
+    """
+    spec = next(command for command in COMMANDS if command.request is ShowUptime)
+    query = dict(request.query)
+    topic = query.pop("topic", None)
+    words = [*(f"--{name}={value}" for name, value in query.items()), "--json", "--"]
+    values = read_words(spec, words if topic is None else [*words, topic])
+    build: Callable[..., ShowUptime] = ShowUptime
+    return build(**(values or {}))
 
 
 async def _read_body(request: web.Request, kind: type[Change]) -> Change:

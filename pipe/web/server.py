@@ -16,7 +16,7 @@ from pipe.errors import Outcome, PipeError, StartError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
-from pipe.web import api, hooks
+from pipe.web import api, feeds, hooks
 from pipe.web.caller import client_of, login_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
@@ -77,6 +77,9 @@ ROUTES = {
     "/api/": "api",
     "/hook/": "hook",
     "/v1/": "api",
+    "/feed/": "feed",
+    "/badge/": "feed",
+    "/status/": "feed",
     "/healthz": "health",
     "/v2/": "registry",
 }
@@ -180,6 +183,7 @@ def make_app(parts: Web, registry: Registry) -> web.Application:
     api.add_routes(app)
     registry.add_routes(app)
     hooks.add_routes(app)
+    feeds.add_routes(app)
     pages = Pages(
         parts.site,
         parts.service.ssh_command(),

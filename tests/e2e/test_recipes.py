@@ -8,6 +8,7 @@ beside them only what a reader would have: the key, and that this server's port 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -513,3 +514,20 @@ def test_16_show_your_users_their_lines(
     reader.wait_stdout(len(lines[1]))
     assert reader.output == f"{lines[1]}\n"
     desks.close()
+
+
+def test_17_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """A backup that fails after one that went well is an alert that says so."""
+    add, job, hear = blocks
+    cron, here = desks.terminal(), desks.terminal()
+    assert here.start(add).wait() == Status.OK
+    reader = here.start(hear)
+    server.wait_sessions(subscribe=1)
+    for status in (0, 3):
+        cron.program("backup", f"exit {status}")
+        assert cron.start(job).wait() == Status.OK
+        server.wait_metric("pipe_monitors", 1, state=("up", "down")[status > 0])
+    wait_until(lambda: reader.output.endswith("\n"), "the alert")
+    alert = json.loads(reader.output)
+    assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")
+    assert alert["reason"] == "a publisher ended with status 3"

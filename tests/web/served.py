@@ -321,4 +321,5 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:  # noqa: ANN401 - o
         finally:
             server.stop_accepting()
             await server.close()
+            await service.monitors.close()
             await service.guard.close()
