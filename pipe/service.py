@@ -164,7 +164,7 @@ class Service:
             self.announcer,
             self.seen,
             lambda kind, result: deliveries.labels(kind, result.value).inc(),
-            lambda user, text: self.tell_owner(user, "WARN", text),
+            self.tell_owner,
         )
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
@@ -233,7 +233,7 @@ class Service:
                     session.cut(Outcome.DENIED, text)
         self.monitors.follow_removals()
 
-    def tell_owner(self, user: str, level: str, msg: str, **fields: object) -> None:
+    def tell_owner(self, user: str, level: str, msg: str, /, **fields: object) -> None:
         """Tell a user in ``logs`` what has happened; quick, and never a loop: nothing is logged.
 
         Args:

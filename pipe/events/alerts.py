@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipe.events.monitors import State
 from pipe.rights.grants import Operation
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.events.monitors import Change
+    from pipe.events.telling import Tell
     from pipe.language.names import TopicName
     from pipe.rights.access import Access
     from pipe.rights.callers import Caller
@@ -26,13 +27,6 @@ HOLD_SECONDS = 10.0
 RESULTS = ("sent", "dropped", "denied")
 """sent: published, whether or not somebody reads; dropped: too many wait; denied: the user may not
 write there."""
-
-
-class Tell(Protocol):
-    """Tells a user's log something."""
-
-    def __call__(self, user: str, level: str, text: str, **fields: object) -> None:
-        """Tell it."""
 
 
 class Alerts:

@@ -28,8 +28,8 @@ from pipe.events.monitors import State
 from pipe.events.uptime import DAYS
 from pipe.language.durations import SECONDS_PER_DAY
 from pipe.language.names import parse_topic
-from pipe.web.api import CALLS
 from pipe.web.caller import refused
+from pipe.web.calls import CALLS
 from pipe.web.pages import ADDRESS_PATTERN, STATIC
 from pipe.web.parts import PARTS
 from pipe.web.statuses import NotFound

@@ -231,6 +231,7 @@ class Transfer:
 
     member = None
     paused_seconds = 0.0
+    follows = False
 
     def __init__(
         self,
