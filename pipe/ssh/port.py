@@ -138,7 +138,7 @@ class Port:
         if self._channel.is_closing() or self._connection.lost:
             self._lost += chunk.size
             return
-        self._channel.write(chunk.data)
+        self._channel.write(chunk.data)  # type: ignore[arg-type]  # it takes any buffer
         if queued := self.queued:
             self._waiting += 1
             if not self._full and max(queued, self._waiting * CHUNK_COST) >= self._buffer:

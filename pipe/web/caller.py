@@ -90,8 +90,7 @@ class Visitor:
 
 def login_of(request: web.Request) -> Login | None:
     """Who has logged in on the SSH connection that a request came through, if it did."""
-    transport = request.transport
-    login: Login | None = transport.get_extra_info("login") if transport else None
+    login: Login | None = request.transport.get_extra_info("login") if request.transport else None
     return login
 
 

@@ -64,7 +64,7 @@ class Scene:
         self.alerts.append((topic, json.loads(data)))
         return True
 
-    def _tell(self, user: str, level: str, text: str, **fields: object) -> None:  # noqa: ARG002
+    def _tell(self, user: str, level: str, text: str, /, **fields: object) -> None:  # noqa: ARG002
         self.told.append(user)
 
     async def add(

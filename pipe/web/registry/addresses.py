@@ -67,12 +67,12 @@ class Address:
         return f"{ROOT}{name}/{self.kind.value}/{self.reference}"
 
 
-_REFERENCES = {
-    Kind.MANIFEST: lambda text: _TAG.fullmatch(text) or _DIGEST.fullmatch(text),
-    Kind.BLOB: _DIGEST.fullmatch,
-    Kind.UPLOAD: _UPLOAD.fullmatch,  # empty: a new one
-    Kind.TAGS: lambda text: text == "list",
-    Kind.REFERRERS: _DIGEST.fullmatch,
+_REFERENCES: dict[Kind, tuple[re.Pattern[str], ...]] = {
+    Kind.MANIFEST: (_TAG, _DIGEST),
+    Kind.BLOB: (_DIGEST,),
+    Kind.UPLOAD: (_UPLOAD,),  # empty: a new one
+    Kind.TAGS: (re.compile("list"),),
+    Kind.REFERRERS: (_DIGEST,),
 }
 
 
@@ -84,7 +84,8 @@ def parse_path(path: str) -> Address | None:
     for kind in (Kind.UPLOAD, Kind.MANIFEST, Kind.BLOB, Kind.TAGS, Kind.REFERRERS):
         name = before.removesuffix(f"/{kind.value}")
         if name != before:
-            if _NAME.fullmatch(name) and _REFERENCES[kind](reference):
+            known = any(pattern.fullmatch(reference) for pattern in _REFERENCES[kind])
+            if known and _NAME.fullmatch(name):
                 return Address(name, kind, reference)
             return None
     return None

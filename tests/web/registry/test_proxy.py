@@ -44,7 +44,7 @@ class FakeRegistry:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Listen."""
-        server = web.Server(self._handle)  # type: ignore[arg-type]
+        server = web.Server(self._handle)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, HOST, self.port).start()
