@@ -55,7 +55,7 @@ stream left, if it is not 0; whether it is only a test."""
 class Tell(Protocol):
     """Tells a user's log that something has happened."""
 
-    def __call__(self, user: str, level: str, msg: str, /, **fields: object) -> None:
+    def __call__(self, user: str, level: str, msg: str, **fields: object) -> None:
         """Tell it."""
 
 
