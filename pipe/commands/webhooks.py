@@ -137,10 +137,10 @@ async def test_webhook(service: Service, caller: Caller, start: str) -> str:
 
 
 def _state(webhook: Webhook, courier: Courier | None) -> str:
-    if webhook.state is WebhookState.PAUSED:
-        return webhook.state.value
+    state: str = webhook.state.value
     health = (courier or webhook).health
-    return "failing" if health.failing_since is not None else webhook.state.value
+    fails = health.failing_since is not None and webhook.state is WebhookState.ACTIVE
+    return "failing" if fails else state
 
 
 def _facts(webhook: Webhook, courier: Courier | None) -> dict[str, object]:

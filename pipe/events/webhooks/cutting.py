@@ -31,8 +31,9 @@ class Body(NamedTuple):
 class Cutter(Protocol):
     """Makes bodies of a topic's bytes."""
 
-    held: int
-    """Bytes in memory of a body that is not whole yet."""
+    @property
+    def held(self) -> int:
+        """Bytes in memory of a body that is not whole yet."""
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""

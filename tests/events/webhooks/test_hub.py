@@ -45,8 +45,9 @@ class World:
         self.webhooks.make_poster = self.poster.itself
         self.webhooks.shared.tell = self._tell
 
-    def _tell(self, user: str, _level: str, event: str, /, **fields: object) -> None:
-        self.told.append((user, event, fields))
+    def _tell(self, user: str, level: str, msg: str, **fields: object) -> None:
+        assert level in {"INFO", "WARN"}
+        self.told.append((user, msg, fields))
 
     async def add(
         self,
@@ -448,7 +449,7 @@ async def test_poster_that_fails_is_a_failure(world: World) -> None:
     async def post(*_: object) -> Answer:
         raise RuntimeError("a bug")
 
-    world.poster.post = post  # type: ignore[method-assign]
+    world.poster.post = post  # type: ignore[method-assign, assignment]
     world.say("one\n")
     await until(lambda: courier.recent)
     assert courier.recent[0].answer.result is Result.FAILED
