@@ -33,7 +33,7 @@ class Sink(FakeSink):
         self._model = model
         self.name: TopicName | None = None
         self.pattern: Pattern | None = None
-        self.waits_for: list[Source] = []  # with a pattern: streams that must be over first
+        self.kept_out: set[TopicName] = set()  # with a pattern: topics that were shut as it came
         self.served = False
         self.broken = False
         self.inherited = 0
@@ -198,6 +198,9 @@ class Model:
 
     def note_end(self, name: TopicName) -> None:
         """Remember who ends, and how, if a topic's last publisher is gone."""
+        if not self.shut(name):
+            for sink in self.sinks:
+                sink.kept_out.discard(name)
         self.note_progress()
         if list(self.writing_on(name)):
             return
@@ -232,7 +235,7 @@ class Model:
             for sink in self.sinks
             if sink.reads
             and (sink.name == name or (sink.pattern and sink.pattern.matches(name)))
-            and not any(source.name == name and source.writes for source in sink.waits_for)
+            and name not in sink.kept_out
         ]
 
     def topics_of(self, sink: Sink) -> list[TopicName]:
@@ -242,6 +245,10 @@ class Model:
     def writing_on(self, name: TopicName) -> Iterator[Source]:
         """The publishers of a topic."""
         return (source for source in self.sources if source.name == name and source.writes)
+
+    def shut(self, name: TopicName) -> bool:
+        """Whether a publisher that wants its stream whole is in mid-stream."""
+        return any(source.member.whole and source.published for source in self.writing_on(name))
 
     def missing(self, source: Source) -> int:
         """How many readers a publisher waits for."""

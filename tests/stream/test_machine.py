@@ -117,9 +117,7 @@ class RouterMachine(RuleBasedStateMachine):
         sink = Sink(self.model, bound, confirms=True)
         sink.member = Member(Mode.SUBSCRIBE, sink=sink, on_slow=on_slow)
         sink.pattern = wanted if isinstance(wanted, Pattern) else Pattern(wanted.owner, wanted.path)
-        sink.waits_for = [
-            source for source in self.model.sources if source.member.whole and source.published
-        ]
+        sink.kept_out = {name for name in NAMES if self.model.shut(name)}
         self.model.sinks.append(sink)
         if isinstance(wanted, TopicName):
             self.model.router.follow(sink.member, wanted, lambda _: True)
