@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pipe.events.announcer import Announcer
     from pipe.events.dedupe import Seen
+    from pipe.events.telling import Tell
     from pipe.rights.access import Access
     from pipe.store import Hook, HookStore
 
@@ -97,7 +98,7 @@ class Hooks:
         announcer: publishes.
         seen: recognises what is told twice.
         count: notes one more delivery of a kind with a result, for the metrics.
-        tell: tells a user in a line.
+        tell: tells a user in the logs.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Hooks:
         announcer: Announcer,
         seen: Seen,
         count: Callable[[str, Result], None],
-        tell: Callable[[str, str], None],
+        tell: Tell,
     ) -> None:
         self._store = store
         self._access = access
@@ -155,8 +156,10 @@ class Hooks:
             reason = f": {delivery.detail}" if delivery.detail else ""
             self._tell(
                 hook.user,
+                "WARN",
                 f"a delivery to your hook {hook.id} ({hook.kind.value}) was "
                 f"{delivery.result.value}{reason}",
+                hook=hook.id,
             )
         taken = delivery.result not in {Result.REFUSED, Result.LIMITED}
         if taken and delivery.time - (hook.used or 0.0) >= TOUCH_SECONDS:

@@ -30,8 +30,8 @@ class Listener:
         name: The topic.
         take: Called with each chunk, inside the router's fan-out: it has to be quick, and may not
             raise.
-        ended: Called as the topic's last publisher goes, with the status that it leaves and
-            whether it broke off.
+        ended: Called as the topic's last publisher goes, with the first status other than 0 that
+            one of them left, and whether one broke off.
         admits: Says whether the topic may be read.  The router asks as the topic opens, and again
             when its rules change.
     """
@@ -52,6 +52,7 @@ class Listener:
         self._take = take
         self._ended = ended
         self._admits = admits
+        self._status, self._broken = 0, False  # of the publishers that have gone before the last
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
 
     def start(self) -> None:
@@ -91,6 +92,11 @@ class Listener:
         """What it may read comes to `write`."""
 
     def ended(self, status: int, broken: bool) -> None:
-        """Pass that on, if this was the last publisher and the topic could be read."""
-        if self._member.topics and not self._router.has_publishers(self._name):
-            self._ended(status, broken)
+        """Pass on what all of them left, if this was the last publisher and it could be read."""
+        self._status = self._status or status
+        self._broken |= broken
+        if not self._router.has_publishers(self._name):
+            status, broken = self._status, self._broken
+            self._status, self._broken = 0, False
+            if self._member.topics:
+                self._ended(status, broken)

@@ -10,6 +10,8 @@
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
     hooks       `HookStore`: where other services tell what happened
+    webhooks    `WebhookStore`: where what topics get is sent
+    monitors    `MonitorStore`: what is expected of topics, and how that went
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed
@@ -23,6 +25,7 @@ from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
 from pipe.store.hooks import Hook, HookStore, NewHook
 from pipe.store.keys import check_key_type, read_public_key
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import (
     Key,
     Login,
@@ -41,6 +44,7 @@ __all__ = [
     "HookStore",
     "Key",
     "Login",
+    "MonitorStore",
     "NewHook",
     "NewKey",
     "NewToken",

@@ -27,11 +27,13 @@ from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
 from pipe.store.hooks import HookStore
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
 from pipe.store.tokens import TokenStore
 from pipe.store.uses import Uses
+from pipe.store.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,6 +58,8 @@ class Store:
         database: for other data that is stored beside the accounts.
         tokens: the other way to log in, besides keys.
         hooks: where other services tell what happened.
+        webhooks: where what topics get is sent.
+        monitors: what is expected of topics.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,6 +68,8 @@ class Store:
         self._uses: Uses[tuple[str, str], float] = Uses(self._store_uses)
         self.tokens = TokenStore(database)
         self.hooks = HookStore(database)
+        self.webhooks = WebhookStore(database)
+        self.monitors = MonitorStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -83,6 +89,7 @@ class Store:
         await self._uses.close()
         await self.tokens.close()
         await self.hooks.close()
+        await self.webhooks.close()
         await self.database.close()
 
     async def __aenter__(self) -> Self:
@@ -304,7 +311,7 @@ class Store:
         return await self.database.write(work)
 
     async def remove_user(self, name: str) -> tuple[Key, ...]:
-        """Remove a user with all keys, grants, tokens and hooks.
+        """Remove a user with all keys, grants, tokens, hooks and webhooks.
 
         Returns:
             The keys that went with it.

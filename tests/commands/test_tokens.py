@@ -49,7 +49,7 @@ async def test_add_prints_the_token_alone(people: People) -> None:
 @pytest.mark.parametrize(
     ("command", "error", "message"),
     [
-        ("tokens add", UsageError, "could do nothing: say what with --read and --write"),
+        ("tokens add", UsageError, "could do nothing: say what with --read, --write and --logs"),
         ("tokens add --name x", UsageError, "could do nothing"),
         ("tokens add --admin", UsageError, "could do nothing"),
         ("tokens add --read a//b", UsageError, "flag --read: pattern"),
@@ -106,6 +106,7 @@ async def test_list(people: People) -> None:
         "name": "a \\ b",
         "read": ["alice/ci-*"],
         "write": ["alice/build"],
+        "logs": False,
         "admin": False,
         "created": pytest.approx(time.time(), abs=60),
         "until": caller.until,

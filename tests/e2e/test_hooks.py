@@ -9,7 +9,7 @@ import pytest
 
 from .clients import HOST, KeyRing
 from .processes import Process, wait_until
-from .registry import Registry, write_image
+from .registry import make_image, push, registry
 from .server import LANES, Server, Status
 
 if TYPE_CHECKING:
@@ -46,35 +46,37 @@ def deliveries(server: Server) -> list[dict[str, Any]]:
 
 def test_push_is_told(server: Server, tmp_path: Path) -> None:
     """``sub alpine:latest`` ends with one line when somebody pushes that image."""
-    url, secret = answer(server, "hooks add alice/ --kind distribution").split()
-    image = write_image(tmp_path / "image", "one")
+    hook = answer(server, "hooks add alice/ --kind distribution").split()
+    image = tmp_path / "image"
+    digest = make_image(image, b"one")
     [reader] = server.subscribe("alice", "sub alpine:latest")
-    with Registry(tmp_path / "registry", url, secret) as registry:
-        registry.push(image, "alice/alpine:v1")
-        registry.push(image, "alice/alpine:latest")
+    with registry(tmp_path, hook=hook) as upstream:
+        for name in ("alice/alpine:v1", "alice/alpine:latest"):
+            assert push(server, image, upstream.port, name).wait() == 0
         assert reader.wait() == Status.OK
     [line] = reader.output.splitlines()
     event = json.loads(line)
     assert event["event"] == "push"
     assert (event["repository"], event["tag"]) == ("alice/alpine", "latest")
-    assert event["digest"] == image.digest
+    assert event["digest"] == digest
     assert event["source"] == "distribution"
 
 
 def test_registry_tells_again(server: Server, tmp_path: Path) -> None:
     """A registry whose pushes could not be told tells them later, and each of them counts once."""
-    url, secret = answer(server, "hooks add alice/ --kind distribution --hold 10m").split()
-    images = [write_image(tmp_path / f"image{number}", f"{number}") for number in range(2)]
-    with Registry(tmp_path / "registry", url, secret) as registry:
+    hook = answer(server, "hooks add alice/ --kind distribution --hold 10m").split()
+    folders = [tmp_path / "first", tmp_path / "second"]
+    digests = [make_image(folder, folder.name.encode()) for folder in folders]
+    with registry(tmp_path, hook=hook) as upstream:
         assert server.stop() == Status.OK
-        registry.push(images[0], "alice/alpine:latest")
+        assert push(server, folders[0], upstream.port, "alice/alpine:latest").wait() == 0
         server.restart()
         wait_until(lambda: deliveries(server), "it to be told again")
         got = answer(server, "sub alpine:latest")
-        assert json.loads(got)["digest"] == images[0].digest
-        registry.push(images[1], "alice/alpine:latest")
+        assert json.loads(got)["digest"] == digests[0]
+        assert push(server, folders[1], upstream.port, "alice/alpine:latest").wait() == 0
         got = answer(server, "sub alpine:latest")
-        assert json.loads(got)["digest"] == images[1].digest
+        assert json.loads(got)["digest"] == digests[1]
         published = [one for one in deliveries(server) if one["events"]]
         assert len(published) == 2
 

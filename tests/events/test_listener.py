@@ -40,18 +40,22 @@ def test_listener_reads_its_topic_whenever_it_exists(router: Router) -> None:
 
 
 def test_end_comes_with_the_last_publisher(router: Router) -> None:
-    """Streams that overlap end together, broken if the last one broke off."""
+    """Streams that overlap end together, broken if one of them broke off."""
     ends: list[tuple[int, bool]] = []
     listener = Listener(
         router, NAME, lambda _: None, lambda status, broken: ends.append((status, broken))
     )
     listener.start()
-    first, last = publisher(router, NAME), publisher(router, NAME)
-    first.send("a")
-    first.end()
-    assert ends == []
-    last.vanish()
-    assert ends == [(0, True)]
+    for vanishes in (0, 1, 2):
+        sources = [publisher(router, NAME, exit_status=status) for status in (0, 3)]
+        for number, source in enumerate(sources):
+            assert len(ends) == vanishes
+            source.send("a")
+            if number == vanishes:
+                source.vanish()
+            else:
+                source.end()
+    assert ends == [(3, True), (3, True), (3, False)]
 
 
 def test_listener_that_may_not_read_is_told_nothing(router: Router) -> None:
