@@ -24,7 +24,7 @@ class Line:
     """One connection of alice's, with the real sessions behind it."""
 
     def __init__(self, lane: Lane) -> None:
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", SimpleNamespace(database=None, tokens=None, monitors=None))
         self.service = Service(Settings(lane=lane), store)
         self.wire = Wire(lane, service=self.service)
         self.wire.make_session = lambda _: Channel(

@@ -50,7 +50,7 @@ class Reading:
 
     def __init__(self, path: str, **settings: Any) -> None:  # noqa: ANN401 - as `Settings` takes them
         lane, ciphers = PATHS[path]
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", SimpleNamespace(database=None, tokens=None, monitors=None))
         self.service = Service(Settings(lane=lane, **settings), store, turns=AtOnce())
         self.wire = Wire(lane, service=self.service, ciphers=ciphers)
         self.wire.make_session = self._make_session

@@ -50,7 +50,7 @@ class Ends:
     """One session of alice's and its client, on channel 0 of both ends."""
 
     def __init__(self, lane: Lane, most: int, window: int) -> None:
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", SimpleNamespace(database=None, tokens=None, monitors=None))
         service = Service(Settings(lane=lane, buffer=BUFFER, window=WINDOW), store)
         self.router = service.router = RecordingRouter()
         self.wire = Wire(lane, service=service)
