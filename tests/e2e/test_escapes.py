@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .conftest import StartServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 NASTY = {
     "clipboard": "\x1b]52;c;ZXZpbA==\x07",
