@@ -106,6 +106,7 @@ async def test_list(people: People) -> None:
         "name": "a \\ b",
         "read": ["alice/ci-*"],
         "write": ["alice/build"],
+        "registry": False,
         "logs": False,
         "admin": False,
         "created": pytest.approx(time.time(), abs=60),
