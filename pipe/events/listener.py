@@ -53,6 +53,7 @@ class Listener:
         self._ended = ended
         self._admits = admits
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
+        self._member.internal = True
 
     def start(self) -> None:
         """Begin to read."""
