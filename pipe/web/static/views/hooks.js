@@ -21,16 +21,16 @@ const KINDS = {
 };
 
 const RESULTS = {
-  published: "good",
-  held: "good",
-  unheard: "idle",
-  repeat: "idle",
-  ignored: "idle",
-  unreadable: "bad",
-  denied: "bad",
-  full: "bad",
-  limited: "warn",
-  refused: "bad",
+  published: { kind: "good", text: "told" },
+  held: { kind: "good", text: "waits for a reader" },
+  unheard: { kind: "idle", text: "nobody read the topic" },
+  repeat: { kind: "idle", text: "told before" },
+  ignored: { kind: "idle", text: "no event that is published" },
+  unreadable: { kind: "bad", text: "could not be read" },
+  denied: { kind: "bad", text: "you may not write to the topic" },
+  full: { kind: "bad", text: "too much waits already" },
+  limited: { kind: "warn", text: "they came too fast" },
+  refused: { kind: "bad", text: "the proof was wrong" },
 };
 
 export function show(place, page) {
@@ -99,7 +99,7 @@ function hookCard(one, page, note, reload) {
   const last = deliveries[0];
   return card(
     one.topic.endsWith("/") ? h("code", { class: "name" }, one.topic) : nameOf(one.topic, page.user),
-    last ? { text: last.result, kind: RESULTS[last.result] } : { text: "nothing yet", kind: "idle" },
+    last ? { text: last.result, kind: RESULTS[last.result].kind } : { text: "nothing yet", kind: "idle" },
     [
       action(`${one.id} test`, "Test", label, note, async () => {
         const { message } = await testHook(one.id);
@@ -142,7 +142,7 @@ function hookCard(one, page, note, reload) {
           ["When", "Result", "Size", "What came of it"],
           deliveries.map((each) => [
             h("time", { title: date(each.time) }, relative(each.time)),
-            h("span", { class: `pill pill-${RESULTS[each.result]}` }, each.result),
+            h("span", { class: `pill pill-${RESULTS[each.result].kind}` }, each.result),
             size(each.size),
             outcome(each),
           ]),
@@ -151,11 +151,8 @@ function hookCard(one, page, note, reload) {
   );
 }
 
-function outcome(delivery) {
-  const parts = [];
-  if (delivery.times > 1) parts.push(`${delivery.times} times`);
-  if (delivery.events) parts.push(count(delivery.events, "event"));
-  if (delivery.events || delivery.readers) parts.push(count(delivery.readers, "reader"));
-  if (delivery.detail) parts.push(delivery.detail);
-  return h("span", { class: "wrap" }, parts.join(" · ") || "nothing");
+function outcome({ result, times, events, readers, detail }) {
+  const parts = [events ? `${count(events, "event")} to ${count(readers, "reader")}` : detail || RESULTS[result].text];
+  if (times > 1) parts.push(`${times} times`);
+  return h("span", { class: "wrap" }, parts.join(" · "));
 }

@@ -25,7 +25,7 @@ const TIMES = ["time", "timestamp", "ts", "@timestamp"];
 
 export function show(place, page) {
   const box = h("div", { class: "lines log-lines", role: "log", tabindex: "0", "aria-label": "Log lines", "aria-live": "off" });
-  const lines = new Lines(box, drawn, LONGEST);
+  const lines = new Lines(box, (line) => drawn(line, page.user), LONGEST);
   const hint = h("div", { class: "lines-empty", hidden: true }, h("p", {}, "No line yet. Those that services log about you appear here as they come, and this server's own: streams that ended, logins that were refused."));
   const status = h("span", { class: "muted", role: "status" });
   const problem = alertBox();
@@ -117,7 +117,7 @@ export function show(place, page) {
 
   fill(
     place,
-    heading(title, "What services, and this server, log about you. The newest lines come first from memory; then each as it is written."),
+    heading(title, "What services, and this server, log about you: the last lines that are remembered, and then each as it comes."),
     h(
       "section",
       { class: "panel" },
@@ -175,10 +175,11 @@ class Gate {
   }
 }
 
-function drawn(line) {
+function drawn(line, user) {
   const fields = parsed(line);
   if (!fields) return h("div", { class: "line", dir: "auto" }, shown(line) || "\u200b");
   const rest = { ...fields };
+  if (rest.user === user) delete rest.user;
   const take = (names) => {
     const name = names.find((one) => one in rest);
     const value = rest[name];
@@ -220,7 +221,7 @@ function shown(text) {
 
 function clock(time) {
   const moment = new Date(typeof time === "number" && time < 1e11 ? time * 1000 : time);
-  return Number.isNaN(moment.getTime()) ? shown(written(time)) : moment.toLocaleTimeString();
+  return Number.isNaN(moment.getTime()) ? shown(written(time)) : moment.toLocaleTimeString(undefined, { hourCycle: "h23" });
 }
 
 const SYSLOG = ["error", "error", "error", "error", "warn", "info", "info", "debug"];
