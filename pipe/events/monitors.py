@@ -61,6 +61,10 @@ class State(enum.Enum):
     PAUSED = "paused"
 
 
+_GOOD = {State.UP, State.LATE}
+"""What was expected has come, if not lately."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A monitor is in another state, or a reminder is due; times in seconds since 1970."""
@@ -286,8 +290,9 @@ class Monitor:
         return State.UP if now < self._begun + self.terms.every else State.LATE
 
     def _stays(self, wanted: State, now: float) -> bool:
-        swings = {self.state, wanted} <= {State.UP, State.DOWN}
-        return swings and now < self.since + LEAST_STAY
+        swings = (self.state is State.DOWN) != (wanted is State.DOWN)
+        known = {self.state, wanted} <= {State.UP, State.LATE, State.DOWN}
+        return swings and known and now < self.since + LEAST_STAY
 
     def _begin_window(self) -> None:
         """Let the window slide to where what is expected began to come."""
@@ -324,12 +329,12 @@ class Monitor:
             alert = self._was_up and not self._told
             self._told = self._told or alert
             self._reminded = now
-        elif state is State.UP:
+        elif state in _GOOD:
             alert, self._told = self._told, False
             self._was_up = True
         elif state is State.PAUSED:
             alert = self._paused == _LOCKED_OUT
-        if not (state is State.LATE or (state is State.UP and self.state is State.LATE)):
+        if not {state, self.state} <= _GOOD:
             self.since = now
         self.state, self.reason = state, reason
         shown = State.UP if state is State.LATE else state
@@ -339,7 +344,7 @@ class Monitor:
         match state:
             case State.DOWN:
                 return self._failure or self._what_is_missing(now)
-            case State.UP:
+            case State.UP | State.LATE if state is State.UP or was is State.DOWN:
                 sign = "a publisher ended well" if self.terms.on is On.END else "something came"
                 return f"{sign}, after {about(now - self.since)}" if was is State.DOWN else sign
             case State.LATE:

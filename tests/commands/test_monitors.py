@@ -151,7 +151,7 @@ async def test_tokens_have_no_monitors(people: People) -> None:
     caller = people.caller("alice")
     scoped = dataclasses.replace(caller, scope=Scope(Reach.parse(["x"], owner="alice")))
     for command in ("monitors", "status", "monitor add x --every 1h", "monitors feed"):
-        with pytest.raises(AccessDenied, match="grants, tokens and monitors"):
+        with pytest.raises(AccessDenied, match="webhooks and monitors"):
             await people.run("alice", command, caller=scoped)
 
 

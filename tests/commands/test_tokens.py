@@ -12,7 +12,7 @@ from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
 from pipe.rights.access import WITHDRAWN_TEXT
 from pipe.rights.callers import Caller
-from pipe.rights.scopes import Reach, Scope
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.stream.ports import Mode
 from tests.sessions import Session, fingerprint
 
@@ -119,6 +119,18 @@ async def test_list(people: People) -> None:
     }
     assert (facts["login"]["read"], facts["login"]["write"]) == (None, None)
     assert (facts["link"]["uses_left"], facts["link"]["write"]) == (3, ["alice/build"])
+
+
+async def test_a_token_for_the_registry(people: People) -> None:
+    """It says which images, and that it is for them."""
+    with pytest.raises(UsageError, match="say which images"):
+        await people.run("alice", "tokens add --registry")
+    token = await people.run("alice", "tokens add --registry --read 'app*'")
+    caller = await people.service.tokens.admit(token.strip(), "192.0.2.7")
+    assert caller.scope
+    assert caller.scope.rights == {Right.REGISTRY}
+    assert [one["registry"] for one in await listed(people)] == [True]
+    assert "read alice/app*, images too" in await people.run("alice", "tokens")
 
 
 async def test_empty_list_says_how_to_make_one(people: People) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from .clients import HOST, KeyRing
 from .processes import Process, wait_until
 from .registry import make_image, push, registry
-from .server import LANES, Server, Status
+from .server import LANES, Server, Status, free_port
+from .web import is_listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +81,39 @@ def test_registry_tells_again(server: Server, tmp_path: Path) -> None:
         assert json.loads(got)["digest"] == digests[1]
         published = [one for one in deliveries(server) if one["events"]]
         assert len(published) == 2
+
+
+def test_proxy_and_registry_tell_of_one_push(tmp_path: Path, keys: KeyRing) -> None:
+    """A push through the server is one event, though the registry behind it tells of it too."""
+    image, port = tmp_path / "image", free_port()
+    digest = make_image(image, b"one")
+    where = f"http://{HOST}:{port}"
+    server = Server(tmp_path / "data", keys, LANES[0], registry_url=where)
+    try:
+        server.introduce("alice")
+        hook = answer(server, "hooks add alice/ --kind distribution").split()
+        [reader] = server.subscribe("alice", "sub -k 'alpine:*'")
+        forwarded = free_port()
+        server.ssh("alice", "", options=("-L", f"{forwarded}:localhost:80", "-N"))
+        wait_until(lambda: is_listening(forwarded), "the port to be forwarded")
+        with registry(tmp_path, port, hook):
+            for told, tag in enumerate(("v1", "latest"), 1):
+                assert push(server, image, forwarded, f"alpine:{tag}").wait() == Status.OK
+                wait_until(partial(has_told, server, told), "the registry to tell")
+        wait_until(lambda: reader.output.count("\n") >= 2, "the events")
+        events = [json.loads(line) for line in reader.output.splitlines()]
+        assert [(one["tag"], one["digest"]) for one in events] == [
+            ("v1", digest),
+            ("latest", digest),
+        ]
+    finally:
+        server.stop()
+    server.check_log()
+
+
+def has_told(server: Server, pushes: int) -> bool:
+    """Whether the registry has told of so many pushes."""
+    return bool(sum(one["result"] != "ignored" for one in deliveries(server)) >= pushes)
 
 
 def test_curl_is_enough(server: Server) -> None:

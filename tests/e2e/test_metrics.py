@@ -28,7 +28,7 @@ NAMES = (
 )
 """Every name that the product promises."""
 
-SMALL_LABELS = {"mode", "outcome", "result", "reason", "lane", "le", "route", "class"}
+SMALL_LABELS = {"mode", "outcome", "result", "reason", "lane", "le", "route", "class", "state"}
 
 
 def test_every_promised_metric_is_there(server: Server) -> None:

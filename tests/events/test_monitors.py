@@ -319,6 +319,21 @@ def test_other_terms() -> None:
     assert clock.state() is State.LATE
 
 
+def test_what_came_while_it_could_not_change_yet() -> None:
+    """A success right after a failure that is late by the time it counts is told as a recovery."""
+    clock = Clock(Terms(every=30.0, grace=0.0, on=On.END))
+    clock.end()
+    clock.end(broken=True)
+    clock.restart(1.0)
+    clock.end()
+    clock.restart(30.0)
+    assert clock.state() is State.LATE
+    clock.end(broken=True)
+    assert clock.state() is State.LATE
+    clock.wait(1.0)
+    assert [state for state, _ in clock.alerts] == [State.DOWN, State.UP, State.DOWN]
+
+
 def test_swings_are_bounded() -> None:
     """A thousand failures and successes in ten seconds are no more than ten changes."""
     clock = Clock(BY_END)

@@ -184,7 +184,7 @@ async def test_api(served: Served) -> None:
         (b'{"topic": "x"}', 400, "--every 1h"),
         (b'{"topic": "bob/x", "every": "1h"}', 403, "is not shared with you"),
         (b'{"topic": "x", "every": 60}', 400, "takes text, true or false"),
-        (b'{"topic": "x", "evry": "1h"}', 400, "unknown field 'evry'"),
+        (b'{"topic": "x", "everyy": "1h"}', 400, "unknown field 'everyy'"),
     ],
 )
 async def test_api_slips(served: Served, body: bytes, status: int, message: str) -> None:

@@ -402,3 +402,7 @@ class Transfer:
             told = service.announcer.announce(topic, event.line())
             result = "published" if told else "crowded"
         service.metrics.registry_events.labels(result).inc()
+        image = {"image": f"{repository}:{tag}"} if service.settings.log_topics else {}
+        log.info(
+            "image pushed", user=self.caller.user, address=self.address, result=result, **image
+        )
