@@ -31,6 +31,7 @@ export async function read(path, lines, signal, begun, gate = async () => {}) {
     const { done, value } = await reader.read();
     if (done) break;
     await gate();
+    signal.throwIfAborted();
     lines.take(decoder.decode(value, { stream: true }), value.length);
     await painted();
   }
@@ -86,6 +87,12 @@ export class Lines {
   flush() {
     if (this.rest && !this.cut) this.add([this.rest]);
     this.rest = "";
+  }
+
+  /** Forget a line that has not ended: what comes next is another stream. */
+  tear() {
+    this.rest = "";
+    this.cut = false;
   }
 
   /** Add lines, each text or an element. */

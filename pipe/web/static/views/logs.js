@@ -67,8 +67,8 @@ export function show(place, page) {
 
   // Other lines are wanted: those that are shown go.
   function restart() {
+    hold(false);
     lines.clear();
-    lines.rest = "";
     hint.hidden = true;
     follow({ n: PAST });
   }
@@ -78,6 +78,7 @@ export function show(place, page) {
     control?.abort();
     control = new AbortController();
     const own = control;
+    lines.tear();
     tell("asking the server …");
     try {
       await read(logsPath({ ...wanted(), ...past }), lines, own.signal, () => {
@@ -141,7 +142,6 @@ export function show(place, page) {
       command(page.ssh("logs --level warn --service web -f=false -n 50"), "The last warnings of one service"),
     ),
   );
-  hold(false);
   restart();
   return () => {
     clearTimeout(timer);
@@ -191,14 +191,17 @@ function drawn(line, user) {
   const service = take(SERVICES);
   const message = take(MESSAGES);
   const others = Object.entries(rest).map(([name, value]) => `${name}=${written(value)}`);
-  return h(
-    "div",
-    { class: `line log-${kindOf(level)}`, dir: "auto" },
+  const parts = [
     time !== undefined && h("time", { title: written(time) }, clock(time)),
     level !== undefined && h("span", { class: "log-level" }, shown(written(level)).toUpperCase()),
     service !== undefined && h("span", { class: "log-service" }, shown(written(service))),
     message !== undefined && h("span", { class: "log-message" }, shown(written(message))),
     others.length > 0 && h("span", { class: "log-rest" }, shown(others.join(" "))),
+  ].filter(Boolean);
+  return h(
+    "div",
+    { class: `line log-${kindOf(level)}`, dir: "auto" },
+    ...parts.flatMap((part, index) => (index ? [" ", part] : [part])),
   );
 }
 
