@@ -28,22 +28,13 @@ LINK: Final = "b" * 27
 HOOK_URL: Final = "https://pipe.example.org/hook/k3vq7w2nh5ra"
 SECRET: Final = "whsec_made_up"
 
-ANSWERS: Final[dict[str, object]] = {
+ANSWERS: Final[dict[str, dict[str, str]]] = {
     "hooks": {"id": "k3vq7w2nh5ra", "url": HOOK_URL, "secret": SECRET},
     "hooks/rotate": {"id": "k3vq7w2nh5ra", "url": HOOK_URL, "secret": SECRET},
+    "hooks/test": {"message": "published a test event on alice/deploys: 1 reader got it"},
     "webhooks": {"secret": SECRET},
+    "webhooks/test": {"message": "answered 200 after 0.03 seconds"},
     "monitors": {"message": "watching alice/nightly"},
-    "monitors/feed": {
-        kind: f"https://pipe.example.org/{path}"
-        for kind, path in (
-            ("feed", f"feed/{LINK}.atom"),
-            ("badge", f"badge/{LINK}.svg"),
-            ("page", f"status/{LINK}"),
-        )
-    },
-} | {
-    path: {"message": f"done: {path}"}
-    for path in ("hooks/test", "webhooks/test", "webhooks/resume", "monitors/pause")
 }
 """What some routes answer to a change."""
 
