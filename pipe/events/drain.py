@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
 
 MAX_BACKLOG_BYTES = 8 << 20
-"""Lines that wait to be read: two of the largest batches that `pipe.events.batches` takes."""
+"""Lines that wait to be read: four of the largest batches that `pipe.events.batches` takes."""
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory besides its own."""
