@@ -252,7 +252,12 @@ async def read(request: web.Request) -> web.StreamResponse:
     sse = extras.get("format") == "sse" or (
         "format" not in extras and "text/event-stream" in request.headers.get("Accept", "")
     )
-    exchange = await open_exchange(request, Logs(**fields))
+    return await serve(await open_exchange(request, Logs(**fields)), sse=sse)
+
+
+async def serve(exchange: Exchange, *, sse: bool) -> web.StreamResponse:
+    """Answer with lines, at once or as long as they come, and leave."""
+    request = exchange.request
     try:
         request.app[CALLS].take(exchange.visitor.caller.user, asyncio.get_running_loop().time())
         while not (exchange.end or exchange.follows):
