@@ -187,6 +187,8 @@ class Monitor:
     def look(self, now: float) -> Change | None:
         """Let time pass."""
         wanted = self._judge(now)
+        if wanted is State.LATE and self.state not in {State.UP, State.LATE}:
+            wanted = State.UP  # for a moment: what was down has to be told that it is not
         self._again = None
         if wanted is not self.state:
             if not self._stays(wanted, now):
@@ -247,7 +249,7 @@ class Monitor:
             self._turn_back(now)
         self._floor = now + min(self.terms.every, PATIENCE)
         over = self._begun is not None and now >= self._begun + self.terms.every
-        if over and self.state in {State.UP, State.LATE}:
+        if over and not self._expired and not self._failure:
             self._known = False
         return self.look(now)
 
@@ -286,8 +288,14 @@ class Monitor:
         return State.UP if now < self._begun + self.terms.every else State.LATE
 
     def _stays(self, wanted: State, now: float) -> bool:
-        swings = {self.state, wanted} <= {State.UP, State.DOWN}
+        shown = self._shown
+        swings = {shown, wanted} == {State.UP, State.DOWN}
         return swings and now < self.since + LEAST_STAY
+
+    @property
+    def _shown(self) -> State:
+        """The state as the history has it."""
+        return State.UP if self.state is State.LATE else self.state
 
     def _begin_window(self) -> None:
         """Let the window slide to where what is expected began to come."""
@@ -316,7 +324,7 @@ class Monitor:
         )
 
     def _change(self, now: float, state: State) -> Change:
-        was = State.UP if self.state is State.LATE else self.state
+        was = self._shown
         reason = self._why(state, was, now)
         alert = False
         if state is State.DOWN:
@@ -329,11 +337,10 @@ class Monitor:
             self._was_up = True
         elif state is State.PAUSED:
             alert = self._paused == _LOCKED_OUT
-        if not (state is State.LATE or (state is State.UP and self.state is State.LATE)):
-            self.since = now
         self.state, self.reason = state, reason
-        shown = State.UP if state is State.LATE else state
-        return Change(now, shown, was, self.since, self.seen, reason, alert)
+        if self._shown is not was:
+            self.since = now
+        return Change(now, self._shown, was, self.since, self.seen, reason, alert)
 
     def _why(self, state: State, was: State, now: float) -> str:
         match state:
