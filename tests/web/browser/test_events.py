@@ -110,7 +110,7 @@ async def test_log_lines_come_as_they_are_written(served: Served, page: Page) ->
     await page.get_by_label("Level").select_option("debug")
     await page.get_by_label("Text in the line").fill("disk")
     await expect(messages).to_have_text(["disk"])
-    await page.get_by_label("Service").fill("mail")
+    await page.get_by_role("textbox", name="Service").fill("mail")
     await expect(page.get_by_text("No line yet")).to_be_visible()
 
 

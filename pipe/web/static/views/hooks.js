@@ -152,7 +152,7 @@ function hookCard(one, page, note, reload) {
 }
 
 function outcome({ result, times, events, readers, detail }) {
-  const parts = [events ? `${count(events, "event")} to ${count(readers, "reader")}` : detail || RESULTS[result].text];
+  const parts = [readers ? `${count(events, "event")} to ${count(readers, "reader")}` : detail || RESULTS[result].text];
   if (times > 1) parts.push(`${times} times`);
   return h("span", { class: "wrap" }, parts.join(" · "));
 }
