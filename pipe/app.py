@@ -22,7 +22,7 @@ import uvloop
 
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
-from pipe.events.webhooks.key_file import load_key
+from pipe.events.listener import Listener
 from pipe.language.names import escape
 from pipe.limits.allocator import keep_large_blocks
 from pipe.limits.bounds import parse_networks
@@ -31,6 +31,7 @@ from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
     from pipe.events.webhooks.posting import Poster
@@ -85,11 +86,14 @@ class App:
         store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
-            service = Service(settings, store)
+            service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
+            self._drain_logs(service, cleanup)
             await start_webhooks(service)
             cleanup.push_async_callback(service.webhooks.close)
+            cleanup.push_async_callback(service.monitors.close)
+            await service.monitors.start()
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -127,6 +131,14 @@ class App:
             log.info("stopped")
         return 0
 
+    def _drain_logs(self, service: Service, cleanup: contextlib.AsyncExitStack) -> None:
+        """Read the topic of log lines, if there is one."""
+        topic = self._settings.log_drain_topic
+        if topic:
+            listener = Listener(service.router, topic, service.logs.take, service.logs.ended)
+            listener.start()
+            cleanup.callback(listener.stop)
+
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.
 
@@ -161,6 +173,7 @@ class App:
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
+        service.monitors.draining = True
         for session in list(service.sessions):
             session.announce("the server is shutting down; streams that are moving may finish")
         loop = asyncio.get_running_loop()
@@ -212,7 +225,7 @@ async def start_webhooks(service: Service) -> None:
 
         return Outgoing(parse_networks(settings.webhook_networks))
 
-    webhooks.shared.key = load_key(settings.web_key_path)
+    webhooks.shared.key = service.web_key
     webhooks.make_poster = make_poster
     await webhooks.start()
 
@@ -257,7 +270,7 @@ def _may_finish(
     """Return whether a session is part of a stream that still moves."""
     member = session.member
     if member is None or not member.joined:
-        return True  # it answers a command, or is ending
+        return not session.follows  # otherwise it answers a command, or is ending
     stream: tuple[Member, ...] = (member,)
     if not (member.finishing or member.ended):
         topics = [member.topic] if member.topic else member.topics

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe import __version__
-from pipe.commands.asker import Asker
+from pipe.commands.asker import Answer, Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
+from pipe.commands.hooks import answer_about_hooks
 from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
 from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
+from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.webhooks import (
     add_webhook,
@@ -28,6 +30,15 @@ from pipe.commands.webhooks import (
 )
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.hook_requests import (
+    AboutHooks,
+    AddHook,
+    ListHooks,
+    RemoveHook,
+    RotateHook,
+    TestHook,
+)
+from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.requests import (
     AddKey,
     Explain,
@@ -55,7 +66,7 @@ if TYPE_CHECKING:
     from pipe.language.requests import Answerable
     from pipe.service import Service
 
-__all__ = ["Asker", "answer", "input_limit", "invitations"]
+__all__ = ["Answer", "Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
@@ -64,7 +75,9 @@ AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
 AboutWebhooks = ListWebhooks | AddWebhook | RemoveWebhook | ResumeWebhook
 
-InTurn = Explain | AboutKeys | AboutGrants | AboutTokens | AboutWebhooks
+InTurn = (
+    Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks | AboutWebhooks | MonitorRequest
+)
 """Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -77,7 +90,7 @@ def input_limit(request: Answerable) -> int:
 
 
 async def answer(request: Answerable, service: Service, asker: Asker) -> str:
-    """Return what a command prints.
+    """Return what a command prints: an `Answer` if it wants an exit status too.
 
     Raises:
         PipeError: the command cannot be carried out; the message says why.
@@ -112,17 +125,21 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
     if asker.caller.scope is not None:
         raise AccessDenied(
             "access denied: a token is for topics, and neither shows nor changes"
-            " its user's keys, grants, tokens and webhooks"
+            " its user's keys, grants, tokens, hooks, webhooks and monitors"
         )
     match request:
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess() | RevokeAccess() | ListGrants():
             return await _answer_about_grants(request, service, asker)
+        case ListHooks() | AddHook() | RemoveHook() | RotateHook() | TestHook():
+            return await answer_about_hooks(request, service, asker)
         case ListWebhooks() | AddWebhook() | RemoveWebhook() | ResumeWebhook():
             return await _answer_about_webhooks(request, service, asker)
-        case _:
+        case ListTokens() | AddToken() | RemoveToken() | LogIn() | MakeLink():
             return await _answer_about_tokens(request, service, asker)
+        case _:
+            return await answer_about_monitors(service, asker, request)
 
 
 async def _answer_about_keys(request: AboutKeys, service: Service, asker: Asker) -> str:

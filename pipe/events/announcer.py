@@ -17,6 +17,8 @@ from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipe.language.names import TopicName
     from pipe.stream.ports import Receipt
     from pipe.stream.router import Router
@@ -24,8 +26,14 @@ if TYPE_CHECKING:
 MAX_WAITING = 100
 """Announcements that wait for one topic's readers; more are dropped."""
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 64 << 20
 """Bytes of all announcements that wait."""
+
+MAX_OWNER_BYTES = 4 << 20
+"""Bytes of those in one user's space, so that nobody has all the room."""
+
+OVERHEAD_BYTES = 4096
+"""What each takes beside its data: its topic, above all."""
 
 
 class Announcer:
@@ -38,42 +46,70 @@ class Announcer:
     def __init__(self, router: Router) -> None:
         self._router = router
         self._waiting: Counter[TopicName] = Counter()
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()  # by owner
+        self._total = 0
 
-    def announce(self, topic: TopicName, data: bytes, hold: float = 0.0) -> bool:
+    def announce(
+        self,
+        topic: TopicName,
+        data: bytes,
+        hold: float = 0.0,
+        admit: Callable[[int], bool] = lambda _: True,
+    ) -> bool:
         """Publish one short stream.
 
         Args:
             topic: Where; whether that is allowed has been decided.
             data: The whole stream.
             hold: How many seconds to wait for a reader, if there is none.
+            admit: Asked when it is about to be sent, with how many read it: whether it still may
+                be.  If not, it breaks.  Without a hold and clogged readers this is asked at once.
 
         Returns:
             False if too much waits already, and this was dropped.
         """
-        if self._waiting[topic] >= MAX_WAITING or self._bytes + len(data) > MAX_BYTES:
+        size = len(data) + OVERHEAD_BYTES
+        owned = self._bytes[topic.owner] + size
+        if (
+            self._waiting[topic] >= MAX_WAITING
+            or owned > MAX_OWNER_BYTES
+            or self._total + size > MAX_BYTES
+        ):
             return False
         self._waiting[topic] += 1
-        self._bytes += len(data)
+        self._bytes[topic.owner] += size
+        self._total += size
         announcement = _Announcement(
-            self._router, data, partial(self._over, topic, len(data)), waits=hold > 0
+            self._router, data, admit, partial(self._over, topic, size), waits=hold > 0
         )
         announcement.begin(topic, hold)
         return True
 
     def _over(self, topic: TopicName, size: int) -> None:
-        self._bytes -= size
         self._waiting[topic] -= 1
         if not self._waiting[topic]:
             del self._waiting[topic]
+        self._total -= size
+        self._bytes[topic.owner] -= size
+        if not self._bytes[topic.owner]:
+            del self._bytes[topic.owner]
 
 
 class _Announcement:
     """One of them: the router's source."""
 
-    def __init__(self, router: Router, data: bytes, over: partial[None], *, waits: bool) -> None:
+    def __init__(
+        self,
+        router: Router,
+        data: bytes,
+        admit: Callable[[int], bool],
+        over: partial[None],
+        *,
+        waits: bool,
+    ) -> None:
         self._router = router
         self._data = data
+        self._admit = admit
         self._over = over
         self._sent = False
         self._timer: asyncio.TimerHandle | None = None
@@ -95,8 +131,16 @@ class _Announcement:
         self._sent = True
         if self._timer:
             self._timer.cancel()
+        if not self._admit(self._readers):
+            self._leave()
+            return
         self._router.publish(self._member, Chunk(self._data))
         self._router.end(self._member)
+
+    @property
+    def _readers(self) -> int:
+        topic = self._member.topic
+        return len(topic.readers) if topic else 0
 
     def waits(self, missing: int) -> None:
         """There is nobody to tell."""

@@ -66,11 +66,13 @@ class Guard:
         access: Access,
         store: Store,
         expel: Callable[[LiveSession | None], None],
+        removed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._access = access
         self._store = store
         self._grants = GrantStore(store.database)
         self._expel = expel
+        self._removed = removed
         self._lock = asyncio.Lock()  # held from a change in the database until memory has it
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -343,6 +345,7 @@ class Guard:
             self._access.bar(change.user)
             self._expel(None)
             self._access.forget(change.user)
+            self._removed(change.user)
             return
         if change.kind is Kind.ADMIN:
             self._access.bar(change.user, text=DEMOTED_TEXT)

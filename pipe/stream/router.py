@@ -45,10 +45,10 @@ from typing import TYPE_CHECKING, Any
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import deal_out
+from pipe.stream.index import Index
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.standing import Standing
-from pipe.stream.statistics import Tally, statistics_of
-from pipe.stream.topics import Begun, Legacy, Topic
+from pipe.stream.topics import Legacy, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
     from pipe.language.names import Pattern, TopicName
     from pipe.stream.chunks import Chunk
-    from pipe.stream.ports import Watcher
-    from pipe.stream.statistics import Statistics, TopicStatistics
     from pipe.stream.topics import Member
 
     Step: TypeAlias = Callable[[], bool]
@@ -69,7 +67,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router:
+class Router(Index):
     """All topics of one server.
 
     Args:
@@ -85,14 +83,11 @@ class Router:
         clock: Callable[[], float] = lambda: 0.0,
         later: Callable[[Step], None] = take_all,
     ) -> None:
+        super().__init__()
         self._closed = closed
         self._clock = clock
         self._later = later
-        self._topics: dict[TopicName, Topic] = {}
-        self._members: dict[Member, None] = {}
         self._standing = Standing()
-        self._watchers: dict[TopicName, dict[Watcher, None]] = {}
-        self._tally = Tally()
         self.held = False
         self._fanning_out = False
         self._changed: dict[Topic, None] = {}
@@ -537,51 +532,3 @@ class Router:
         if not topic.stop_if_due(member, held=self.held):  # its last reader may just have left
             topic.let_go_on(member)
         self._changed[topic] = None
-
-    # -- watching ---------------------------------------------------------------------------------
-
-    def watch(self, name: TopicName, watcher: Watcher) -> None:
-        """Tell a watcher, from now on, what is published on a topic whenever it exists."""
-        watchers = self._watchers.setdefault(name, {})
-        watchers[watcher] = None
-        if name in self._topics:
-            self._topics[name].watchers = watchers
-
-    def unwatch(self, name: TopicName, watcher: Watcher) -> None:
-        """End that; do nothing if it does not watch."""
-        watchers = self._watchers.get(name, {})
-        watchers.pop(watcher, None)
-        if not watchers:
-            self._watchers.pop(name, None)
-
-    # -- looking in -----------------------------------------------------------------------------
-
-    def members(self, name: TopicName) -> tuple[Member, ...]:
-        """All members on a topic, patterns included; none if it does not exist."""
-        topic = self._topics.get(name)
-        return topic.everybody if topic else ()
-
-    def __contains__(self, name: TopicName) -> bool:
-        return name in self._topics
-
-    def has_publishers(self, name: TopicName) -> bool:
-        """Whether somebody writes to a topic, or waits to."""
-        topic = self._topics.get(name)
-        return bool(topic and topic.publishers)
-
-    def begun(self, name: TopicName) -> Begun:
-        """How far the streams on a topic are; the topic need not exist."""
-        topic = self._topics.get(name)
-        return topic.begun if topic else Begun()
-
-    def names(self) -> tuple[TopicName, ...]:
-        """The names of all topics, oldest first."""
-        return tuple(self._topics)
-
-    def topic(self, name: TopicName) -> TopicStatistics | None:
-        """The figures of one topic, if it exists."""
-        return statistics_of(self._topics[name]) if name in self._topics else None
-
-    def statistics(self) -> Statistics:
-        """The figures of all topics; the cost grows with the number of members."""
-        return self._tally.statistics(len(self._topics), self._members)

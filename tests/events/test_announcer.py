@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from pipe.errors import Outcome
-from pipe.events.announcer import MAX_BYTES, MAX_WAITING, Announcer
+from pipe.events.announcer import MAX_BYTES, MAX_OWNER_BYTES, MAX_WAITING, Announcer
+from pipe.language.names import TopicName
 from pipe.stream.router import Router
 from tests.fakes import FULL, NAME, OTHER, pattern_reader, publisher, subscriber
 
@@ -74,12 +75,57 @@ def test_what_waits_is_bounded(router: Router, announcer: Announcer) -> None:
     for _ in range(MAX_WAITING):
         assert announcer.announce(NAME, LINE)
     assert not announcer.announce(NAME, LINE)
-    half = MAX_BYTES // 2
+    half = MAX_OWNER_BYTES // 2
     assert announcer.announce(OTHER, bytes(half))
     assert not announcer.announce(OTHER, bytes(half))
     clogged.bound = other.bound = 4 * MAX_BYTES
     clogged.drain()
     other.drain()
     clogged.drain()
+    other.drain()
     assert clogged.client == FULL.encode() + MAX_WAITING * LINE
     assert announcer.announce(OTHER, bytes(half))
+
+
+async def test_nobody_takes_all_the_room(router: Router, announcer: Announcer) -> None:
+    """What waits in one user's space is bounded for itself, and all of it together."""
+    large = bytes(MAX_OWNER_BYTES - 8192)
+    for number in range(MAX_BYTES // MAX_OWNER_BYTES):
+        name = TopicName(f"user{number}", ("build",))
+        assert announcer.announce(name, large, hold=60)
+        assert not announcer.announce(name, large, hold=60)
+    assert not announcer.announce(NAME, large, hold=60)
+    subscriber(router, TopicName("user0", ("build",)))
+    assert announcer.announce(NAME, LINE, hold=60)
+
+
+async def test_who_may_is_asked_when_it_is_sent(router: Router, announcer: Announcer) -> None:
+    """One that was held is sent only if it still may be, and the reader knows that it was not."""
+    asked: list[int] = []
+
+    def admit(readers: int) -> bool:
+        asked.append(readers)
+        return False
+
+    assert announcer.announce(NAME, LINE, 60, admit)
+    assert asked == []
+    sink = subscriber(router, NAME)
+    assert asked == [1]
+    assert not sink.taken
+    assert sink.finished == (Outcome.BROKEN, 0)
+    assert NAME not in router
+
+
+def test_readers_are_told(router: Router, announcer: Announcer) -> None:
+    """Without a hold it is asked at once, with all who read: also those on patterns."""
+    asked: list[int] = []
+
+    def admit(readers: int) -> bool:
+        asked.append(readers)
+        return True
+
+    assert announcer.announce(NAME, LINE, admit=admit)
+    subscriber(router, NAME)
+    pattern_reader(router)
+    assert announcer.announce(NAME, LINE, admit=admit)
+    assert asked == [0, 2]

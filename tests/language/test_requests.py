@@ -161,6 +161,7 @@ def assert_fits(text: str) -> None:
             "tokens add --write 'ci-*, bob/x,ci-*' --for 1h --name 'my laptop' --admin",
             AddToken(write=("ci-*", "bob/x"), duration=3600.0, name="my laptop", admin=True),
         ),
+        ("tokens add --registry --write x", AddToken(write=("x",), registry=True)),
         ("tokens add", AddToken()),
         ("tokens rm abcd", RemoveToken("abcd")),
         ("login", LogIn()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.web import api
+from pipe.web import api, calls
 from tests.events.webhooks.posts import BAD, FakePoster
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ async def test_bad_grants(served: Served, body: bytes, status: int) -> None:
 
 async def test_calls_have_a_rate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who asks too often gets a 429, and others do not."""
-    monkeypatch.setattr(api, "BURST", 3.0)
-    monkeypatch.setattr(api, "RATE", 0.001)
+    monkeypatch.setattr(calls, "BURST", 3.0)
+    monkeypatch.setattr(calls, "RATE", 0.001)
     answers = [(await served.ask("GET", "/api/whoami")) for _ in range(4)]
     assert [one.status for one in answers] == [200, 200, 200, 429]
     assert answers[-1].headers["retry-after"]

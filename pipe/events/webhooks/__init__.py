@@ -1,7 +1,6 @@
 """Outgoing webhooks: what a topic gets is sent to an address on the web, by POST.
 
     signing    the headers that prove to a receiver who sends
-    key_file   what the secrets are derived from
     targets    which URLs and addresses may be sent to
     cutting    a topic's bytes as the bodies of POSTs
     schedule   which of those that wait is tried next, and when

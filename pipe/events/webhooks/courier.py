@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from pipe.events.telling import Tell
     from pipe.events.webhooks.cutting import Body, Cutter
     from pipe.events.webhooks.posting import Poster
     from pipe.language.names import TopicName
@@ -50,13 +51,6 @@ QUIET_SECONDS = 60.0
 TOPIC, TRUNCATED, STATUS, TEST = "Pipe-Topic", "Pipe-Truncated", "Pipe-Status", "Pipe-Test"
 """Headers: the topic; how long the stream or line was, if it was cut off; the exit status that the
 stream left, if it is not 0; whether it is only a test."""
-
-
-class Tell(Protocol):
-    """Tells a user's log that something has happened."""
-
-    def __call__(self, user: str, level: str, msg: str, **fields: object) -> None:
-        """Tell it."""
 
 
 class Loss(enum.Enum):

@@ -22,7 +22,7 @@ from pipe.store.webhooks import WebhookState, only
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    from pipe.events.webhooks.courier import Tell
+    from pipe.events.telling import Tell
     from pipe.events.webhooks.posting import Answer, Poster
     from pipe.language.names import TopicName
     from pipe.limits.bounds import Network

@@ -45,7 +45,7 @@ class World:
         self.webhooks.make_poster = self.poster.itself
         self.webhooks.shared.tell = self._tell
 
-    def _tell(self, user: str, level: str, msg: str, **fields: object) -> None:
+    def _tell(self, user: str, level: str, msg: str, /, **fields: object) -> None:
         assert level in {"INFO", "WARN"}
         self.told.append((user, msg, fields))
 

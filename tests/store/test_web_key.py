@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.errors import StartError
-from pipe.events.webhooks.key_file import load_key
+from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def test_made_once_for_the_server_alone(tmp_path: Path) -> None:
     """The first start makes it, later ones find it, and nobody else may read it."""
     path = tmp_path / "web_key"
-    key = load_key(path)
-    assert load_key(path) == key
+    key = load_web_key(path)
+    assert load_web_key(path) == key
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -27,7 +27,7 @@ def test_servers_that_start_together_have_the_same(tmp_path: Path) -> None:
     """Several that make it at the same moment all go on with one of theirs."""
     keys: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda: keys.append(load_key(tmp_path / "web_key")))
+        threading.Thread(target=lambda: keys.append(load_web_key(tmp_path / "web_key")))
         for _ in range(8)
     ]
     for thread in threads:
@@ -44,10 +44,10 @@ def test_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "web_key"
     path.write_bytes(content)
     with pytest.raises(StartError, match="is damaged; restore it"):
-        load_key(path)
+        load_web_key(path)
 
 
 def test_unreadable(tmp_path: Path) -> None:
     """One that cannot be read stops the start."""
     with pytest.raises(StartError, match="cannot use the key"):
-        load_key(tmp_path / "none" / "web_key")
+        load_web_key(tmp_path / "none" / "web_key")
