@@ -82,7 +82,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(**options)
-        self._factory = partial(_Exchange, loop=self._loop)
+        self._factory = partial(_Exchange, loop=self._loop)  # type: ignore[assignment]
 
 
 class Outgoing:
