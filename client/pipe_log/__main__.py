@@ -32,8 +32,9 @@ LAST_SECONDS: Final = 10.0
 
 EPILOG: Final = f"""
 The variables {WHERE} and {TOKEN} give the server and the token. A line that is a JSON object is
-sent as it is, with the service and the fields added; any other is the `msg` of one. While the server
-takes no lines, at most 4 MiB wait, then the newest are dropped; the status is 1 if any were.
+sent as it is, with the service and the fields added; any other is the msg of one. While the server
+takes none, 4 MiB of lines wait, and what is more is dropped; the status is 1 if any was. Docker
+keeps lines itself: what its containers write waits there.
 """
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, Optional
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ._lines import LINE_LIMIT
 from ._texts import Lines
@@ -28,7 +28,7 @@ class Written(NamedTuple):
     """A line that a container wrote; `moment` is when, as Docker says it."""
 
     stream: str
-    moment: Optional[str]  # noqa: UP045 - evaluated, also by Python 3.9
+    moment: str | None
     text: bytes
 
 

@@ -104,7 +104,7 @@ def timestamp(seconds: float) -> str:
     if known != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
         _second = (whole, text)
-    return f"{text}.{int((seconds - whole) * 1_000_000):06d}Z"
+    return f"{text}.{min(int((seconds - whole) * 1_000_000), 999_999):06d}Z"
 
 
 def parsed(text: bytes) -> dict[str, Any] | None:
