@@ -58,8 +58,9 @@ def of_record(record: logging.LogRecord, service: str | None) -> dict[str, Any]:
         "time": timestamp(record.created),
         "level": level_name(record.levelno),
         "msg": "",
-        "logger": record.name,
     }
+    if record.name:
+        fields["logger"] = record.name
     if service is not None:
         fields["service"] = service
     if type(record.msg) is dict and not record.args:  # structlog's, on its way to its formatter

@@ -62,6 +62,8 @@ class Frames:
     def _message(self) -> Iterator[Written]:
         stream = STREAMS.get(self._header[0], "stdout")
         moment, text = _split(bytes(self._payload))
+        if len(self._payload) == LINE_LIMIT:
+            text += b"\n"  # where it ended was cut off
         self._header.clear()
         self._payload.clear()
         self._moments[stream] = moment

@@ -69,7 +69,9 @@ class Handler(logging.Handler):
         """Queue a record's line."""
         try:
             name = record.name
-            if name == OWN_LOGGER or name.startswith("pipe_log.") or self._sender.is_own():
+            if name and (name == OWN_LOGGER or name.startswith("pipe_log.")):
+                return
+            if self._sender.is_own():
                 return
             self._sender.put(encode(_fields.of_record(record, self.service)))
         except Exception:  # noqa: BLE001 - a log must not end what it tells of

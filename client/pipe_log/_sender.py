@@ -155,9 +155,7 @@ class Sender:
             self._progress.notify_all()
         if left:
             self._told = False
-            self._say(
-                f"{left} lines for {self._transport.where} could not be sent in time: dropped"
-            )
+            self._say(f"could not send all to {self._transport.where} in time, dropped: {left}")
         self._transport.abort()
 
     def forsake(self) -> None:

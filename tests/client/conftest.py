@@ -30,7 +30,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that waits little, for lines and between tries."""
     monkeypatch.setattr("pipe_log._sender.BATCH_SECONDS", 0.01)
     monkeypatch.setattr("pipe_log._sender.FIRST_WAIT", 0.001)
-    monkeypatch.setattr("pipe_log._sender.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("pipe_log._sender.LONGEST_WAIT", 0.01)
 
 
 @pytest.fixture

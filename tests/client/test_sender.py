@@ -125,7 +125,7 @@ def test_what_is_being_sent_counts_for_the_bound(
     sender.close()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_all_lines_arrive_or_are_told_of(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a server does with batches, each gap between lines is told to the line."""
     chance = random.Random(seed)
@@ -143,21 +143,21 @@ def test_all_lines_arrive_or_are_told_of(seed: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("pipe_log._sender.BATCH_BYTES", 5 * len(line(1)))
     memory = Memory(misbehave)
     sender = Sender(memory)
-    for number in range(600):
+    for number in range(300):
         sender.put(line(number))
         if chance.randrange(30) == 0:
             sender.wait_room(0, patiently=True)
     sender.wait_room(0, patiently=True)
     memory.then = lambda _: None
-    sender.put(line(600))
+    sender.put(line(300))
     sender.close()
 
     expected = 0
     for said in memory.lines:
         assert said["number"] - expected == said.get("dropped", 0)
         expected = said["number"] + 1
-    assert expected == 601
-    assert len(memory.lines) + sender.dropped == 601
+    assert expected == 301
+    assert len(memory.lines) + sender.dropped == 301
 
 
 def test_threads_and_signals_may_put_at_once() -> None:
@@ -218,7 +218,7 @@ def test_close_takes_no_longer_than_it_may(gate: Gate, capsys: pytest.CaptureFix
 
     assert time.monotonic() - before >= 0.05
     assert sender.dropped == 3
-    assert "3 lines for memory could not be sent in time" in capsys.readouterr().err
+    assert "could not send all to memory in time, dropped: 3" in capsys.readouterr().err
 
 
 def test_close_sends_what_waits() -> None:
@@ -256,7 +256,8 @@ def test_refusals_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     sender = Sender(memory)
     for number in range(3):
         sender.put(line(number))
-        wait_until(lambda number=number: sender.dropped == number + 1, "refusal")
+        sender.wait_room(0, patiently=True)
+    assert sender.dropped == 3
     assert capsys.readouterr().err.count("401 no such token") == 1
     memory.then = lambda _: None
     sender.put(line(3))
