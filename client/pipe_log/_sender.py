@@ -218,13 +218,16 @@ class Sender:
         if hasattr(signal, "pthread_sigmask"):
             # Where the service let SIGPIPE end it, an `ssh` that is gone would do so.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-        while (batch := self._next_batch()) is not None:
-            if not self._deliver(batch):
-                return
-        while (left := self._deadline - time.monotonic()) > 0:
-            self._transport.finish(left)
-            if not self._transport.held_lines or not self._deliver(NOTHING):
-                return
+        try:
+            while (batch := self._next_batch()) is not None:
+                if not self._deliver(batch):
+                    return
+            while (left := self._deadline - time.monotonic()) > 0:
+                self._transport.finish(left)
+                if not self._transport.held_lines or not self._deliver(NOTHING):
+                    return
+        finally:
+            self._transport.finish(0)
 
     def _next_batch(self) -> Batch | None:
         """Wait for lines, and for more to go with them; None once there will be none."""
@@ -293,7 +296,7 @@ class Sender:
         if after >= left:
             return False
         time.sleep(min(random.uniform(0, FIRST_WAIT), left))  # noqa: S311
-        return True
+        return time.monotonic() < self._deadline
 
     def _say(self, text: str) -> None:
         """Tell the service's stderr, once until lines arrive again."""

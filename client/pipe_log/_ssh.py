@@ -75,6 +75,7 @@ class Ssh:
             host,
             f"pub -b=false -c --frame line {topic.strip()}",
         ]
+        self._aborted = False
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._waited = 0.0  # when it last had to wait for room: what is old may be under way yet
@@ -118,13 +119,15 @@ class Ssh:
         self._end(process)
 
     def abort(self) -> None:
-        """Kill the `ssh`, so that nobody waits for it."""
+        """Kill the `ssh`, so that nobody waits for it, and let no other start."""
+        self._aborted = True
         if (process := self._process) is not None:
             process.kill()
 
     def forsake(self) -> None:
         """Close our copies of the parent's pipes, and leave its `ssh` alone."""
         process, self._process = self._process, None
+        self._aborted = False
         self._forget_all()
         if process is not None:
             process.returncode = 0  # it is no child of ours: nobody may wait for it
@@ -143,6 +146,9 @@ class Ssh:
         except OSError as error:
             raise Unsent(f"ssh does not start: {error}") from None
         self._started = time.monotonic()
+        if self._aborted:
+            self._end(self._process)
+            raise Unsent("there is no time left")
 
     def _write(self, data: bytes) -> None:
         process = self._process
