@@ -50,7 +50,6 @@ def test_busy_server_is_asked_again_when_it_says(
 def test_refused_batch_is_dropped(
     log: logging.Logger,
     log_server: LogServer,
-    handler: pipe_log.Handler,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A 401 drops the batch, is told once, and the next line that is taken tells how many."""
