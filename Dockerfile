@@ -25,18 +25,21 @@ FROM python:${PYTHON}
 # A user of its own that owns nothing but the data. It needs no entry in /etc/passwd.
 COPY --from=build /opt/pipe /opt/pipe
 COPY --from=build --chown=10001:10001 /data /data
+# HTTP is off until somebody says who does its TLS.
 ENV PATH=/opt/pipe/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PIPE_HOST=0.0.0.0 \
     PIPE_PORT=2222 \
     PIPE_METRICS_HOST=0.0.0.0 \
     PIPE_METRICS_PORT=9222 \
+    PIPE_WEB_HOST=0.0.0.0 \
+    PIPE_WEB_PORT=0 \
     PIPE_DATA_DIR=/data \
     PIPE_LOG_FORMAT=json
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 2222 9222
+EXPOSE 2222 8222 9222
 STOPSIGNAL SIGTERM
 # Whoever answers with SSH's banner has a turning event loop and an open port.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \

@@ -157,6 +157,9 @@ ssh-programs:
 	command -v sqlite3 >/dev/null || missing="$$missing sqlite3"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v docker-registry >/dev/null || missing="$$missing docker-registry"; \
+	command -v skopeo >/dev/null || missing="$$missing skopeo"; \
+	command -v syslog-ng >/dev/null || missing="$$missing syslog-ng-core syslog-ng-mod-http"; \
 	command -v haproxy >/dev/null || missing="$$missing haproxy"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || $(call apt_install,$$missing)

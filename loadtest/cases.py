@@ -10,8 +10,10 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from loadtest.hooks import answers_to_hooks
 from loadtest.latency import latency
 from loadtest.logins import logins, memory_at_start, memory_of_idle
+from loadtest.logs import log_lines
 from loadtest.report import Goal, Metric
 from loadtest.servers import Ability, System
 from loadtest.transfer import transfer
@@ -32,13 +34,26 @@ class Plan:
     fan_out_messages: int
     logins: int
     idle_members: int
+    log_seconds: int
 
 
 FULL: Final = Plan(
-    runs=3, size=1024 * MIB, messages=2000, fan_out_messages=500, logins=500, idle_members=1000
+    runs=3,
+    size=1024 * MIB,
+    messages=2000,
+    fan_out_messages=500,
+    logins=500,
+    idle_members=1000,
+    log_seconds=10,
 )
 QUICK: Final = Plan(
-    runs=2, size=128 * MIB, messages=1000, fan_out_messages=200, logins=200, idle_members=200
+    runs=2,
+    size=128 * MIB,
+    messages=1000,
+    fan_out_messages=200,
+    logins=200,
+    idle_members=200,
+    log_seconds=5,
 )
 _WARM_UP: Final = 200
 _FAN_OUT_WARM_UP: Final = 50
@@ -163,6 +178,21 @@ CASES: Final[Sequence[Case]] = (
             system, plan.size // 2, plan.idle_members, verify=verify
         ),
         lambda plan: plan.size // 2,
+    ),
+    Case(
+        "hooks",
+        Ability.WEB,
+        (
+            Metric("p50", "a hook's answer beside a stream, p50", "ms"),
+            Metric("p99", "a hook's answer beside a stream, p99", "ms", Goal(5.0)),
+        ),
+        lambda system, plan, _: answers_to_hooks(system, plan.messages),
+    ),
+    Case(
+        "logs",
+        Ability.LOGS,
+        (Metric("cores", "50,000 log lines/s to their 100 users", "cores", Goal(1.0)),),
+        lambda system, plan, _: log_lines(system, plan.log_seconds),
     ),
     Case(
         "start",

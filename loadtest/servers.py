@@ -57,13 +57,14 @@ class Ability(enum.Enum):
     LOGIN = "a command that does nothing"
     FAN_OUT = "one publisher, many subscribers"
     WEB = "the same by HTTP"
+    LOGS = "log lines to their users"
     MEMORY = "resident memory of one process stands for the service"
 
 
 class System(abc.ABC):
     """One server under test; use it in a ``with`` statement, which starts and stops it."""
 
-    abilities = frozenset(Ability) - {Ability.WEB}
+    abilities = frozenset(Ability) - {Ability.WEB, Ability.LOGS}
     no_op = "version"
     """A command that ends at once with status 0."""
 
@@ -221,7 +222,7 @@ class Ours(System):
 class OursOnAsyncssh(Ours):
     """The product with the data path that asyncssh has."""
 
-    abilities = frozenset(Ability) - {Ability.WEB}
+    abilities = frozenset(Ability) - {Ability.WEB, Ability.LOGS}
     lane = "asyncssh"
 
 

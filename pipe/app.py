@@ -22,15 +22,19 @@ import uvloop
 
 from pipe import __version__, logs
 from pipe.errors import Outcome, StartError
+from pipe.events.listener import Listener
 from pipe.language.names import escape
 from pipe.limits.allocator import keep_large_blocks
+from pipe.limits.bounds import parse_networks
 from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
 from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
+from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
+    from pipe.events.webhooks.posting import Poster
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.stream.topics import Member
@@ -52,7 +56,8 @@ FEW_SESSIONS = 200
 """Collecting garbage with this many sessions takes some 10 ms more than with none."""
 
 GOODBYE_SECONDS = 2.0
-"""How long clients may take to read their exit status before their connections are dropped."""
+"""How long clients may take to read their exit status before their connections are dropped, and
+webhooks to send what is due."""
 
 
 def run(settings: Settings) -> int:
@@ -81,9 +86,14 @@ class App:
         store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
-            service = Service(settings, store)
+            service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
+            self._drain_logs(service, cleanup)
+            await start_webhooks(service)
+            cleanup.push_async_callback(service.webhooks.close)
+            cleanup.push_async_callback(service.monitors.close)
+            await service.monitors.start()
             server = SSHServer(service)
             await server.start()
             web = await start_web(service)
@@ -114,11 +124,20 @@ class App:
             if web:
                 web.stop_accepting()
             await self._drain(service)
+            await service.webhooks.close(GOODBYE_SECONDS)
             await server.close(GOODBYE_SECONDS)
             if web:
                 await web.close()
             log.info("stopped")
         return 0
+
+    def _drain_logs(self, service: Service, cleanup: contextlib.AsyncExitStack) -> None:
+        """Read the topic of log lines, if there is one."""
+        topic = self._settings.log_drain_topic
+        if topic:
+            listener = Listener(service.router, topic, service.logs.take, service.logs.ended)
+            listener.start()
+            cleanup.callback(listener.stop)
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.
@@ -154,6 +173,7 @@ class App:
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
+        service.monitors.draining = True
         for session in list(service.sessions):
             session.announce("the server is shutting down; streams that are moving may finish")
         loop = asyncio.get_running_loop()
@@ -190,6 +210,24 @@ async def start_web(service: Service) -> WebServer | None:
         log.warning("no web pages", reason=error.message)
         return None
     return web
+
+
+async def start_webhooks(service: Service) -> None:
+    """Send what topics get to the webhooks that there are; this does not need the web pages.
+
+    Raises:
+        StartError: it cannot.
+    """
+    settings, webhooks = service.settings, service.webhooks
+
+    def make_poster() -> Poster:
+        from pipe.web.outgoing import Outgoing  # aiohttp takes some 10 MiB of memory
+
+        return Outgoing(parse_networks(settings.webhook_networks))
+
+    webhooks.shared.key = service.web_key
+    webhooks.make_poster = make_poster
+    await webhooks.start()
 
 
 def _place(host: str, port: int) -> str:
@@ -232,7 +270,7 @@ def _may_finish(
     """Return whether a session is part of a stream that still moves."""
     member = session.member
     if member is None or not member.joined:
-        return True  # it answers a command, or is ending
+        return not session.follows  # otherwise it answers a command, or is ending
     stream: tuple[Member, ...] = (member,)
     if not (member.finishing or member.ended):
         topics = [member.topic] if member.topic else member.topics

@@ -7,14 +7,28 @@ the router, the access rules, the accounts, the settings, the counters and the l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
 
 from pipe.errors import Outcome, QuotaExceeded
+from pipe.events.alerts import Alerts
+from pipe.events.announcer import Announcer
+from pipe.events.dedupe import Seen
+from pipe.events.deliveries import Result
+from pipe.events.drain import LogDrain
+from pipe.events.hooks import NO_HOOK, Hooks
+from pipe.events.monitoring import Monitors
+from pipe.events.summaries import Summaries
+from pipe.events.webhooks.hub import Webhooks
+from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
+from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
@@ -23,7 +37,9 @@ from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
 from pipe.rights.access import Access
 from pipe.store.admission import Tokens
+from pipe.store.changes import Kind
 from pipe.store.guard import Guard
+from pipe.store.web_key import make_web_key
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
@@ -32,10 +48,28 @@ if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
     from pipe.rights.access import Loss, Pass
+    from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
     from pipe.store import Store
     from pipe.stream.topics import Member
+
+log = structlog.get_logger()
+
+
+class Login(NamedTuple):
+    """Who has logged in on a connection, and whom it counts for."""
+
+    caller: Caller
+    address: str
+    holders: tuple[Holder, ...]
+
+
+class TunnelServer(Protocol):
+    """Serves HTTP inside the connections of another front."""
+
+    def carry(self, transport: asyncio.Transport, login: Login) -> asyncio.Protocol:
+        """Begin to serve one, and return what is told of its input."""
 
 
 @dataclass(slots=True)
@@ -47,8 +81,14 @@ class Service:
     access: Access = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     router: Router = field(init=False)
+    announcer: Announcer = field(init=False)
+    hooks: Hooks = field(init=False)
+    alerts: Alerts = field(init=False)  # of monitors
+    monitors: Monitors = field(init=False)
+    summaries: Summaries = field(init=False)  # of monitors
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
+    logs: LogDrain = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
@@ -62,16 +102,41 @@ class Service:
     paused_seconds: float = 0.0
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
+    seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
+    webhooks: Webhooks = field(init=False)
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
+    tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
+    web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
         self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
-        self.guard = Guard(self.access, self.store, self.expel)
+        self.announcer = Announcer(self.router)
+        self.logs = LogDrain(self.turns.do)
+        self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
+        self.alerts = Alerts(self.access, self.announcer.announce, self.tell_owner)
+        self.monitors = Monitors(
+            self.store.monitors,
+            self.router,
+            self.access,
+            self.alerts,
+            self.turns.do,
+        )
+        self.summaries = Summaries(self.store.monitors, self.monitors, time.time)
         self.tokens = Tokens(self.access, self.guard, self.store.tokens)
+        self.hooks = self._make_hooks()
         settings = self.settings
+        self.webhooks = Webhooks(
+            self.router,
+            self.access,
+            self.store.webhooks,
+            self.metrics,
+            self.tell_owner,
+            parse_networks(settings.webhook_networks),
+        )
+        self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
         self.quotas = Quotas(
             {
                 (Resource.CONNECTIONS, Scope.USER): settings.max_connections_per_user,
@@ -87,6 +152,20 @@ class Service:
         self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
+
+    def _make_hooks(self) -> Hooks:
+        deliveries = self.metrics.hook_deliveries
+        deliveries.labels(NO_HOOK, Result.REFUSED.value)
+        for kind, result in itertools.product(HookKind, Result):
+            deliveries.labels(kind.value, result.value)
+        return Hooks(
+            self.store.hooks,
+            self.access,
+            self.announcer,
+            self.seen,
+            lambda kind, result: deliveries.labels(kind, result.value).inc(),
+            self.tell_owner,
+        )
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
         """Count a topic that the next join opens; do nothing if it exists.
@@ -139,6 +218,7 @@ class Service:
                 self.router.review(topic)
             for one in lost:
                 one.lost(loss)
+        self.monitors.review(topics)
 
     def expel(self, spare: LiveSession | None = None) -> None:
         """End the sessions of callers whose account, key or token is gone.
@@ -151,6 +231,18 @@ class Service:
                 text = self.access.why_barred(session.caller)
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
+        self.monitors.follow_removals()
+
+    def tell_owner(self, user: str, level: str, msg: str, /, **fields: object) -> None:
+        """Tell a user in ``logs`` what has happened; quick, and never a loop: nothing is logged.
+
+        Args:
+            user: who it is about, and who is told.
+            level: ``DEBUG``, ``INFO``, ``WARN`` or ``ERROR``.
+            msg: what has happened, in the words of the log.
+            fields: the rest, which the user may know.
+        """
+        self.logs.tell(user, level, msg, fields)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""
@@ -171,6 +263,10 @@ class Service:
             unauthenticated=self.gate.waiting,
             tasks=len(asyncio.all_tasks()),
             memory_alarm=self.memory_alarm.active,
+            monitors=dict(self.monitors.states),
+            monitor_alerts=dict(self.alerts.sent),
             paused_seconds=self.paused_seconds
             + sum(session.paused_seconds for session in self.sessions),
+            log_lines=dict(self.logs.counts),
+            webhooks_waiting=self.webhooks.waiting,
         )

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from pipe.errors import SettingsError
-from pipe.language.names import escape, quoted
+from pipe.errors import BadName, SettingsError
+from pipe.language.names import PUBLIC, TopicName, escape, parse_topic, quoted
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
 from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
 
@@ -104,6 +104,29 @@ def _check_web_url(url: str) -> str:
     return url.rstrip("/").lower()
 
 
+def _check_registry_url(url: str) -> str:
+    """Refuse what no request can go to; a path is that of a registry behind a gateway."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        raise ValueError
+    if not parts.hostname or parts.port == 0:  # an invalid port raises ValueError
+        raise ValueError
+    if not url.isascii() or not url.isprintable() or set(url) & set(' \\"<>'):
+        raise ValueError
+    return url.rstrip("/")
+
+
+def _check_drain(text: str) -> str:
+    """Refuse what is no topic of somebody's: in the public space everybody could write."""
+    try:
+        topic = parse_topic(text, caller=PUBLIC)
+    except BadName:
+        raise ValueError from None
+    if topic.owner == PUBLIC:
+        raise ValueError
+    return str(topic)
+
+
 def _read_switch(value: object) -> bool:
     if value is True or value == YES:
         return True
@@ -114,6 +137,8 @@ def _read_switch(value: object) -> bool:
 
 HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
+RegistryURL = Annotated[str, AfterValidator(_check_registry_url)]
+DrainTopic = Annotated[str, AfterValidator(_check_drain)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
@@ -122,7 +147,9 @@ _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
+    _check_drain: ("TOPIC", "a topic with its owner, as in ops/log-drain, and not a public one"),
     _check_web_url: ("URL", "https://host or http://host:port, without a path"),
+    _check_registry_url: ("URL", "http://host:port or https://host, perhaps with a path"),
     _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
     check_networks: ("NETWORKS", "networks such as 10.0.0.0/8,::1, or none"),
 }
@@ -188,6 +215,21 @@ class Settings(Limits):
         description="whether tokens may cross a network in the open: plain HTTP on other than a"
         " loopback address, without a proxy",
     )
+    web_tunnel: Switch = Field(
+        default=True,
+        description="whether users reach HTTP inside their SSH connections too, with ssh -L",
+    )
+    registry_url: RegistryURL | None = Field(
+        default=None,
+        description="container registry that users push to and pull from through this server, at"
+        " /v2/, perhaps with a password as in http://name:password@host:5000; default: none",
+        repr=False,
+    )
+    webhook_networks: Networks = Field(
+        default=NO_NETWORKS,
+        description="private networks that webhooks may send to, also by plain HTTP; whoever has an"
+        " account can then reach what is there",
+    )
     signup: Signup | None = Field(
         default=None,
         description="whether a new key may claim a free name; default: open on a loopback host,"
@@ -211,6 +253,11 @@ class Settings(Limits):
         description="whether log lines name topics, which are their owners' business",
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="least important lines to log")
+    log_drain: DrainTopic | None = Field(
+        default=None,
+        description="topic where services publish log lines for users, as OWNER/TOPIC; whoever may"
+        " write it is trusted to say whose a line is",
+    )
     drain: Annotated[float, duration(0, HOUR)] = Field(
         default=30.0,
         description="how long a stop lets moving streams finish; a service manager waits 90s",
@@ -268,6 +315,11 @@ class Settings(Limits):
         return f"{scheme}://{place}:{self.web_port}"
 
     @property
+    def log_drain_topic(self) -> TopicName | None:
+        """``log_drain`` as a name."""
+        return parse_topic(self.log_drain, caller=PUBLIC) if self.log_drain else None
+
+    @property
     def resolved_database_url(self) -> str:
         """The URL of the accounts database; by default a file in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / DATABASE_NAME}"
@@ -276,6 +328,11 @@ class Settings(Limits):
     def host_key_path(self) -> Path:
         """The private key that identifies this server to clients."""
         return self.data_dir / "host_key"
+
+    @property
+    def web_key_path(self) -> Path:
+        """The file with the key that secrets of webhooks and secret addresses are derived from."""
+        return self.data_dir / "web_key"
 
 
 def is_loopback(host: str) -> bool:
@@ -416,8 +473,11 @@ def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise:
         raise SettingsError("\n".join(lines))
 
 
+_SECRETS = {"database_url", "registry_url"}
+
+
 def _complaint(name: str, value: object, source: str) -> str:
-    shown = "" if name == "database_url" else f" {quoted(str(value))}"  # it may hold a password
+    shown = "" if name in _SECRETS else f" {quoted(str(value))}"  # they may hold a password
     return f"bad value{shown} for {name.replace('_', '-')} ({source}): use {describe(name)[1]}"
 
 

@@ -40,6 +40,14 @@ def topics(router: Router) -> list[TopicStatistics]:
     return [found for name in sorted(router.names()) if (found := router.topic(name))]
 
 
+class NoStore:
+    """In place of the accounts, for a service that asks nothing of them."""
+
+    def __getattr__(self, name: str) -> NoStore:
+        """Each part of it is another one."""
+        return NoStore()
+
+
 class Wishes(TypedDict, total=False):
     """What a `Member` may ask for."""
 

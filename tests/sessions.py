@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipe.commands import Asker, answer
 from pipe.errors import Outcome
+from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
 from pipe.limits.turns import Turns
@@ -69,6 +70,7 @@ async def started(url: str = "sqlite://") -> AsyncIterator[Service]:
         try:
             yield service
         finally:
+            await service.monitors.close()
             await service.guard.close()
 
 
@@ -80,6 +82,7 @@ class Session:
         self.caller = caller
         self.address = f"{caller.user}.example:40000"
         self.paused_seconds = 0.0
+        self.follows = False
         self.said: list[str] = []
         self.ended: tuple[Outcome, str] | None = None
         self.over = asyncio.Event()
@@ -200,7 +203,7 @@ class People:
         session = Session(self.service, caller)
         self.said = session.said
         request = parse(command)
-        assert not isinstance(request, (Publish, Subscribe, Pipe))
+        assert not isinstance(request, (Publish, Subscribe, Pipe, Logs))
         try:
             asker = Asker(session.caller, session.address, session, stdin)
             return await answer(request, self.service, asker)

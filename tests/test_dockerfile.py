@@ -50,7 +50,7 @@ def image() -> Iterator[Build]:
 class Container:
     """A run of the image, with ports that are free here."""
 
-    def __init__(self, image: Build) -> None:
+    def __init__(self, image: Build, **settings: str) -> None:
         self.port = free_port()
         self.metrics_port = free_port()
         self._image = image
@@ -58,6 +58,7 @@ class Container:
             "PIPE_PORT": str(self.port),
             "PIPE_METRICS_PORT": str(self.metrics_port),
             "HOME": "/",
+            **settings,
         }
         self._prefix = self._as_its_user()
 
@@ -158,6 +159,25 @@ def test_the_image_runs(image: Build, tmp_path: Path) -> None:
     assert container.check_health() != Status.OK
     kept = {path.name for path in image.place(image.config["VOLUME"].text).iterdir()}
     assert {"host_key", "pipe.db"} <= kept
+
+
+def test_the_image_serves_http_when_it_is_told_to(image: Build) -> None:
+    """Its port for HTTP is shut, and opens with the settings that docs/operations.md names."""
+    shut = Container(image)
+    server = shut.start()
+    try:
+        assert '"web": "none"' in server.text
+    finally:
+        server.kill()
+    port = str(free_port())
+    opened = Container(image, PIPE_WEB_PORT=port, PIPE_WEB_PROXIES="172.16.0.0/12")
+    server = opened.start()
+    try:
+        answer = Process(["curl", "-sS", f"http://127.0.0.1:{port}/healthz"])
+        assert answer.wait() == Status.OK, answer
+        assert answer.output == "ok\n"
+    finally:
+        server.kill()
 
 
 def test_the_image_is_run_by_nobody_special(image: Build) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipe.errors import SettingsError, UsageError
+from pipe.language.names import TopicName
 from pipe.language.quantities import GIB, KIB, MIB, format_size, parse_size
 from pipe.settings import (
     Lane,
@@ -166,6 +167,22 @@ def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
                 "javascript:alert(1)",
             )
         ),
+        *(
+            ("registry_url", url, "use http://host:port or https://host, perhaps with a path")
+            for url in (
+                "",
+                "host:5000",
+                "ftp://host",
+                "http://",
+                "http://a?b",
+                "http://a#b",
+                "http://a b",
+            )
+        ),
+        *(
+            ("log_drain", topic, f"bad value '{topic}' for log-drain (--log-drain): use a topic")
+            for topic in ("", "log-drain", "public/x", "ops/", "Ops/x", "ops/*", "ops//x")
+        ),
         ("log_topics", "maybe", "bad value 'maybe' for log-topics (--log-topics): use yes or no"),
         ("log_topics", 1, "bad value '1' for log-topics"),
         ("host", "", "bad value '' for host"),
@@ -178,6 +195,12 @@ def test_bad_value(name: str, value: object, expected: str) -> None:
     message = complaint({name: value})
     assert expected in message
     assert "\n" not in message
+
+
+def test_log_drain() -> None:
+    """The log drain is a topic in somebody's space, or none."""
+    assert load({}).log_drain_topic is None
+    assert load({"log_drain": "ops/log-drain"}).log_drain_topic == TopicName("ops", ("log-drain",))
 
 
 def test_switch(config: Path) -> None:
@@ -203,6 +226,8 @@ def test_one_line_per_bad_value(config: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_password_is_not_repeated() -> None:
     """Neither an error nor the settings' text shows a database URL, which may have a password."""
     assert "secret" not in complaint({"database_url": "mysql://me:secret@host/db"})
+    assert "secret" not in complaint({"registry_url": "ftp://me:secret@host"})
+    assert "secret" not in repr(load({"registry_url": "http://me:secret@host"}))
     assert "secret" not in repr(load({"database_url": "postgresql://me:secret@host/db"}))
 
 

@@ -10,17 +10,35 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe import __version__
-from pipe.commands.asker import Asker
+from pipe.commands.asker import Answer, Asker
 from pipe.commands.explain import explain
 from pipe.commands.grants import grant, list_grants, revoke
+from pipe.commands.hooks import answer_about_hooks
 from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
 from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
+from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.tokens import add_token, list_tokens, remove_token
+from pipe.commands.webhooks import (
+    add_webhook,
+    list_webhooks,
+    remove_webhook,
+    resume_webhook,
+    test_webhook,
+)
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.hook_requests import (
+    AboutHooks,
+    AddHook,
+    ListHooks,
+    RemoveHook,
+    RotateHook,
+    TestHook,
+)
+from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.requests import (
     AddKey,
     Explain,
@@ -36,20 +54,30 @@ from pipe.language.requests import (
     help_text,
 )
 from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
 
 if TYPE_CHECKING:
     from pipe.language.requests import Answerable
     from pipe.service import Service
 
-__all__ = ["Asker", "answer", "input_limit", "invitations"]
+__all__ = ["Answer", "Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
 
 AboutKeys = ListKeys | AddKey | RemoveKey
 AboutGrants = GrantAccess | RevokeAccess | ListGrants
 AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
+AboutWebhooks = ListWebhooks | AddWebhook | RemoveWebhook | ResumeWebhook
 
-InTurn = Explain | AboutKeys | AboutGrants | AboutTokens
+InTurn = (
+    Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks | AboutWebhooks | MonitorRequest
+)
 """Commands that take long, or use something that all users share: each user runs one at a time."""
 
 UNAVAILABLE_TEXT = "the accounts database does not answer: try again later"
@@ -62,7 +90,7 @@ def input_limit(request: Answerable) -> int:
 
 
 async def answer(request: Answerable, service: Service, asker: Asker) -> str:
-    """Return what a command prints.
+    """Return what a command prints: an `Answer` if it wants an exit status too.
 
     Raises:
         PipeError: the command cannot be carried out; the message says why.
@@ -84,6 +112,8 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
             return help_text(request.command, service.ssh_command(asker.caller.user))
         case List():  # it pauses in between, and lets the user's other commands through
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+        case TestWebhook():  # it takes as long as the receiver likes
+            return await test_webhook(service, asker.caller, request.webhook)
         case _:
             async with service.turnstile.turn(asker.caller.user):
                 return await _answer_in_turn(request, service, asker)
@@ -95,15 +125,21 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
     if asker.caller.scope is not None:
         raise AccessDenied(
             "access denied: a token is for topics, and neither shows nor changes"
-            " its user's keys, grants and tokens"
+            " its user's keys, grants, tokens, hooks, webhooks and monitors"
         )
     match request:
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess() | RevokeAccess() | ListGrants():
             return await _answer_about_grants(request, service, asker)
-        case _:
+        case ListHooks() | AddHook() | RemoveHook() | RotateHook() | TestHook():
+            return await answer_about_hooks(request, service, asker)
+        case ListWebhooks() | AddWebhook() | RemoveWebhook() | ResumeWebhook():
+            return await _answer_about_webhooks(request, service, asker)
+        case ListTokens() | AddToken() | RemoveToken() | LogIn() | MakeLink():
             return await _answer_about_tokens(request, service, asker)
+        case _:
+            return await answer_about_monitors(service, asker, request)
 
 
 async def _answer_about_keys(request: AboutKeys, service: Service, asker: Asker) -> str:
@@ -138,3 +174,15 @@ async def _answer_about_tokens(request: AboutTokens, service: Service, asker: As
             return await log_in(service, asker, request)
         case MakeLink():
             return await make_link(service, asker, request)
+
+
+async def _answer_about_webhooks(request: AboutWebhooks, service: Service, asker: Asker) -> str:
+    match request:
+        case ListWebhooks():
+            return await list_webhooks(service, asker.caller, as_json=request.json)
+        case AddWebhook():
+            return await add_webhook(service, asker, request)
+        case RemoveWebhook():
+            return await remove_webhook(service, asker.caller, request.webhook)
+        case ResumeWebhook():
+            return await resume_webhook(service, asker.caller, request.webhook)

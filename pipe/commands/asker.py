@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     from pipe.rights.live import LiveSession
 
 
+class Answer(str):
+    """What a command prints, if there is a status to exit with that is no failure of its own."""
+
+    __slots__ = ("exit_status",)
+
+    exit_status: int
+
+    def __new__(cls, text: str, exit_status: int) -> Answer:
+        """Put both together."""
+        made = super().__new__(cls, text)
+        made.exit_status = exit_status
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who asks, from where, over which session, and what came on its stdin."""

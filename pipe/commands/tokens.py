@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import date, json_lines, listed, table
 from pipe.errors import UsageError
 from pipe.language.names import escape
-from pipe.rights.scopes import Reach, Scope
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.store import TokenKind
 from pipe.store.admission import make_secret, make_token
 
@@ -34,6 +34,8 @@ async def list_tokens(service: Service, caller: Caller, *, as_json: bool) -> str
                 "name": one.name,
                 "read": one.scope.reads.shown if one.scope else None,
                 "write": one.scope.writes.shown if one.scope else None,
+                "registry": one.scope is None or Right.REGISTRY in one.scope.rights,
+                "logs": one.scope is None or Right.LOGS in one.scope.rights,
                 "admin": one.admin,
                 "created": one.created,
                 "until": one.until,
@@ -76,10 +78,14 @@ async def add_token(service: Service, asker: Asker, request: AddToken) -> str:
     """
     caller = asker.caller
     scope = Scope(
-        _reach("--read", request.read, caller.user), _reach("--write", request.write, caller.user)
+        _reach("--read", request.read, caller.user),
+        _reach("--write", request.write, caller.user),
+        _rights(request),
     )
+    if request.registry and not (scope.reads or scope.writes):
+        raise UsageError("say which images: --read those to pull, --write those to push")
     if not scope:
-        raise UsageError("the token could do nothing: say what with --read and --write")
+        raise UsageError("the token could do nothing: say what with --read, --write and --logs")
     secret = make_secret(TokenKind.API)
     token = make_token(
         caller,
@@ -109,6 +115,11 @@ async def remove_token(service: Service, asker: Asker, start: str) -> str:
     return f"removed {noun} {token.id}\nthe sessions that it let in have ended\n"
 
 
+def _rights(request: AddToken) -> frozenset[Right]:
+    wanted = {Right.REGISTRY: request.registry, Right.LOGS: request.logs}
+    return frozenset(right for right, given in wanted.items() if given)
+
+
 def describe_scope(scope: Scope | None) -> str:
     """Write what a token reaches, as a predicate: ``read a and b, write c``."""
     if scope is None:
@@ -118,6 +129,10 @@ def describe_scope(scope: Scope | None) -> str:
         for verb, reach in (("read", scope.reads), ("write", scope.writes))
         if reach
     ]
+    if Right.REGISTRY in scope.rights:
+        parts.append("images too")
+    if Right.LOGS in scope.rights:
+        parts.append("use logs")
     return ", ".join(parts)
 
 

@@ -294,8 +294,11 @@ def _default_text(default: object) -> str:
 
 
 def help_row(left: str, right: str) -> Iterator[str]:
-    """Lay out one entry in two columns; the left one must have fewer than 22 characters."""
+    """Lay out one entry in two columns; a long left one has a line of its own."""
     start = f"  {left}"
+    if len(start) >= _HELP_INDENT:
+        yield start
+        start = ""
     for line in textwrap.wrap(right, HELP_WIDTH - _HELP_INDENT):
         yield f"{start:{_HELP_INDENT}}{line}"
         start = ""

@@ -27,6 +27,9 @@ from pipe.language.flags import (
     read_words,
     whole_number,
 )
+from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
+from pipe.language.log_requests import LOG_COMMANDS, Logs
+from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -35,6 +38,14 @@ from pipe.language.token_requests import (
     LogIn,
     MakeLink,
     RemoveToken,
+)
+from pipe.language.webhook_requests import (
+    WEBHOOK_COMMANDS,
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
 )
 
 if TYPE_CHECKING:
@@ -237,13 +248,20 @@ Answerable: TypeAlias = (
     | RemoveToken
     | LogIn
     | MakeLink
+    | AboutHooks
+    | ListWebhooks
+    | AddWebhook
+    | RemoveWebhook
+    | TestWebhook
+    | ResumeWebhook
+    | MonitorRequest
     | Explain
     | Help
     | Version
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -261,7 +279,7 @@ def _lifetime(text: str) -> float:
 
 
 def _command_name(text: str) -> str:
-    return _find_command([text]).name
+    return _find_command(spell_out([text])).name
 
 
 _JSON = Flag("json", "--json", boolean, "print JSON")
@@ -391,6 +409,10 @@ COMMANDS = (
         flags=(_JSON,),
     ),
     *TOKEN_COMMANDS,
+    *HOOK_COMMANDS,
+    *LOG_COMMANDS,
+    *WEBHOOK_COMMANDS,
+    *MONITOR_COMMANDS,
     Command(
         "explain",
         Explain,
@@ -422,7 +444,7 @@ def parse(command: str) -> Request:
     Raises:
         UsageError: With one line that says what is wrong and what is allowed.
     """
-    words = _split(command)
+    words = spell_out(_split(command))
     if not words or words[0] in HELP.spellings.split():
         return Help()
     spec = _find_command(words)

@@ -41,6 +41,8 @@ class AddToken:
     duration: float = 90.0 * SECONDS_PER_DAY
     name: str = ""
     admin: bool = False
+    registry: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def _lifetime(most: float) -> Callable[[str], float]:
     return convert
 
 
-def _name(text: str) -> str:
+def label(text: str) -> str:
+    """Read what users call a thing of theirs."""
     if len(text) > MAX_NAME or not text.isprintable():
         raise UsageError(f"a name has at most {MAX_NAME} characters that can be printed")
     return text.strip()
@@ -112,9 +115,11 @@ TOKEN_COMMANDS = (
         flags=(
             Flag("read", "--read", _patterns, "topics that it may read", "LIST"),
             Flag("write", "--write", _patterns, "topics that it may write", "LIST"),
+            Flag("registry", "--registry", boolean, "also the images of these names"),
             Flag("duration", "--for", _lifetime(MAX_LIFETIME), "how long it lasts", "DUR"),
-            Flag("name", "--name", _name, "what it is for, to tell it from others", "TEXT"),
+            Flag("name", "--name", label, "what it is for, to tell it from others", "TEXT"),
             Flag("admin", "--admin", boolean, "as the admin that you are, also in others' spaces"),
+            Flag("logs", "--logs", boolean, "read your logs, and send lines to the log drain"),
         ),
     ),
     Command(

@@ -58,12 +58,28 @@ REFUSALS = (
     "penalty",
     "descriptors",
     "calls",
+    "tunnels",
+    "transfers",
+    "origin",
+    "hooks",
 )
 """What the server refused, by the limit that did it."""
 
-WEB_ROUTES = ("topic", "pubsub", "pipe", "link", "api", "health", "page")
+WEB_ROUTES = (
+    *("topic", "pubsub", "pipe", "link", "api", "hook", "feed", "health", "registry", "page"),
+)
 WEB_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 """What a request was for, and how it was answered."""
+
+REGISTRY_EVENTS = ("published", "repeated", "unnamed", "crowded")
+"""What became of an event: told; told already by a hook; its tag is too long to be in a topic's
+name; too many events wait for readers of that topic."""
+WEBHOOK_RESULTS = ("delivered", "gone", "refused", "timeout", "failed", "address")
+"""What came of sending a webhook: answered with 2xx, with 410, with another status; not answered in
+time, or not at all; or not sent, as its address is one that nothing may be sent to."""
+
+WEBHOOK_LOSSES = ("full", "given-up", "broken", "paused", "denied")
+"""Why something was not sent: no room, the last try failed, half a stream, paused, no right."""
 
 LAG_INTERVAL_SECONDS = 0.25
 """How often to measure the event loop's lag."""
@@ -80,6 +96,10 @@ class Snapshot:
     tasks: int
     memory_alarm: bool
     paused_seconds: float
+    log_lines: dict[str, int]
+    webhooks_waiting: int
+    monitors: dict[str, int]
+    monitor_alerts: dict[str, int]
 
 
 class Metrics:
@@ -139,9 +159,42 @@ class Metrics:
             ["route", "class"],
             registry=self.registry,
         )
+        self.web_tunnels = Gauge(
+            "pipe_web_tunnels",
+            "HTTP connections inside SSH connections that are open.",
+            registry=self.registry,
+        )
+        self.registry_events = Counter(
+            "pipe_registry_events",
+            "Images pushed through the proxy of the registry, by what became of the event.",
+            ["result"],
+            registry=self.registry,
+        )
         self.web_streams = Gauge(
             "pipe_web_streams", "Streams over HTTP that are open.", registry=self.registry
         )
+        self.hook_deliveries = Counter(
+            "pipe_hook_deliveries",
+            "Deliveries to hooks, by whose webhooks they are and what came of them.",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.webhook_attempts = Counter(
+            "pipe_webhook_attempts",
+            "Tries to send a webhook, by what came of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.webhook_dropped = Counter(
+            "pipe_webhook_dropped",
+            "Records and streams that webhooks did not send, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for result in WEBHOOK_RESULTS:
+            self.webhook_attempts.labels(result)
+        for reason in WEBHOOK_LOSSES:
+            self.webhook_dropped.labels(reason)
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
@@ -150,6 +203,8 @@ class Metrics:
             self.logins.labels(result)
         for reason in REFUSALS:
             self.refused.labels(reason)
+        for result in REGISTRY_EVENTS:
+            self.registry_events.labels(result)
         for ending in Ending:
             self.disconnects.labels(ending.label)
         for route in WEB_ROUTES:
@@ -253,10 +308,22 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Time that publishers were held back by clogged readers.",
         snapshot.paused_seconds,
     )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_log_lines",
+        "Log lines for users, by what became of them.",
+        "result",
+        snapshot.log_lines,
+    )
     yield GaugeMetricFamily(
         "pipe_send_buffer_bytes",
         "Bytes taken for subscribers and not yet written to their connections.",
         router.send_buffer_bytes,
+    )
+    yield GaugeMetricFamily(
+        "pipe_webhook_waiting",
+        "Records and streams that wait to be sent by webhooks.",
+        snapshot.webhooks_waiting,
     )
     yield _by(
         GaugeMetricFamily,
@@ -264,6 +331,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Open connections that are logged in, by data path.",
         "lane",
         snapshot.lanes,
+    )
+    yield _by(
+        GaugeMetricFamily, "pipe_monitors", "Monitors, by how they are.", "state", snapshot.monitors
+    )
+    yield _by(
+        CounterMetricFamily,
+        "pipe_monitor_alerts",
+        "Alerts of monitors, by whether they were published.",
+        "result",
+        snapshot.monitor_alerts,
     )
     info = GaugeMetricFamily(
         "pipe_build_info", "Versions; always 1.", labels=["version", "python", "asyncssh"]

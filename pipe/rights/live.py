@@ -29,6 +29,10 @@ class LiveSession(Protocol):
     def paused_seconds(self) -> float:
         """How long slow readers have held it back as a publisher."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether it only tells what happens, so that it is never done by itself."""
+
     def announce(self, text: str) -> None:
         """Tell its user something."""
 

@@ -64,6 +64,13 @@ class Front(Protocol):
     def answer(self, text: str) -> None:
         """Send a command's answer."""
 
+    def follow(self) -> bytes:
+        """Get ready for an answer that goes on: the port gets lines as they come.
+
+        Returns:
+            What ends a line there.
+        """
+
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """End in order, as nothing is queued; may be called again until the client is gone."""
 

@@ -4,6 +4,7 @@ What its client sends goes through its `Intake`, the router's source; what its c
 out of its front's `Port`, the router's sink.  It ends once, with one `Outcome`.
 
     OPENING ── request ──> ANSWERING   a command that only answers
+        ├─────────────────> FOLLOWING   a command that goes on answering
         └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
     any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
 
@@ -21,16 +22,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.commands import Asker, answer, input_limit, invitations
+from pipe.commands import Answer, Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
+from pipe.commands.logs import show_logs
 from pipe.errors import NobodyLeft, Outcome, PipeError
+from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.requests import NAMES, Pipe, Publish, Subscribe
-from pipe.metrics import COMMAND_MODE
+from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
+from pipe.session.outflow import Outflow
 from pipe.session.place import Place, make_member
+from pipe.session.report import Ended, report
 from pipe.session.stall import StallClock
 from pipe.stream.ports import Mode
 from pipe.stream.traffic import Traffic
@@ -55,19 +59,13 @@ MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
 
-_MODES = {
-    Publish: Mode.PUBLISH.value,
-    Subscribe: Mode.SUBSCRIBE.value,
-    Pipe: Mode.PIPE.value,
-}
-"""The ``mode`` label of a session, even if it was refused its topic."""
-
 
 class State(enum.Enum):
     """Where a session is in its life; see the module docstring."""
 
     OPENING = enum.auto()
     ANSWERING = enum.auto()
+    FOLLOWING = enum.auto()
     STREAMING = enum.auto()
     DRAINING = enum.auto()
     ENDING = enum.auto()
@@ -111,6 +109,7 @@ class Session:
         self._place: Place | None = None  # on a topic
         self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
+        self._outflow: Outflow | None = None  # of a command that goes on answering
         self._missing = 0
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
@@ -148,6 +147,8 @@ class Session:
         if isinstance(request, (Publish, Subscribe, Pipe)):
             self._state = State.STREAMING
             self._join(request, hints)
+        elif isinstance(request, Logs):
+            self._show_logs(request)
         else:
             self._state = State.ANSWERING
             self._do(partial(self._answer, request))
@@ -155,8 +156,25 @@ class Session:
     async def _answer(self, request: Answerable) -> None:
         stdin = await self._collect_input(input_limit(request))
         asker = Asker(self.caller, self.address, self, stdin, self._holders)
-        self._front.answer(await answer(request, self._service, asker))
-        self.end(Outcome.DONE)
+        found = await answer(request, self._service, asker)
+        self._front.answer(found)
+        self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
+
+    def _show_logs(self, request: Logs) -> None:
+        self._discard_input()
+        shown = show_logs(self._service, self.caller, request)
+        if isinstance(shown, str):
+            self._front.answer(shown)
+            self.end(Outcome.DONE)
+            return
+        self._state = State.FOLLOWING
+        self._outflow = Outflow(self.port, shown, self._front.follow())
+        self._outflow.pump()
+
+    @property
+    def follows(self) -> bool:
+        """Whether it goes on answering until somebody ends it."""
+        return self._state is State.FOLLOWING
 
     def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         self._task = self._loop.create_task(self._do_in_order(work))
@@ -260,7 +278,8 @@ class Session:
         publisher has no use for its stdout; if it closes before the end of input, the client itself
         is gone, and its connection lives on for others.
         """
-        if self.member and (self.member.sink or not self._intake.at_end):
+        reads = self.member and (self.member.sink or not self._intake.at_end)
+        if reads or self.follows:
             self._deaf = True
             self.cut(Outcome.LEFT)
 
@@ -338,7 +357,9 @@ class Session:
 
     def emptied(self) -> None:
         """Nothing is queued any longer: if this is the end, tell the client."""
-        if self._state is State.ENDING and self._outcome and not self.port.queued:
+        if self._outflow and self.follows:
+            self._outflow.pump()
+        elif self._state is State.ENDING and self._outcome and not self.port.queued:
             self._front.finish(self._outcome, self._exit_status)
 
     # -- the end ----------------------------------------------------------------------------------
@@ -385,7 +406,13 @@ class Session:
         self._outcome = outcome
         self._exit_status = outcome.status if exit_status is None else exit_status
         self._intake.discard()
+        self._follow_no_more()
         return True
+
+    def _follow_no_more(self) -> None:
+        outflow, self._outflow = self._outflow, None
+        if outflow:
+            outflow.close()
 
     def _leave_unless_read(self) -> None:
         """Leave the topic now, unless publishers still need to know if this reader gets it all."""
@@ -445,6 +472,7 @@ class Session:
         if self._task:
             self._task.cancel()
         self._leave()
+        self._follow_no_more()
         self._intake.discard()
         self.port.close()
         if self in self._service.sessions:
@@ -471,30 +499,20 @@ class Session:
         del self.port, self._intake, self._front
 
     def _report(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
-        seconds = self._loop.time() - self._opened_at
-        mode = _MODES.get(type(self._request), COMMAND_MODE)
-        self._service.metrics.sessions_ended.labels(mode, outcome.label).inc()
-        self._service.metrics.session_duration.labels(mode).observe(seconds)
-        log.info(
-            "session ended",
-            user=self.caller.user,
-            address=self.address,
-            **self._front.log_fields(),
-            mode=mode,
-            **self._subject(mode),
-            outcome=outcome.label,
-            **traffic.log_fields(),
-            seconds=round(seconds, 3),
-            **({"error": str(error)} if error else {}),
+        report(
+            self._service,
+            Ended(
+                user=self.caller.user,
+                address=self.address,
+                client=self._front.log_fields(),
+                request=self._request,
+                topic=self._topic,
+                outcome=outcome,
+                traffic=traffic,
+                seconds=self._loop.time() - self._opened_at,
+                error=error,
+            ),
         )
-
-    def _subject(self, mode: str) -> dict[str, str]:
-        """The command, or the topic if it may be named."""
-        if mode == COMMAND_MODE and self._request:
-            return {"command": NAMES[type(self._request)]}
-        if self._topic and self._service.settings.log_topics:
-            return {"topic": self._topic}
-        return {}
 
     def _traffic(self) -> Traffic:
         member = self.member

@@ -26,6 +26,7 @@ from pipe.limits.quotas import Resource
 from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
 from pipe.ssh.login.signatures import fingerprint_of, name_of
+from pipe.ssh.tunnel import Tunnels, prohibited
 from pipe.store.keys import ALLOWED_TYPES
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Peer(asyncssh.SSHServer):
         self._logged_in = False
         self._gone = False
         self._sessions = 0
+        self._tunnels = Tunnels(service)
         self._idle_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the connection -----------------------------------------------------------------
@@ -108,11 +110,24 @@ class Peer(asyncssh.SSHServer):
             result, event = "probe", "probe"
         elif self._tried:
             result, event = "refused", "login refused"
+            self._warn()
         else:
             result, event = "failed", "connection without login"
         self._service.metrics.logins.labels(result).inc()
         self._report(event, ending, exc)
         self._forget()
+
+    def _warn(self) -> None:
+        """Tell the user in whose name somebody tried to log in."""
+        self._service.logs.warn(
+            self._user or "",
+            "login refused",
+            {
+                "address": self._connection.address,
+                "keys": " ".join(self._shown),
+                "told": self._reason,
+            },
+        )
 
     def _offence(self, ending: Ending) -> Offence | None:
         """The offence to charge its address with; none if the server caused the end."""
@@ -269,14 +284,8 @@ class Peer(asyncssh.SSHServer):
             ChannelOpenError: it has too many of them, or the server is stopping.
         """
         if self._caller is None or self._identity is None:
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not logged in"
-            )
-        if self._service.draining:
-            self._service.metrics.refused.labels("draining").inc()
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_RESOURCE_SHORTAGE, "the server is shutting down"
-            )
+            raise prohibited("not logged in")
+        self._refuse_while_draining()
         most = self._service.settings.max_sessions_per_connection
         if self._sessions >= most:
             self._service.metrics.refused.labels("sessions").inc()
@@ -295,14 +304,55 @@ class Peer(asyncssh.SSHServer):
         self._stop_idle_timer()
         return Channel(self._service, self._connection, self._caller, self._identity.restrictions)
 
+    def _refuse_while_draining(self) -> None:
+        if self._service.draining:
+            self._service.metrics.refused.labels("draining").inc()
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, "the server is shutting down"
+            )
+
     def session_closed(self) -> None:
         """One of its channels is gone."""
         self._service.quotas.give_back(Resource.SESSIONS, *self._connection.visit.holders)
         self._sessions -= 1
         if self._gone:
             self._forget()
-        elif not self._sessions:
+        else:
             self._start_idle_timer()
+
+    # -- asyncssh: tunnels ------------------------------------------------------------------------
+
+    def connection_requested(
+        self,
+        dest_host: str,
+        dest_port: int,
+        orig_host: str,  # noqa: ARG002
+        orig_port: int,  # noqa: ARG002
+    ) -> tuple[asyncssh.SSHTCPChannel[bytes], asyncssh.SSHTCPSession[bytes]]:
+        """The client opens a tunnel.
+
+        Raises:
+            ChannelOpenError: not to there, not by this login, or not now; the message says which.
+        """
+        if self._caller is None or self._identity is None:
+            raise prohibited("not logged in")
+        self._refuse_while_draining()
+        opened = self._tunnels.open(
+            dest_host,
+            dest_port,
+            self._caller,
+            self._identity.restrictions,
+            self._connection,
+            self._tunnel_closed,
+        )
+        self._stop_idle_timer()
+        return opened
+
+    def _tunnel_closed(self) -> None:
+        if not self._gone:
+            self._start_idle_timer()
+
+    # -- the end ----------------------------------------------------------------------------------
 
     def _forget(self) -> None:
         """Cut the reference cycle with the connection, which frees both at once."""
@@ -310,10 +360,22 @@ class Peer(asyncssh.SSHServer):
             self._connection.peer = None
 
     def _start_idle_timer(self) -> None:
+        """Close the connection later, if it has no channel."""
         self._stop_idle_timer()
-        self._idle_timer = self._loop.call_later(
-            self._service.settings.idle_timeout, self._connection.cut_off, Ending.IDLE
-        )
+        if not (self._sessions or self._tunnels.open_now):
+            self._idle_timer = self._loop.call_later(
+                self._service.settings.idle_timeout, self._idle
+            )
+
+    def _idle(self) -> None:
+        """Close it, unless it is there for tunnels: those come as somebody asks for a page."""
+        self._idle_timer = None
+        connection = self._connection
+        forwards = connection.only_forwards and not connection.visit.sessions
+        barred = self._caller is None or self._service.access.why_barred(self._caller)
+        useless = self._service.tunnels is None or not (forwards or self._tunnels.used)
+        if barred or useless:
+            connection.cut_off(Ending.IDLE)
 
     def _stop_idle_timer(self) -> None:
         if self._idle_timer:

@@ -175,6 +175,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if not self._channel.is_closing():
             self._channel.write(text.replace("\n", self._line_end).encode())
 
+    def follow(self) -> bytes:
+        """Say how a line ends: a terminal that we control is raw."""
+        return self._line_end.encode()
+
     def finish(self, outcome: Outcome, exit_status: int) -> None:  # noqa: ARG002
         """Send end of file and the exit status, once stderr is written too."""
         if self._channel.get_write_buffer_size() or self._channel.is_closing():

@@ -46,17 +46,19 @@ from pipe.ssh.level_logger import LevelLogger
 from pipe.ssh.openssh import no_more_sessions_as_keepalive
 from pipe.ssh.port import Port
 from pipe.ssh.tries import Tries
+from pipe.ssh.windows import TunnelChannel
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from asyncssh.channel import SSHChannel
     from asyncssh.packet import SSHPacketLogger
 
     from pipe.service import Service
     from pipe.session.front import Owner
-    from pipe.ssh.windows import WindowedChannel
+    from pipe.ssh.windows import Windowed
 
 TRANSPORT_HIGH_WATER_BYTES = 1 << 20
 """A connection with more unsent data than this is blocked.  A subscriber's own buffer is as large:
@@ -124,6 +126,7 @@ class Connection(asyncssh.SSHServerConnection):
         "_client_waits_for_keys",
         "_clock",
         "_no_more_sessions",
+        "_opens_tunnel",
         "_rekey_timeout",
         "_rekey_timer",
         "_said_goodbye",
@@ -146,6 +149,7 @@ class Connection(asyncssh.SSHServerConnection):
     )
 
     channel_class: ClassVar[type[ConfirmedChannel]] = ConfirmedChannel
+    tunnel_class: ClassVar[type[TunnelChannel]] = TunnelChannel
 
     def __init__(
         self,
@@ -172,6 +176,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._speaks_ssh = False  # whether a packet has arrived
         self._said_goodbye = False
         self._no_more_sessions = False  # whether the client asked for that
+        self._opens_tunnel = False  # while a request for one is handled
         self._client_keys = 0  # key exchanges that it began or agreed to
         self._client_waits_for_keys = False  # so that it may send nothing else
         self.keys = 0  # how many new keys outgoing packets have had
@@ -197,11 +202,18 @@ class Connection(asyncssh.SSHServerConnection):
         """Log no packets."""
 
     def check_key_permission(self, permission: str) -> bool:
-        """Permit only pseudo-terminals, whatever the key: forwarding is refused at once.
+        """Permit pseudo-terminals, and tunnels to be judged by the client's `Peer`.
 
-        asyncssh would decide in a task, which fails if the connection is gone by then.
+        All other forwarding is refused at once: asyncssh would decide in a task, which fails if the
+        connection is gone by then.
         """
-        return permission == "pty"
+        return permission == "pty" or (permission == "port-forwarding" and self._opens_tunnel)
+
+    def check_certificate_permission(self, permission: str) -> bool:
+        """Leave tunnels to be judged by the client's `Peer` as well."""
+        if permission == "port-forwarding":
+            return self._opens_tunnel
+        return super().check_certificate_permission(permission)
 
     def create_server_channel(
         self,
@@ -225,9 +237,19 @@ class Connection(asyncssh.SSHServerConnection):
             max_pktsize=max_pktsize,
         )
 
-    def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
-        """Give a new session its data path."""
-        made = cast("WindowedChannel", channel)  # by `create_server_channel`
+    def create_tcp_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """Make a tunnel's channel."""
+        return self.tunnel_class(self, self._clock, encoding, errors, window, max_pktsize)
+
+    def make_port(self, owner: Owner, channel: SSHChannel[bytes]) -> Port:
+        """Give a new session or tunnel its data path."""
+        made = cast("Windowed", channel)  # by one of the two above
         return Port(owner, made, self, self._service.router, self._service.settings.buffer)
 
     def session_closed(self) -> None:
@@ -402,8 +424,8 @@ class Connection(asyncssh.SSHServerConnection):
             self.left_before_keys = self._client_keys if self._client_waits_for_keys else 0
         if pkttype == MSG_USERAUTH_REQUEST and not self._authenticated:
             self._count_try(lambda: self._tries.begin(packet))
-        if pkttype == MSG_CHANNEL_OPEN and self._authenticated and self._refuse_channel(packet):
-            return True
+        if pkttype == MSG_CHANNEL_OPEN and self._authenticated:
+            return self._refuse_channel(packet) or self._open_channel(pkttype, pktid, packet)
         if pkttype == MSG_GLOBAL_REQUEST and self._authenticated:
             agreed = no_more_sessions_as_keepalive(packet)
             if agreed:
@@ -426,6 +448,19 @@ class Connection(asyncssh.SSHServerConnection):
             number, asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason, asyncssh.DEFAULT_LANG
         )
         return True
+
+    def _open_channel(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
+        kind = SSHPacket(packet.get_remaining_payload()).get_string()
+        self._opens_tunnel = kind == b"direct-tcpip"
+        try:
+            return super().process_packet(pkttype, pktid, packet)
+        finally:
+            self._opens_tunnel = False
+
+    @property
+    def only_forwards(self) -> bool:
+        """Whether the client has said that it opens no more sessions: ``ssh -N`` does so first."""
+        return self._no_more_sessions
 
     # -- key exchange -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipe.errors import Outcome
     from pipe.session.front import Owner
-    from pipe.ssh.windows import WindowedChannel
+    from pipe.ssh.windows import Windowed
     from pipe.stream.router import Router
     from pipe.stream.topics import Member
 
@@ -64,7 +64,7 @@ class Port:
     def __init__(
         self,
         owner: Owner,
-        channel: WindowedChannel,
+        channel: Windowed,
         connection: Carrier,
         router: Router,
         buffer: int,
@@ -138,7 +138,7 @@ class Port:
         if self._channel.is_closing() or self._connection.lost:
             self._lost += chunk.size
             return
-        self._channel.write(chunk.data)
+        self._channel.write(chunk.data)  # type: ignore[arg-type]  # it takes any buffer
         if queued := self.queued:
             self._waiting += 1
             if not self._full and max(queued, self._waiting * CHUNK_COST) >= self._buffer:

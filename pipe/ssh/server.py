@@ -31,6 +31,7 @@ from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
 from pipe.ssh.login.tenure import Tenures
 from pipe.ssh.plain import PlainConnection
+from pipe.ssh.windows import MAX_PACKET_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,10 +61,6 @@ It begins with OpenSSH because `ssh` tells only such servers that its stdout is 
 (`pipe.ssh.openssh`); otherwise ``ssh HOST sub -k log | head -n 2`` would never end.  Clients detect
 old and faulty releases by the number that follows, and there is none.
 """
-
-MAX_PACKET_BYTES = 32_768
-"""The largest chunk: what RFC 4253, section 6.1, requires every peer to take, and what OpenSSH
-uses."""
 
 BACKLOG = 512
 """Connections that the kernel may hold ready while the loop is busy; sshd has 128."""

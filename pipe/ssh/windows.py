@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
+from asyncssh.channel import SSHChannel
 from asyncssh.constants import (
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from asyncssh.session import SSHSession
 
+MAX_PACKET_BYTES = 32_768
+"""The largest chunk: what RFC 4253, section 6.1, requires every peer to take, and what OpenSSH
+uses."""
+
 MAX_WINDOW = 2**32 - 1
 """The largest window (RFC 4254, section 5.2)."""
 
@@ -32,8 +37,8 @@ _DATA = frozenset((MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA))
 _LENGTH_BYTES = 4
 
 
-class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
-    """A session's channel whose receive window only its port opens."""
+class Windowed(SSHChannel[bytes]):
+    """A channel of either kind whose receive window only its port opens."""
 
     _peer_window = 0
 
@@ -77,3 +82,11 @@ class WindowedChannel(asyncssh.SSHServerChannel[bytes]):
     def open_window(self, size: int) -> None:
         """Let the client send ``size`` more bytes."""
         super().send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(size))
+
+
+class WindowedChannel(Windowed, asyncssh.SSHServerChannel[bytes]):
+    """A session's channel."""
+
+
+class TunnelChannel(Windowed, asyncssh.SSHTCPChannel[bytes]):
+    """A tunnel's channel."""

@@ -9,6 +9,9 @@
     changes     a log of what was taken away
     grants      `GrantStore`: lasting grants
     tokens      `TokenStore`: tokens, browser sessions, links and login codes
+    hooks       `HookStore`: where other services tell what happened
+    webhooks    `WebhookStore`: where what topics get is sent
+    monitors    `MonitorStore`: what is expected of topics, and how that went
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed
@@ -20,7 +23,9 @@ from __future__ import annotations
 
 from pipe.store.accounts import Store
 from pipe.store.grants import GrantStore
+from pipe.store.hooks import Hook, HookStore, NewHook
 from pipe.store.keys import check_key_type, read_public_key
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import (
     Key,
     Login,
@@ -35,8 +40,12 @@ from pipe.store.tokens import TokenStore
 
 __all__ = [
     "GrantStore",
+    "Hook",
+    "HookStore",
     "Key",
     "Login",
+    "MonitorStore",
+    "NewHook",
     "NewKey",
     "NewToken",
     "Store",

@@ -26,11 +26,14 @@ from pipe.language.names import escape, parse_user, quoted
 from pipe.store import changes, grants, rows, tokens
 from pipe.store.cache import StampedCache
 from pipe.store.database import BUSY_TIMEOUT, Database
+from pipe.store.hooks import HookStore
+from pipe.store.monitors import MonitorStore
 from pipe.store.records import is_last
 from pipe.store.tables import keys as keys_table
 from pipe.store.tables import users as users_table
 from pipe.store.tokens import TokenStore
 from pipe.store.uses import Uses
+from pipe.store.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,6 +57,9 @@ class Store:
     Attributes:
         database: for other data that is stored beside the accounts.
         tokens: the other way to log in, besides keys.
+        hooks: where other services tell what happened.
+        webhooks: where what topics get is sent.
+        monitors: what is expected of topics.
     """
 
     def __init__(self, database: Database) -> None:
@@ -61,6 +67,9 @@ class Store:
         self._logins: StampedCache[tuple[str, str], Login] = StampedCache(CACHED_LOGINS)
         self._uses: Uses[tuple[str, str], float] = Uses(self._store_uses)
         self.tokens = TokenStore(database)
+        self.hooks = HookStore(database)
+        self.webhooks = WebhookStore(database)
+        self.monitors = MonitorStore(database)
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Self:
@@ -79,6 +88,8 @@ class Store:
         """Close all connections to the database."""
         await self._uses.close()
         await self.tokens.close()
+        await self.hooks.close()
+        await self.webhooks.close()
         await self.database.close()
 
     async def __aenter__(self) -> Self:
@@ -300,7 +311,7 @@ class Store:
         return await self.database.write(work)
 
     async def remove_user(self, name: str) -> tuple[Key, ...]:
-        """Remove a user with all keys, grants and tokens.
+        """Remove a user with all keys, grants, tokens, hooks and webhooks.
 
         Returns:
             The keys that went with it.

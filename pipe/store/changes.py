@@ -1,4 +1,4 @@
-"""A log of what was taken away, so that every server on a database notices.
+"""A log of what was taken away or changed, so that every server on a database notices.
 
 A server knows its own changes at once; here it reads those of other servers, or of ``pipe user rm``
 on the command line.  An entry says what to check again, not what it was or is, so reading one twice
@@ -46,6 +46,8 @@ class Kind(enum.Enum):
     """A topic's grants have changed: its owner, and its path."""
     TOKEN = "token"  # noqa: S105 - a word
     """A token was removed: its user, and its ID."""
+    WEBHOOK = "webhook"
+    """A webhook was made, removed, paused or resumed: its user, and its ID."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -31,7 +31,7 @@ from pipe.store import GrantStore
 from pipe.store.changes import LOOK_BACK, Kind, last_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 
     from sqlalchemy import Connection
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOST_TEXTS = {Kind.ADMIN: DEMOTED_TEXT, Kind.TOKEN: WITHDRAWN_TEXT}
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 """How late another process's change may be noticed: half of what is promised."""
@@ -64,17 +66,27 @@ class Guard:
         access: Access,
         store: Store,
         expel: Callable[[LiveSession | None], None],
+        removed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._access = access
         self._store = store
         self._grants = GrantStore(store.database)
         self._expel = expel
+        self._removed = removed
         self._lock = asyncio.Lock()  # held from a change in the database until memory has it
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stamp: Hashable | None = None
         self._newest = 0
         self._seen: set[int] = set()
+        self._followers: list[tuple[Kind, Callable[[str], Awaitable[None]]]] = []
+
+    def call(self, kind: Kind, follow: Callable[[str], Awaitable[None]]) -> None:
+        """Call something with the user whenever one had a change of this kind, or was removed.
+
+        Changes by this process come too, a little later.
+        """
+        self._followers.append((kind, follow))
 
     async def start(self) -> None:
         """Load all grants and start watching; call this before the first session.
@@ -190,6 +202,20 @@ class Guard:
             self._expel(spare)
         return token
 
+    async def change(self, caller: Caller, work: Callable[[Proviso], Awaitable[T]]) -> T:
+        """Make another change of a caller's, that no session's rights depend on.
+
+        Args:
+            caller: who makes it.
+            work: makes it; gets the proviso that the caller is still there.
+
+        Raises:
+            AccessDenied: the caller was removed.
+            PipeError: from ``work``.
+        """
+        async with self._lock:
+            return await work(self._still_there(caller))
+
     def _still_there(self, caller: Caller) -> Proviso:
         """A proviso that the caller may still make changes, by memory and by the log."""
         self._access.require(caller)
@@ -277,6 +303,9 @@ class Guard:
             if news:
                 database.note_change()  # so that no login uses cached data that this has ended
             await self._follow(news)
+            for kind, follow in self._followers:
+                for user in {one.user for one in news if one.kind in {kind, Kind.USER}}:
+                    await follow(user)
             self._note_seen(changes)
         self._stamp = stamp
 
@@ -292,7 +321,7 @@ class Guard:
             self._access.end_token(token)
         if tokens:
             self._expel(None)
-        removed = [one for one in changes if one.kind not in {Kind.GRANTS, Kind.TOKEN}]
+        removed = [one for one in changes if one.kind in {Kind.USER, Kind.ADMIN, Kind.KEY}]
         for one in removed:
             await self._follow_removal(one)
         if removed:
@@ -316,6 +345,7 @@ class Guard:
             self._access.bar(change.user)
             self._expel(None)
             self._access.forget(change.user)
+            self._removed(change.user)
             return
         if change.kind is Kind.ADMIN:
             self._access.bar(change.user, text=DEMOTED_TEXT)

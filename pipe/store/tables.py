@@ -7,6 +7,7 @@ have names because a migration can only change what it can name.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -101,6 +102,104 @@ tokens = Table(
     Column("uses_left", Integer, nullable=True),
     Index(None, "secret", unique=True),
     Index(None, "user"),
+)
+
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    # Where it publishes; the path of a space is empty, or ends with a slash.
+    Column("owner", String(32), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("kind", String(12), nullable=False),
+    # The SHA-256 of the secret, in hexadecimal; of kinds that are signed the secret itself.
+    Column("secret", String(64), nullable=False),
+    Column("hold", Double, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("used", Double, nullable=True),
+    Index(None, "user"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    # The topic.
+    Column("owner", String(32), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("frame", String(8), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("created", Double, nullable=False),
+    # The last success; the first failure after it; what the last failure was.
+    Column("succeeded", Double, nullable=True),
+    Column("failing_since", Double, nullable=True),
+    Column("problem", String(200), nullable=False),
+    Index(None, "user"),
+)
+
+monitors = Table(
+    "monitors",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    Column("owner", String(32), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("every", Double, nullable=False),
+    Column("grace", Double, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("remind", Double, nullable=False),
+    Column("min_bytes", BigInteger, nullable=False),
+    Column("min_rate", BigInteger, nullable=False),
+    Column("alert", String(255), nullable=False),
+    # What `pipe.events.monitors` has to remember, as JSON.
+    Column("memory", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Index("ix_monitors_topic", "user", "owner", "path", unique=True),
+    sqlite_autoincrement=True,
+)
+
+monitor_changes = Table(
+    "monitor_changes",
+    metadata,
+    # Part of an entry's ID in feeds, so it is never used again.
+    Column("number", Integer, primary_key=True),
+    Column("monitor", Integer, ForeignKey("monitors.number", ondelete="CASCADE"), nullable=False),
+    Column("made", Double, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("was", String(8), nullable=False),
+    Column("reason", String(255), nullable=False),
+    Index("ix_monitor_changes_monitor", "monitor", "number"),
+    sqlite_autoincrement=True,
+)
+
+# When a server was there to watch.
+monitor_watches = Table(
+    "monitor_watches",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("began", Double, nullable=False),
+    Column("until", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+monitor_feeds = Table(
+    "monitor_feeds",
+    metadata,
+    Column("user", String(32), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    # The secrets are derived from it and the server's key.
+    Column("salt", String(32), nullable=False),
+    # Their SHA-256, in hexadecimal.
+    Column("feed", String(64), nullable=False),
+    Column("badge", String(64), nullable=False),
+    Column("page", String(64), nullable=False),
+    Index(None, "feed", unique=True),
+    Index(None, "badge", unique=True),
+    Index(None, "page", unique=True),
 )
 
 changes = Table(

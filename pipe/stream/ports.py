@@ -76,6 +76,24 @@ class Sink(Protocol):
         """
 
 
+class Watcher(Protocol):
+    """Sees how a topic is used, and is no reader of it: no publisher starts or waits for it.
+
+    No call may raise.  All come from inside the router, so they only note things.
+    """
+
+    def published(self, size: int) -> None:
+        """A publisher has sent so many bytes more."""
+
+    def ended(self, status: int, broken: bool) -> None:
+        """A publisher that had started is gone.
+
+        Args:
+            status: What it leaves to its readers (``-x``).
+            broken: Whether it left without an end of file.
+        """
+
+
 class Mode(enum.Enum):
     """What a member does; the ``mode`` label of the metrics."""
 

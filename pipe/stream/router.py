@@ -45,9 +45,10 @@ from typing import TYPE_CHECKING, Any
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import deal_out
+from pipe.stream.index import Index
 from pipe.stream.ports import Mode, Receipt
-from pipe.stream.statistics import Tally, statistics_of
-from pipe.stream.topics import Begun, Legacy, Topic
+from pipe.stream.standing import Standing
+from pipe.stream.topics import Legacy, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
     from pipe.language.names import Pattern, TopicName
     from pipe.stream.chunks import Chunk
-    from pipe.stream.statistics import Statistics, TopicStatistics
     from pipe.stream.topics import Member
 
     Step: TypeAlias = Callable[[], bool]
@@ -67,7 +67,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router:
+class Router(Index):
     """All topics of one server.
 
     Args:
@@ -83,13 +83,11 @@ class Router:
         clock: Callable[[], float] = lambda: 0.0,
         later: Callable[[Step], None] = take_all,
     ) -> None:
+        super().__init__()
         self._closed = closed
         self._clock = clock
         self._later = later
-        self._topics: dict[TopicName, Topic] = {}
-        self._members: dict[Member, None] = {}
-        self._patterns: dict[Member, tuple[Pattern, Callable[[TopicName], bool]]] = {}
-        self._tally = Tally()
+        self._standing = Standing()
         self.held = False
         self._fanning_out = False
         self._changed: dict[Topic, None] = {}
@@ -118,17 +116,26 @@ class Router:
         self, member: Member, pattern: Pattern, admits: Callable[[TopicName], bool]
     ) -> None:
         """Let a subscriber read the topics that match, now and later, if ``admits`` allows them."""
-        names = [
-            name
-            for name, topic in self._topics.items()
-            if pattern.matches(name) and admits(name) and not topic.shut
-        ]
+        names = [name for name in self._topics if pattern.matches(name)]
+        self._standing.add(member, pattern, admits)
+        self._attend_all(member, names, admits)
+
+    def follow(self, member: Member, name: TopicName, admits: Callable[[TopicName], bool]) -> None:
+        """Let a subscriber read one topic whenever it exists, without keeping it open."""
+        self._standing.add(member, name, admits)
+        self._attend_all(member, [name] if name in self._topics else [], admits)
+
+    def _attend_all(
+        self, member: Member, names: list[TopicName], admits: Callable[[TopicName], bool]
+    ) -> None:
+        """Put a standing reader on those topics that exist now."""
         self._members[member] = None
-        self._patterns[member] = (pattern, admits)
         member.joined = True
         member.keep_alive = True
         for name in names:
-            self._attach(self._topics[name], member)
+            topic = self._topics[name]
+            if not topic.shut and admits(name):
+                self._attach(topic, member)
         self.update(member)
         self._settle()
 
@@ -139,7 +146,7 @@ class Router:
         member.joined = False
         self._tally.keep(member)
         del self._members[member]
-        self._patterns.pop(member, None)
+        self._standing.remove(member)
         self._after_fan_out(self._take_off, member)
 
     def review(self, name: TopicName) -> None:
@@ -161,8 +168,8 @@ class Router:
     def _review(self, topic: Topic) -> None:
         if self._topics.get(topic.name) is not topic:
             return
-        for reader, (pattern, admits) in list(self._patterns.items()):
-            may_read = pattern.matches(topic.name) and admits(topic.name)
+        for reader, admits in self._standing.readers_of(topic.name):
+            may_read = admits(topic.name)
             if may_read == (topic in reader.topics):
                 continue
             if may_read:
@@ -173,12 +180,9 @@ class Router:
                 self._remove(reader, topic)
 
     def _open(self, name: TopicName) -> Topic:
-        readers = [
-            reader
-            for reader, (pattern, admits) in self._patterns.items()
-            if pattern.matches(name) and admits(name)
-        ]
+        readers = [reader for reader, admits in self._standing.readers_of(name) if admits(name)]
         topic = self._topics[name] = Topic(name)
+        topic.watchers = self._watchers.get(name)
         self._attach(topic, *readers)
         return topic
 
@@ -240,6 +244,9 @@ class Router:
             topic.stream_bytes += chunk.size
         member.received_bytes += chunk.size
         member.received_chunks += 1
+        if topic.watchers:
+            for watcher in topic.watchers:
+                watcher.published(chunk.size)
         nested, self._fanning_out = self._fanning_out, True
         try:
             if member.dispatch is Dispatch.MULTICAST:
@@ -275,6 +282,8 @@ class Router:
         if member.mode is Mode.PUBLISH:
             topic.stream_bytes += records.size
         member.received_bytes += records.size
+        for watcher in topic.watchers or ():
+            watcher.published(records.size)
         chunks, count = deal_out(records, separator, len(readers))
         topic.turn = topic.sinks.index(readers[(count - 1) % len(readers)]) + 1
         nested, self._fanning_out = self._fanning_out, True
@@ -337,10 +346,13 @@ class Router:
         member.ended = True
         topic.remove(member)
         self._changed[topic] = None
-        if member.whole and self._patterns:
+        if member.whole and self._standing:
             self._postponed.append((self._review, topic))  # readers had to wait for the end
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
         topic.breaks += broken and not silent_pipe
+        if topic.watchers and member.started and not silent_pipe:
+            for watcher in list(topic.watchers):
+                watcher.ended(member.exit_status, broken)
         if member.started:
             topic.finish(member)
             if member.exit_status:
@@ -375,7 +387,7 @@ class Router:
         if not reader.joined or reader.finishing or reader.sink is None:
             return
         reader.finishing = True
-        self._patterns.pop(reader, None)
+        self._standing.remove(reader)
         self._detach(reader)
         reader.sink.cut(Outcome.SLOW)
 
@@ -520,30 +532,3 @@ class Router:
         if not topic.stop_if_due(member, held=self.held):  # its last reader may just have left
             topic.let_go_on(member)
         self._changed[topic] = None
-
-    # -- looking in -----------------------------------------------------------------------------
-
-    def members(self, name: TopicName) -> tuple[Member, ...]:
-        """All members on a topic, patterns included; none if it does not exist."""
-        topic = self._topics.get(name)
-        return topic.everybody if topic else ()
-
-    def __contains__(self, name: TopicName) -> bool:
-        return name in self._topics
-
-    def begun(self, name: TopicName) -> Begun:
-        """How far the streams on a topic are; the topic need not exist."""
-        topic = self._topics.get(name)
-        return topic.begun if topic else Begun()
-
-    def names(self) -> tuple[TopicName, ...]:
-        """The names of all topics, oldest first."""
-        return tuple(self._topics)
-
-    def topic(self, name: TopicName) -> TopicStatistics | None:
-        """The figures of one topic, if it exists."""
-        return statistics_of(self._topics[name]) if name in self._topics else None
-
-    def statistics(self) -> Statistics:
-        """The figures of all topics; the cost grows with the number of members."""
-        return self._tally.statistics(len(self._topics), self._members)

@@ -14,7 +14,7 @@ from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
-    from pipe.stream.ports import Sink, Source
+    from pipe.stream.ports import Sink, Source, Watcher
 
 
 class Begun(NamedTuple):
@@ -235,12 +235,14 @@ class Topic:
         "unsettled",
         "untold",
         "waiting",
+        "watchers",
         "wholes",
     )
 
     def __init__(self, name: TopicName) -> None:
         self.name = name
         self.members: dict[Member, None] = {}
+        self.watchers: dict[Watcher, None] | None = None  # the router's own, for this name
 
         self.readers: dict[Member, None] = {}
         self.mortals: dict[Member, None] = {}  # readers that end with the last publisher

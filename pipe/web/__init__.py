@@ -12,6 +12,7 @@
     statuses  what each end means in HTTP
     streams/  publishing, reading, server-sent events, WebSockets
     api       what the commands print as JSON
+    outgoing  sends webhooks; it does not need the rest of the front
     pages     the page for browsers, and logging in there; its files are in static/
 
 aiohttp is imported here and nowhere else, and not before a server wants it.

@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pipe.errors import Outcome, QuotaExceeded, UsageError
+from pipe.errors import Outcome, UsageError
 from pipe.language.flags import read_words
+from pipe.language.hook_requests import AddHook, ListHooks, RemoveHook, RotateHook, TestHook
+from pipe.language.monitor_requests import (
+    AddMonitor,
+    ListMonitors,
+    PauseMonitor,
+    RemoveMonitor,
+    ResumeMonitor,
+    ShowFeeds,
+    ShowUptime,
+)
 from pipe.language.requests import (
     COMMANDS,
     Explain,
@@ -26,6 +35,16 @@ from pipe.language.requests import (
     WhoAmI,
 )
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
+from pipe.web.calls import CALLS, Calls
+from pipe.web.logs import Shipping
+from pipe.web.logs import read as read_logs
 from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
@@ -39,40 +58,34 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 """JSON that is longer is no request of ours."""
 
-RATE, BURST = 20.0, 100.0
-"""Calls per second of one user, and how many may come at once."""
-
-MAX_USERS = 10_000
-"""Whose calls are counted; the oldest goes first."""
-
 FOLLOW_SECONDS = 1.0
 """A list that is followed comes no more often."""
 
 
-class Calls:
-    """How many calls each user has left."""
+Change = (
+    GrantAccess
+    | RevokeAccess
+    | AddToken
+    | RemoveToken
+    | MakeLink
+    | AddHook
+    | RemoveHook
+    | RotateHook
+    | TestHook
+    | AddWebhook
+    | RemoveWebhook
+    | ResumeWebhook
+    | TestWebhook
+    | AddMonitor
+    | RemoveMonitor
+    | PauseMonitor
+    | ResumeMonitor
+)
 
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, user: str, now: float) -> None:
-        """Count one more.
-
-        Raises:
-            QuotaExceeded: it is one too many, for now.
-        """
-        left, then = self._left.pop(user, (BURST, now))
-        left = min(BURST, left + (now - then) * RATE)
-        self._left[user] = (max(0.0, left - 1), now)
-        if len(self._left) > MAX_USERS:
-            self._left.popitem(last=False)
-        if left < 1:
-            raise QuotaExceeded(f"too many calls: at most {RATE:g} per second", "calls")
-
-
-Change = GrantAccess | RevokeAccess | AddToken | RemoveToken | MakeLink
-
-CALLS = web.AppKey("calls", Calls)
+ROWS = (
+    List | ListKeys | ListGrants | ListTokens | ListHooks | ListWebhooks | ListMonitors | ShowUptime
+)
+"""Those whose JSON is one object per line."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -83,9 +96,18 @@ def add_routes(app: web.Application) -> None:
         "/api/keys": lambda _: ListKeys(json=True),
         "/api/grants": lambda _: ListGrants(json=True),
         "/api/tokens": lambda _: ListTokens(json=True),
+        "/api/hooks": lambda _: ListHooks(json=True),
+        "/api/webhooks": lambda _: ListWebhooks(json=True),
+        "/api/monitors": lambda _: ListMonitors(json=True),
+        "/api/monitors/feed": lambda _: ShowFeeds(json=True),
+        "/api/uptime": _read_uptime,
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
+    app.router.add_get("/api/logs", read_logs, allow_head=False)
+    shipping = Shipping()
+    app.router.add_post("/api/logs", shipping.take)
+    app.router.add_post("/v1/logs", shipping.take_otlp)
     for path, make in gets.items():
         app.router.add_get(path, _answering(make), allow_head=False)
     changes: dict[tuple[str, str], type[Change]] = {
@@ -94,7 +116,22 @@ def add_routes(app: web.Application) -> None:
         ("POST", "/api/tokens"): AddToken,
         ("DELETE", "/api/tokens"): RemoveToken,
         ("POST", "/api/links"): MakeLink,
+        ("POST", "/api/hooks"): AddHook,
+        ("DELETE", "/api/hooks"): RemoveHook,
+        ("POST", "/api/hooks/rotate"): RotateHook,
+        ("POST", "/api/hooks/test"): TestHook,
+        ("POST", "/api/webhooks"): AddWebhook,
+        ("DELETE", "/api/webhooks"): RemoveWebhook,
+        ("POST", "/api/webhooks/test"): TestWebhook,
+        ("POST", "/api/webhooks/resume"): ResumeWebhook,
+        ("POST", "/api/monitors"): AddMonitor,
+        ("DELETE", "/api/monitors"): RemoveMonitor,
+        ("POST", "/api/monitors/pause"): PauseMonitor,
+        ("POST", "/api/monitors/resume"): ResumeMonitor,
     }
+    app.router.add_post(
+        "/api/monitors/feed", _answering(lambda _: ShowFeeds(renew=True, json=True))
+    )
     for (method, path), kind in changes.items():
         app.router.add_route(method, path, _changing(kind))
 
@@ -154,6 +191,21 @@ def _changing(kind: type[Change]) -> Callable[[web.Request], Awaitable[web.Strea
     return handle
 
 
+def _read_uptime(request: web.Request) -> ShowUptime:
+    """Read a query as the flags of the command.
+
+    Raises:
+        UsageError: they are none.
+    """
+    spec = next(command for command in COMMANDS if command.request is ShowUptime)
+    query = dict(request.query)
+    topic = query.pop("topic", None)
+    words = [*(f"--{name}={value}" for name, value in query.items()), "--json", "--"]
+    values = read_words(spec, words if topic is None else [*words, topic])
+    build: Callable[..., ShowUptime] = ShowUptime
+    return build(**(values or {}))
+
+
 async def _read_body(request: web.Request, kind: type[Change]) -> Change:
     """Read a JSON object as the arguments and flags of a command.
 
@@ -205,12 +257,19 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
     if isinstance(wanted, AddToken):
         return web.json_response({"token": answer.strip()}, status=201, headers=headers)
+    if isinstance(wanted, AddHook | RotateHook):
+        url, *secret = answer.split()
+        number = url.partition("/hook/")[2].partition("/")[0]
+        made = {"id": number, "url": url, "secret": secret[0] if secret else None}
+        return web.json_response(made, status=201, headers=headers)
+    if isinstance(wanted, AddWebhook):
+        return web.json_response({"secret": answer.strip()}, status=201, headers=headers)
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
-    if isinstance(wanted, List | ListKeys | ListGrants | ListTokens):
+    if isinstance(wanted, ROWS):
         return web.json_response(_rows(answer), headers=headers)
     return web.Response(text=answer, content_type="application/json", headers=headers)
 

@@ -5,6 +5,8 @@
     Sec-WebSocket-Protocol: pipe, TOKEN     pages of others, which can set no other header
     Cookie: pipe=…                          our own page, as `pipe.web.origin` judges
 
+Inside an SSH connection it is who has logged in there, unless a token is shown.
+
 A token never stands in a query: those end up in logs.
 """
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pipe.rights.callers import Caller
+    from pipe.service import Login
     from pipe.web.parts import Web
 
 log = structlog.get_logger()
@@ -58,13 +61,22 @@ class Visitor:
         QuotaExceeded: the user or the address has as many sessions as anybody may.
     """
 
-    __slots__ = ("_web", "address", "caller", "holders")
+    __slots__ = ("_lent", "_web", "address", "caller", "holders")
 
-    def __init__(self, web: Web, caller: Caller, address: str, holders: tuple[Holder, ...]) -> None:
+    def __init__(
+        self,
+        web: Web,
+        caller: Caller,
+        address: str,
+        holders: tuple[Holder, ...],
+        *,
+        lent: bool = True,
+    ) -> None:
         web.service.take(Resource.SESSIONS, holders)
         self.caller = caller
         self.address = address
         self.holders = holders
+        self._lent = lent  # whether the login is of this request alone
         self._web: Web | None = web
 
     def leave(self) -> None:
@@ -72,11 +84,21 @@ class Visitor:
         web, self._web = self._web, None
         if web:
             web.service.quotas.give_back(Resource.SESSIONS, *self.holders)
-            web.authenticator.leave(self.caller)
+            if self._lent:
+                web.authenticator.leave(self.caller)
+
+
+def login_of(request: web.Request) -> Login | None:
+    """Who has logged in on the SSH connection that a request came through, if it did."""
+    login: Login | None = request.transport.get_extra_info("login") if request.transport else None
+    return login
 
 
 def client_of(request: web.Request) -> Client:
     """Where a request comes from, through proxies of ours or directly."""
+    login = login_of(request)
+    if login:
+        return Client(login.address, secure=True)
     parts = request.app[PARTS]
     client = find_client(peer_of(request), request.headers, parts.proxies, secure=request.secure)
     if client.address == peer_of(request) and not parts.warned:
@@ -103,10 +125,11 @@ def peer_of(request: web.Request) -> str:
 
 
 async def admit(request: web.Request) -> Visitor:
-    """Let in whoever shows a token or a cookie.
+    """Let in whoever shows a token or a cookie, or has logged in on the connection around it.
 
     Raises:
         Unauthorized: it shows none, or one that lets nobody in.
+        AccessDenied: that login is over.
         QuotaExceeded: it is one too many.
         StoreUnavailable: nobody can be judged now.
     """
@@ -116,6 +139,11 @@ async def admit(request: web.Request) -> Visitor:
         return await welcome(
             request, lambda address: authenticator.admit(found.token, address, found.user)
         )
+    login = login_of(request)
+    if login:
+        parts = request.app[PARTS]
+        parts.service.access.require(login.caller)
+        return Visitor(parts, *login, lent=False)
     cookie = _cookie_of(request)
     if cookie:
         return await welcome(request, lambda address: authenticator.admit_session(cookie, address))
@@ -155,15 +183,21 @@ async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]])
         raise
 
 
-def refused(request: web.Request, error: AccessDenied) -> None:
-    """What a client showed lets nobody in: note it, and charge for it."""
+def refused(request: web.Request, error: AccessDenied, reason: str = "token") -> None:
+    """What a client showed lets nobody in: note it, and charge for it.
+
+    Args:
+        request: the client's.
+        error: what it is told.
+        reason: what it showed, for the log.
+    """
     parts = request.app[PARTS]
     address = client_of(request).address
     parts.service.metrics.logins.labels("refused").inc()
     now = asyncio.get_running_loop().time()
     parts.service.gate.charge(address, Offence.REFUSED, now)
     parts.door.tried(request.protocol)
-    log.info("login refused", address=address, reason="token", told=error.message)
+    log.info("login refused", address=address, reason=reason, told=error.message)
 
 
 def _holders(parts: Web, user: str, address: str) -> tuple[Holder, ...]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aiohttp import StreamReader
 
     from pipe.limits.sources import TrustedSources
-    from pipe.service import Service
+    from pipe.service import Login, Service
 
 log = structlog.get_logger()
 
@@ -74,6 +74,13 @@ class Door:
         guest = Guest(self._service, self._make_handler(), visit, self._guests)
         visit.cut = guest.cut_off
         guest.arrival = self._loop.create_task(self._serve(guest, connection))
+
+    def carry(self, transport: asyncio.Transport, login: Login) -> asyncio.Protocol:
+        """Serve a connection inside another one, whose client has logged in and is counted."""
+        guest = Guest(self._service, self._make_handler(), Visit(login.address), self._guests)
+        guest.carried()
+        guest.connection_made(transport)
+        return guest
 
     async def _serve(self, guest: Guest, connection: socket.socket) -> None:
         """Make a connection a transport, by TLS where that is wanted."""
@@ -151,6 +158,7 @@ class Guest(asyncio.Protocol):
         "_asks_on",
         "_body",
         "_busy",
+        "_carried",
         "_guests",
         "_handler",
         "_heading",
@@ -189,9 +197,15 @@ class Guest(asyncio.Protocol):
         self._busy = False
         self._heading = True  # a head has begun to come
         self._known = False
+        self._carried = False
         self._late = False
         self.offended = False
         guests[handler] = self
+
+    def carried(self) -> None:
+        """It is inside another connection, and its client has logged in on that."""
+        self._known = self._carried = True
+        self._service.metrics.web_tunnels.inc()
 
     # -- the transport ----------------------------------------------------------------------------
 
@@ -263,6 +277,8 @@ class Guest(asyncio.Protocol):
         if self._guests.pop(self._handler, None) is None:
             return
         self._stop_timer()
+        if self._carried:
+            self._service.metrics.web_tunnels.dec()
         if self._transport:
             self._handler.connection_lost(exc)
         self._visit.leave(self._offence, self._loop.time())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +22,16 @@ def has_hung_up(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, getattr(select, "POLLRDHUP", 0))  # POLLHUP and POLLERR are implied
     return bool(poll.poll(0))
+
+
+class Watch(Protocol):
+    """Notices that a client has hung up; a transport that does so itself offers one."""
+
+    def watch(self, descriptor: int, gone: Callable[[], None]) -> None:
+        """Call ``gone``, once, when the other end hangs up, until `forget`."""
+
+    def forget(self, descriptor: int, gone: Callable[[], None]) -> None:
+        """Watch no more for this one; harmless where it was not."""
 
 
 class Hangups:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
     from pipe.stream.router import Router
     from pipe.stream.topics import Member
-    from pipe.web.hangup import Hangups
+    from pipe.web.hangup import Watch
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, as for the ports of SSH."""
@@ -93,7 +93,7 @@ class WebPort:
         owner: Owner,
         transport: asyncio.Transport,
         router: Router,
-        hangups: Hangups,
+        hangups: Watch,
         buffer: int,
     ) -> None:
         self._owner = owner

@@ -10,20 +10,21 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from pipe.errors import Outcome, PipeError, StartError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
-from pipe.web import api
-from pipe.web.caller import client_of, peer_of, refused
+from pipe.web import api, feeds, hooks
+from pipe.web.caller import client_of, login_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
 from pipe.web.listener import Listener
-from pipe.web.origin import Site
+from pipe.web.origin import Site, accepts_in_tunnel
 from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
+from pipe.web.registry import Registry
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal, refusal_of
 from pipe.web.streams import links, publish, read
 from pipe.web.streams import socket as sockets
@@ -56,15 +57,15 @@ QUIET = (
 """They would log secrets: the address in a head that is too long, with a trace, and the token that
 a client offers as its subprotocol.  Faults of ours are logged by `_serve`."""
 
-ALLOWED_HEADERS = "Authorization, Content-Type, Content-Disposition, Accept"
+ALLOWED_HEADERS = "Authorization, Content-Type, Content-Encoding, Content-Disposition, Accept"
 EXPOSED_HEADERS = (
-    "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Retry-After,"
-    " Content-Disposition"
+    "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Pipe-Rejected,"
+    " Retry-After, Content-Disposition"
 )
 PREFLIGHT_SECONDS = 7200
 """What Chromium keeps at most."""
 
-OPEN_TO_PAGES = ("/topic/", "/t/", "/pubsub/", "/pipe/", "/l/", "/api/")
+OPEN_TO_PAGES = ("/topic/", "/t/", "/pubsub/", "/pipe/", "/l/", "/api/", "/v1/")
 """Routes that pages of other origins may use; no cookie of theirs ever counts there."""
 
 ROUTES = {
@@ -74,7 +75,13 @@ ROUTES = {
     "/pipe/": "pipe",
     "/l/": "link",
     "/api/": "api",
+    "/hook/": "hook",
+    "/v1/": "api",
+    "/feed/": "feed",
+    "/badge/": "feed",
+    "/status/": "feed",
     "/healthz": "health",
+    "/v2/": "registry",
 }
 """The label of a request, by what its path begins with; all else is `OTHER`."""
 
@@ -118,8 +125,9 @@ class WebServer:
         certificate = None
         if settings.web_tls_cert:
             certificate = Certificate(settings.web_tls_cert, settings.web_tls_key)
+        self._registry = Registry(settings.registry_url)
         self._runner = web.AppRunner(
-            make_app(parts),
+            make_app(parts, self._registry),
             access_log=None,
             handler_cancellation=True,  # else a reader that left would stay, and be sent to
             auto_decompress=False,
@@ -134,6 +142,8 @@ class WebServer:
             parts.proxies,
             (lambda: certificate.context) if certificate else None,
         )
+        if settings.web_tunnel:
+            parts.service.tunnels = parts.door
         self._listener = Listener(parts.door.welcome)
         try:
             self.port = await self._listener.start(settings.web_host, settings.web_port)
@@ -148,12 +158,14 @@ class WebServer:
 
     async def close(self) -> None:
         """End what is left."""
+        self.parts.service.tunnels = None
         await self._runner.cleanup()
+        await self._registry.close()
         self.parts.door.close()
         self.parts.hangups.close()
 
 
-def make_app(parts: Web) -> web.Application:
+def make_app(parts: Web, registry: Registry) -> web.Application:
     """Put the routes together."""
     app = web.Application(middlewares=[_usher])
     app[PARTS] = parts
@@ -169,6 +181,9 @@ def make_app(parts: Web) -> web.Application:
     _add(app, "/l/{secret}/raw", links.publish, "PUT", "POST")
     _add(app, "/healthz", _health, "GET", "HEAD")
     api.add_routes(app)
+    registry.add_routes(app)
+    hooks.add_routes(app)
+    feeds.add_routes(app)
     pages = Pages(
         parts.site,
         parts.service.ssh_command(),
@@ -242,6 +257,8 @@ def _judge(request: web.Request, parts: Web) -> web.Response | None:
         response = refusal(request, End(Outcome.SHUTDOWN, Outcome.SHUTDOWN.status))
         response.force_close()
         return response
+    if login_of(request):
+        return _judge_in_tunnel(request)
     address = client_of(request).address
     if address != peer_of(request):
         now = asyncio.get_running_loop().time()
@@ -251,6 +268,21 @@ def _judge(request: web.Request, parts: Web) -> web.Response | None:
             end = End(Outcome.LIMITED, Outcome.LIMITED.status, text)
             return refusal(request, end, headers={"Retry-After": "60"})
     return None
+
+
+def _judge_in_tunnel(request: web.Request) -> web.Response | None:
+    """Turn away what comes through an SSH connection, but perhaps not from its user."""
+    if request.version < HttpVersion11:
+        text = "in a tunnel HTTP/1.0 cannot tell a broken stream from a whole one: use HTTP/1.1"
+        return refusal(request, End(Outcome.USAGE, Outcome.USAGE.status, text), 505)
+    if accepts_in_tunnel(request.headers):
+        return None
+    request.app[PARTS].service.metrics.refused.labels("origin").inc()
+    text = (
+        "access denied: in a tunnel this server is called localhost, by programs and by its own"
+        " pages; another page has sent this, or it came by another name"
+    )
+    return refusal(request, End(Outcome.DENIED, Outcome.DENIED.status, text))
 
 
 async def _preflight(request: web.Request) -> web.Response:
@@ -293,7 +325,8 @@ async def _dress(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _is_open(request: web.Request) -> bool:
-    return request.path.startswith(OPEN_TO_PAGES)
+    """Whether pages of other origins may ask: with a token, which nobody needs in a tunnel."""
+    return request.path.startswith(OPEN_TO_PAGES) and not login_of(request)
 
 
 def _label(request: web.Request) -> str:

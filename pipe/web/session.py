@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipe.session.front import Owner
     from pipe.stream.traffic import Traffic
     from pipe.web.caller import Visitor
+    from pipe.web.hangup import Watch
     from pipe.web.parts import Web
 
 MAX_AGENT_LENGTH = 100
@@ -75,6 +76,7 @@ class Exchange:
         "broken_off",
         "confirmed",
         "end",
+        "follows",
         "heard",
         "parts",
         "port",
@@ -92,6 +94,7 @@ class Exchange:
         self.answered = ""
         self.heard: Callable[[str], None] | None = None
         self.broken_off = False
+        self.follows = False  # an answer has begun that goes on
         self.confirmed = False  # HTTP has no word for it: the end is written
         self._last = ""
         self._counted = False
@@ -145,9 +148,8 @@ class Exchange:
     def make_port(self, owner: Owner) -> WebPort:
         """Make the data path."""
         service = self.parts.service
-        self.port = WebPort(
-            owner, self.transport, service.router, self.parts.hangups, service.settings.buffer
-        )
+        hangups: Watch = self.transport.get_extra_info("hangups") or self.parts.hangups
+        self.port = WebPort(owner, self.transport, service.router, hangups, service.settings.buffer)
         if self._expects:
             self.port.on_resume = self._say_continue
         return self.port
@@ -199,6 +201,12 @@ class Exchange:
         """Keep it for the response."""
         self.answered = text
 
+    def follow(self) -> bytes:
+        """Let the handler begin its response."""
+        self.follows = True
+        self.port.bell.ring()
+        return b"\n"
+
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """All is written: the handler does the rest."""
         self._end(End(outcome, exit_status, self._last))
@@ -228,8 +236,9 @@ class Exchange:
 
     def log_fields(self) -> dict[str, str]:
         """What the log says of the client's software."""
+        front = "tunnel" if self.transport.get_extra_info("login") else "http"
         agent = self.request.headers.get("User-Agent", "")[:MAX_AGENT_LENGTH]
-        return {"client": agent, "front": "http"}
+        return {"client": agent, "front": front}
 
     # -- a response -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     "command",
     [
         *("grant build carol", "revoke build carol", "keys", "ls", "grants", "explain build"),
-        *("tokens", "login", "link build"),
+        *("tokens", "login", "link build", "hooks", "hooks add x", "hooks test abcd"),
     ],
 )
 async def test_crowd_of_one_user_is_one(people: People, command: str) -> None:

@@ -12,7 +12,7 @@ from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, Outcome, PipeError, StoreError, UsageError
 from pipe.rights.access import WITHDRAWN_TEXT
 from pipe.rights.callers import Caller
-from pipe.rights.scopes import Reach, Scope
+from pipe.rights.scopes import Reach, Right, Scope
 from pipe.stream.ports import Mode
 from tests.sessions import Session, fingerprint
 
@@ -49,7 +49,7 @@ async def test_add_prints_the_token_alone(people: People) -> None:
 @pytest.mark.parametrize(
     ("command", "error", "message"),
     [
-        ("tokens add", UsageError, "could do nothing: say what with --read and --write"),
+        ("tokens add", UsageError, "could do nothing: say what with --read, --write and --logs"),
         ("tokens add --name x", UsageError, "could do nothing"),
         ("tokens add --admin", UsageError, "could do nothing"),
         ("tokens add --read a//b", UsageError, "flag --read: pattern"),
@@ -106,6 +106,8 @@ async def test_list(people: People) -> None:
         "name": "a \\ b",
         "read": ["alice/ci-*"],
         "write": ["alice/build"],
+        "registry": False,
+        "logs": False,
         "admin": False,
         "created": pytest.approx(time.time(), abs=60),
         "until": caller.until,
@@ -117,6 +119,18 @@ async def test_list(people: People) -> None:
     }
     assert (facts["login"]["read"], facts["login"]["write"]) == (None, None)
     assert (facts["link"]["uses_left"], facts["link"]["write"]) == (3, ["alice/build"])
+
+
+async def test_a_token_for_the_registry(people: People) -> None:
+    """It says which images, and that it is for them."""
+    with pytest.raises(UsageError, match="say which images"):
+        await people.run("alice", "tokens add --registry")
+    token = await people.run("alice", "tokens add --registry --read 'app*'")
+    caller = await people.service.tokens.admit(token.strip(), "192.0.2.7")
+    assert caller.scope
+    assert caller.scope.rights == {Right.REGISTRY}
+    assert [one["registry"] for one in await listed(people)] == [True]
+    assert "read alice/app*, images too" in await people.run("alice", "tokens")
 
 
 async def test_empty_list_says_how_to_make_one(people: People) -> None:

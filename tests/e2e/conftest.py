@@ -32,6 +32,20 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run on one lane only what the lane makes no difference to; ``-m slow`` runs it on the other.
+
+    Who may do what, which words are printed and what is counted is decided above the data path.
+    """
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        lane = callspec.params.get("lane") if callspec else None
+        everywhere = item.get_closest_marker("data_path") or not item.get_closest_marker("e2e")
+        if lane not in {None, LANES[0]} and not everywhere:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
     """Everybody's keys."""

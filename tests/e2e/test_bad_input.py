@@ -85,6 +85,7 @@ def test_control_characters_are_not_echoed(server: Server, name: str) -> None:
     assert client.text[:-1].isprintable()
 
 
+@pytest.mark.data_path
 def test_command_that_is_not_text_is_refused(server: Server, lane: str) -> None:
     """A name that is no UTF-8 is a bad name like any other; asyncssh itself refuses the request."""
     client = server.ssh("alice", os.fsdecode(b"pub caf\xe9"), stdin=HELD)

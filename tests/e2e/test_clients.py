@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from paramiko import Channel
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 DATA = noise(4 * MIB)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .conftest import StartServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 NASTY = {
     "clipboard": "\x1b]52;c;ZXZpbA==\x07",
@@ -65,6 +65,12 @@ COMMANDS = (
     "tokens rm {}",
     "login --for {}",
     "link {}",
+    "hooks add {}",
+    "hooks add x --kind {}",
+    "hooks add x --hold {}",
+    "hooks add x --name {}",
+    "hooks rm {}",
+    "hooks test {}",
 )
 """Every way to have the server quote its client."""
 

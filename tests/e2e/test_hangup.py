@@ -13,7 +13,7 @@ from .test_clients import paramiko_session
 if TYPE_CHECKING:
     from .server import Server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 SENT = noise(3 * MIB + 512 * KIB)
 """More than a reader's ssh and the server's buffer for it take (2 MiB and 1 MiB), so that the rest

@@ -20,7 +20,7 @@ from .server import Server, Status
 if TYPE_CHECKING:
     from .conftest import StartServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 
 def test_interrupted_waiting_publisher_is_gone(server: Server) -> None:

@@ -61,6 +61,7 @@ def stream(server: Server, topic: str, *options: str) -> None:
     assert statuses(writer, reader) == [Status.OK] * 2
 
 
+@pytest.mark.data_path
 def test_lines_of_a_stream(start_server: StartServer) -> None:
     """Who, from where, with what, for what and how it ended; and not a word of the topic."""
     server = start_server()
@@ -86,6 +87,7 @@ def test_lines_of_a_stream(start_server: StartServer) -> None:
     assert SECRET not in server.log
 
 
+@pytest.mark.data_path
 def test_log_that_cannot_be_written(tmp_path: Path, keys: KeyRing, lane: str) -> None:
     """With no room for a line the server starts, serves, forgets its clients and stops."""
     server = MuteServer(tmp_path / "data", keys, lane)

@@ -28,7 +28,7 @@ NAMES = (
 )
 """Every name that the product promises."""
 
-SMALL_LABELS = {"mode", "outcome", "result", "reason", "lane", "le", "route", "class"}
+SMALL_LABELS = {"mode", "outcome", "result", "reason", "lane", "le", "route", "class", "state"}
 
 
 def test_every_promised_metric_is_there(server: Server) -> None:
@@ -158,6 +158,7 @@ def test_labels_hold_nothing_that_users_choose(server: Server) -> None:
     assert len(metrics.samples) < before + 100
 
 
+@pytest.mark.data_path
 def test_connections_take_the_lane_that_was_asked_for(server: Server) -> None:
     """The suite tests the data path that it says it tests."""
     server.subscribe("alice", "sub -k lane")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .payloads import Blob
     from .processes import Process
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 
 def begun(server: Server, command: str) -> tuple[Process, Process]:

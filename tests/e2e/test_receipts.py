@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 log = logging.getLogger(__name__)
 

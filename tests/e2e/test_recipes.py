@@ -8,6 +8,7 @@ beside them only what a reader would have: the key, and that this server's port 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -21,17 +22,22 @@ import pytest
 from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, Input, Process, statuses, wait_until
-from .server import ROOT, Server, Status
+from .registry import make_image, registry
+from .server import ROOT, Server, Status, free_port
+from .web import is_listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from .clients import KeyRing
+    from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
 
 README: Final = (ROOT / "README.md").read_text()
+
+TITLE: Final = "Recipes"
 
 MANY_JOBS: Final = 100
 
@@ -49,7 +55,7 @@ def indented_blocks(text: str) -> list[str]:
 
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section("Thirteen recipes"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section(TITLE), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
     return {
         int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
@@ -127,7 +133,7 @@ class Desks:
         if folder.exists():  # one that runs must not be written again
             return folder
         folder.mkdir()
-        [stanza] = indented_blocks(section("Thirteen recipes").split("### 1.")[0])
+        [stanza] = indented_blocks(section(TITLE).split("### 1.")[0])
         assert "User alice\n" in stanza
         config = folder / "config"
         config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
@@ -187,11 +193,11 @@ def in_turn(
     return [terminal.start(block) for terminal, block in readers], sender
 
 
-def test_there_are_thirteen_and_each_has_a_test() -> None:
+def test_there_are_fourteen_and_each_has_a_test() -> None:
     """No recipe is left out here, and none is tested that is no longer there."""
     tested = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
 
-    assert list(recipes()) == list(range(1, 14))
+    assert list(recipes()) == list(range(1, len(recipes()) + 1))
     assert tested == set(recipes())
 
 
@@ -446,3 +452,82 @@ def test_13_let_somebody_send_a_file(server: Server, desks: Desks, blocks: list[
     assert receiver.wait() == Status.OK
     assert (here.folder / "received").read_bytes() == noise(MIB)
     assert there.start(send).wait() == 22
+
+
+def test_14_redeploy_on_a_push(
+    start_server: StartServer, keys: KeyRing, tmp_path: Path, blocks: list[str]
+) -> None:
+    """The push goes to the registry behind the server, and then there is a redeployment.
+
+    skopeo stands in Docker's place, which would need a daemon.
+    """
+    deploy, forward, publish = blocks
+    with registry(tmp_path) as upstream:
+        server = start_server(registry_url=f"http://127.0.0.1:{upstream.port}")
+        desks = Desks(tmp_path, server, keys)
+        here, there = desks.terminal(), desks.terminal()
+        there.program("redeploy", "echo deployed")
+        waiting = there.start(deploy)
+        server.wait_sessions(subscribe=1)
+        port = free_port()
+        desks.terminal().start(forward.replace("1338", str(port)))
+        wait_until(lambda: is_listening(port), "the port is forwarded")
+        make_image(here.folder / "image", b"hello")
+        here.program(
+            "docker",
+            'skopeo --insecure-policy copy --dest-tls-verify=false oci:image "docker://$2"',
+        )
+        pushed = here.start(f"PATH=.:$PATH; {publish.replace('1338', str(port))}")
+
+        assert statuses(pushed, waiting) == [Status.OK] * 2
+        assert waiting.output.endswith("\ndeployed\n")
+        assert '"repository":"alice/alpine"' in waiting.output
+        desks.close()
+
+
+def test_15_hooks(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """What a service posts is read, and what waits for it runs."""
+    make, read, post = blocks
+    here, there = desks.terminal(), desks.terminal()
+    assert here.start(make).wait() == Status.OK
+    there.program("deploy", "echo deployed")
+    [reader], sender = in_turn(server, [(there, read)], (here, post), first=True)
+
+    assert statuses(reader, sender) == [Status.OK] * 2
+    assert reader.output == "web v1.2deployed\n"
+
+
+def test_16_show_your_users_their_lines(
+    start_server: StartServer, keys: KeyRing, tmp_path: Path, blocks: list[str]
+) -> None:
+    """Bob sees the service's line about him, and not the one about carol."""
+    write, read = blocks
+    assert "--log-drain alice/logs" in section(TITLE)
+    server = start_server(log_drain="alice/logs")
+    server.introduce("alice", "bob")
+    desks = Desks(tmp_path, server, keys)
+    here, there = desks.terminal(), desks.terminal("bob")
+    lines = [f'{{"level":"INFO","msg":"hello","user":"{user}"}}' for user in ("carol", "bob")]
+    here.program("service", "".join(f"echo '{line}'; " for line in lines))
+    reader = there.start(read)
+    assert here.start(write).wait() == Status.OK
+    reader.wait_stdout(len(lines[1]))
+    assert reader.output == f"{lines[1]}\n"
+    desks.close()
+
+
+def test_17_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """A backup that fails after one that went well is an alert that says so."""
+    add, job, hear = blocks
+    cron, here = desks.terminal(), desks.terminal()
+    assert here.start(add).wait() == Status.OK
+    reader = here.start(hear)
+    server.wait_sessions(subscribe=1)
+    for status in (0, 3):
+        cron.program("backup", f"exit {status}")
+        assert cron.start(job).wait() == Status.OK
+        server.wait_metric("pipe_monitors", 1, state=("up", "down")[status > 0])
+    wait_until(lambda: reader.output.endswith("\n"), "the alert")
+    alert = json.loads(reader.output)
+    assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")
+    assert alert["reason"] == "a publisher ended with status 3"

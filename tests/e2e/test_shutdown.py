@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .conftest import StartServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 SLOWLY = Pace(piece=4096, pause=0.02)
 """Keeps a stream of some MiB moving for a minute, or until the test has its reader hurry."""

@@ -18,7 +18,7 @@ from .server import Server, Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 TERMINAL = ("-tt", "-e", "none")
 """Asks for a terminal even where there is none, and leaves `~.` to the stream."""

@@ -58,7 +58,7 @@ def test_stdout_has_what_is_asked_for_alone(server: Server) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "text"),
     [
-        ("tokens add", Status.USAGE, "say what with --read and --write"),
+        ("tokens add", Status.USAGE, "say what with --read, --write and --logs"),
         ("tokens ad --read x", Status.USAGE, "there are tokens, tokens add, tokens rm"),
         ("tokens add --reed x", Status.USAGE, "did you mean '--read'?"),
         ("tokens add --read", Status.USAGE, "needs a value"),

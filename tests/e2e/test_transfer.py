@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .conftest import StartServer
     from .payloads import Blob
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 MEMORY_BOUND = 128 * MIB
 """Resident memory that a server under a few streams never needs, however long they are."""

@@ -12,7 +12,7 @@ from .payloads import MIB, noise
 from .processes import HELD, Process, statuses
 from .server import Server, Status
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 
 def test_publisher_says_that_it_waits_and_is_woken(server: Server) -> None:

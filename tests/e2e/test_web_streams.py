@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .conftest import StartServer
     from .payloads import Blob
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
 
 REFUSED: Final = 22
 """What curl -f exits with when the status is 400 or above."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,7 @@ def assert_fits(text: str) -> None:
             "tokens add --write 'ci-*, bob/x,ci-*' --for 1h --name 'my laptop' --admin",
             AddToken(write=("ci-*", "bob/x"), duration=3600.0, name="my laptop", admin=True),
         ),
+        ("tokens add --registry --write x", AddToken(write=("x",), registry=True)),
         ("tokens add", AddToken()),
         ("tokens rm abcd", RemoveToken("abcd")),
         ("login", LogIn()),
@@ -516,7 +518,7 @@ def test_help_lists_commands() -> None:
     """Help without a command has a line for each, and examples that can be pasted."""
     text = help_text(None, "ssh example.org")
     for spec in COMMANDS:
-        assert f"\n  {spec.usage}  " in text
+        assert re.search(rf"^  {re.escape(spec.usage)}(  .*|)$", text, re.MULTILINE)
         assert spec.summary in text
     assert text.count("ssh example.org ") == 5
     assert_fits(text)

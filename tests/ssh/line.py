@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST, MSG_GLOBAL_REQUEST
@@ -13,6 +12,7 @@ from pipe.rights.callers import Caller
 from pipe.service import Service
 from pipe.settings import Settings
 from pipe.ssh.channel import Channel
+from tests.fakes import NoStore
 from tests.ssh.messages import execute, open_session
 from tests.ssh.wire import Wire
 
@@ -24,7 +24,7 @@ class Line:
     """One connection of alice's, with the real sessions behind it."""
 
     def __init__(self, lane: Lane) -> None:
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", NoStore())
         self.service = Service(Settings(lane=lane), store)
         self.wire = Wire(lane, service=self.service)
         self.wire.make_session = lambda _: Channel(

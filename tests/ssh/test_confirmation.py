@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import asyncssh
@@ -24,7 +23,7 @@ from pipe.settings import Lane, Settings
 from pipe.ssh.channel import Channel
 from pipe.stream.chunks import Chunk
 from pipe.stream.ports import Receipt
-from tests.fakes import FakeSource, publisher
+from tests.fakes import FakeSource, NoStore, publisher
 from tests.sessions import AtOnce
 from tests.ssh.messages import adjust, close, data, eof, execute, open_session
 from tests.ssh.wire import GCM, Wire
@@ -50,7 +49,7 @@ class Reading:
 
     def __init__(self, path: str, **settings: Any) -> None:  # noqa: ANN401 - as `Settings` takes them
         lane, ciphers = PATHS[path]
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", NoStore())
         self.service = Service(Settings(lane=lane, **settings), store, turns=AtOnce())
         self.wire = Wire(lane, service=self.service, ciphers=ciphers)
         self.wire.make_session = self._make_session

@@ -6,7 +6,6 @@ The session, its port and its intake are the real ones, and so is all below them
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest_asyncio
@@ -31,6 +30,7 @@ from tests.conformance import (
     SourceConformance,
     SourceEnd,
 )
+from tests.fakes import NoStore
 from tests.ssh.messages import adjust, close, data, eof, execute, open_session
 from tests.ssh.wire import Wire
 
@@ -50,7 +50,7 @@ class Ends:
     """One session of alice's and its client, on channel 0 of both ends."""
 
     def __init__(self, lane: Lane, most: int, window: int) -> None:
-        store = cast("Any", SimpleNamespace(database=None, tokens=None))
+        store = cast("Any", NoStore())
         service = Service(Settings(lane=lane, buffer=BUFFER, window=WINDOW), store)
         self.router = service.router = RecordingRouter()
         self.wire = Wire(lane, service=service)

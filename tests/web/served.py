@@ -24,6 +24,7 @@ from . import tickets
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from pipe.rights.scopes import Scope
     from pipe.store import Token
 
 HOST = "127.0.0.1"
@@ -38,6 +39,7 @@ class FakeTokens:
         self.cookies: dict[str, str] = {}
         self.codes: set[str] = set()
         self.links: dict[str, Token] = {}
+        self.scope: Scope | None = None  # of all tokens
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever says who it is."""
@@ -45,7 +47,7 @@ class FakeTokens:
         word, _, name = text.partition("-")
         if word != "token" or not name or (user is not None and user != name):
             raise AccessDenied("access denied: no such token")
-        caller = Caller(name, fingerprint(name), name == "root", lent=True)
+        caller = Caller(name, fingerprint(name), name == "root", lent=True, scope=self.scope)
         self.here.append(caller)
         return caller
 
@@ -319,4 +321,5 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:  # noqa: ANN401 - o
         finally:
             server.stop_accepting()
             await server.close()
+            await service.monitors.close()
             await service.guard.close()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.web import api
+from pipe.web import api, calls
+from tests.events.webhooks.posts import BAD, FakePoster
 
 if TYPE_CHECKING:
     from .served import Served
@@ -66,6 +67,28 @@ async def test_grants(served: Served) -> None:
     assert (await served.ask("HEAD", "/topic/alice/build", user="bob")).status == 403
 
 
+async def test_webhooks(served: Served) -> None:
+    """Webhooks are made, listed, tested, resumed and removed."""
+    await served.people.add("alice")
+    served.service.webhooks.make_poster = poster = FakePoster().itself
+    body = json.dumps({"topic": "build", "url": "https://example.org/x", "frame": "line"}).encode()
+    made = await served.ask("POST", "/api/webhooks", body, headers=JSON)
+    assert made.status == 201, made.text
+    assert made.json["secret"].startswith("whsec_")
+    [row] = (await served.ask("GET", "/api/webhooks")).json
+    assert (row["topic"], row["frame"], row["state"]) == ("alice/build", "line", "active")
+    one = json.dumps({"id": row["id"]}).encode()
+    tested = await served.ask("POST", "/api/webhooks/test", one, headers=JSON)
+    assert tested.json["message"].startswith("answered 200 after")
+    poster().answer = BAD
+    failed = await served.ask("POST", "/api/webhooks/test", one, headers=JSON)
+    assert (failed.status, "answered 500" in failed.text) == (502, True)
+    resumed = await served.ask("POST", "/api/webhooks/resume", one, headers=JSON)
+    assert "was not paused" in resumed.json["message"]
+    assert (await served.ask("DELETE", "/api/webhooks", one, headers=JSON)).status == 200
+    assert (await served.ask("GET", "/api/webhooks")).json == []
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -89,8 +112,8 @@ async def test_bad_grants(served: Served, body: bytes, status: int) -> None:
 
 async def test_calls_have_a_rate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who asks too often gets a 429, and others do not."""
-    monkeypatch.setattr(api, "BURST", 3.0)
-    monkeypatch.setattr(api, "RATE", 0.001)
+    monkeypatch.setattr(calls, "BURST", 3.0)
+    monkeypatch.setattr(calls, "RATE", 0.001)
     answers = [(await served.ask("GET", "/api/whoami")) for _ in range(4)]
     assert [one.status for one in answers] == [200, 200, 200, 429]
     assert answers[-1].headers["retry-after"]
@@ -99,5 +122,5 @@ async def test_calls_have_a_rate(served: Served, monkeypatch: pytest.MonkeyPatch
 
 async def test_nobody(served: Served) -> None:
     """Without a token there is nothing."""
-    for path in ("/api/topics", "/api/whoami", "/api/keys", "/api/grants"):
+    for path in ("/api/topics", "/api/whoami", "/api/keys", "/api/grants", "/api/webhooks"):
         assert (await served.ask("GET", path, user=None)).status == 401

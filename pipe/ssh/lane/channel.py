@@ -9,6 +9,7 @@ from asyncssh.packet import SSHPacket, String
 from pipe.ssh.confirmation import ConfirmedChannel
 from pipe.ssh.lane.close_event import CloseEvent
 from pipe.ssh.openssh import BROKEN_PIPE
+from pipe.ssh.windows import TunnelChannel
 
 
 class LaneChannel(ConfirmedChannel):
@@ -40,3 +41,12 @@ class LaneChannel(ConfirmedChannel):
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+
+class LaneTunnelChannel(TunnelChannel):
+    """A tunnel's channel on a connection of the lane."""
+
+    @property
+    def peer_window(self) -> int:
+        """How many bytes the client would take now, counting what the lane's ports have sent."""
+        return self._send_window

@@ -30,7 +30,7 @@ from asyncssh.constants import (
 from asyncssh.encryption import GCMEncryption
 
 from pipe.settings import Lane
-from pipe.ssh.lane.channel import LaneChannel
+from pipe.ssh.lane.channel import LaneChannel, LaneTunnelChannel
 from pipe.ssh.lane.cipher import LENGTH_BYTES, TAG_BYTES, Opener, Sealer
 from pipe.ssh.lane.close_event import CloseEvent
 from pipe.ssh.lane.outbox import READ_BYTES, TURN_LOAD
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
 
+    from asyncssh.channel import SSHChannel
     from asyncssh.packet import SSHPacket
 
     from pipe.service import Service
@@ -104,6 +105,7 @@ class LaneConnection(SendingConnection):
     )
 
     channel_class = LaneChannel
+    tunnel_class = LaneTunnelChannel
 
     def __init__(
         self,
@@ -149,11 +151,22 @@ class LaneConnection(SendingConnection):
         self._update_recv_pktlen(max_pktsize)
         return super().create_server_channel(encoding, errors, window, max_pktsize)
 
-    def make_port(self, owner: Owner, channel: asyncssh.SSHServerChannel[bytes]) -> Port:
-        """Give a new session its data path: the lane's if this connection is on it."""
+    def create_tcp_channel(
+        self,
+        encoding: str | None = None,
+        errors: str = "strict",
+        window: int = 0,
+        max_pktsize: int = 0,
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """Make a tunnel's channel, for packets of this size."""
+        self._update_recv_pktlen(max_pktsize)
+        return super().create_tcp_channel(encoding, errors, window, max_pktsize)
+
+    def make_port(self, owner: Owner, channel: SSHChannel[bytes]) -> Port:
+        """Give a new session or tunnel its data path: the lane's if this connection is on it."""
         if self._opener is None or not self._uses_gcm():
             return super().make_port(owner, channel)
-        made = cast("LaneChannel", channel)  # by `create_server_channel`
+        made = cast("LaneChannel | LaneTunnelChannel", channel)  # by one of the two above
         return LanePort(owner, made, self, self._service.router, self._service.settings.buffer)
 
     # -- receiving --------------------------------------------------------------------------------

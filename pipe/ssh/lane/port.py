@@ -20,7 +20,7 @@ from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
     from pipe.session.front import Owner
-    from pipe.ssh.lane.channel import LaneChannel
+    from pipe.ssh.lane.channel import LaneChannel, LaneTunnelChannel
     from pipe.stream.router import Router
 
 DATA_OFFSET = 10
@@ -75,13 +75,13 @@ class LanePort(Port):
     It is also clogged while its connection is blocked.
     """
 
-    _channel: LaneChannel
+    _channel: LaneChannel | LaneTunnelChannel
     _connection: LaneCarrier
 
     def __init__(
         self,
         owner: Owner,
-        channel: LaneChannel,
+        channel: LaneChannel | LaneTunnelChannel,
         connection: LaneCarrier,
         router: Router,
         buffer: int,

@@ -42,6 +42,7 @@ _FORCE_COMMAND = "force-command"
 _SOURCE_ADDRESS = "source-address"
 _KNOWN_OPTIONS = frozenset({_FORCE_COMMAND, _SOURCE_ADDRESS})
 _PERMIT_PTY = "permit-pty"
+_PERMIT_FORWARDING = "permit-port-forwarding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def judge(
     return Restrictions(
         command=_command(certificate.critical_options.get(_FORCE_COMMAND)),
         pty=_PERMIT_PTY in certificate.extensions,
+        forwarding=_PERMIT_FORWARDING in certificate.extensions,
         certified_addresses=_addresses(certificate.critical_options.get(_SOURCE_ADDRESS)),
     )
 

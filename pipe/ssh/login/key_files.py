@@ -40,12 +40,9 @@ _NEVER_GIVEN = frozenset(
     {
         "agent-forwarding",
         "no-agent-forwarding",
-        "no-port-forwarding",
         "no-user-rc",
         "no-x11-forwarding",
         "permitlisten",
-        "permitopen",
-        "port-forwarding",
         "user-rc",
         "x11-forwarding",
     }
@@ -306,13 +303,32 @@ def _apply(entry: Entry, name: str, value: str | None) -> Entry:
             return replace(entry, expires=min(ends, entry.expires or ends))
         case ("command", str()) if restrictions.command is None:
             return replace(entry, restrictions=replace(restrictions, command=value))
-        case ("restrict" | "no-pty", None):
-            return replace(entry, restrictions=replace(restrictions, pty=False))
-        case ("pty", None):
-            return replace(entry, restrictions=replace(restrictions, pty=True))
+        case ("restrict", None):
+            return replace(entry, restrictions=replace(restrictions, pty=False, forwarding=False))
+        case ("pty" | "no-pty", None):
+            return replace(entry, restrictions=replace(restrictions, pty=name == "pty"))
+        case ("port-forwarding" | "no-port-forwarding", None):
+            allowed = name == "port-forwarding"
+            return replace(entry, restrictions=replace(restrictions, forwarding=allowed))
+        case ("permitopen", str()):
+            opens = restrictions.opens | {_place(value)}
+            return replace(entry, restrictions=replace(restrictions, opens=opens))
         case (str(), _) if name in _NEVER_GIVEN:
             return entry
     raise UsageError(f"the option {quoted(name)} cannot be honoured here")
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Read a place as sshd writes it: ``host:port`` or ``[address]:port``; ``*`` is any port."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # nobody can tell where the port begins
+    number = port == "*" or (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)
+    if not (colon and host and number):
+        raise UsageError(f"the permitopen {quoted(text)} is no host:port")
+    return host, port if port == "*" else str(int(port))
 
 
 def _expiry(text: str) -> float:

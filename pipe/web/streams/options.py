@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from pipe.errors import UsageError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Publish | Subscribe | Pipe)
 
+Readers: TypeAlias = "Mapping[str, Callable[[str], object]]"
+
 ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
 """Parameters that are called otherwise than their flag."""
 
@@ -27,10 +29,10 @@ def read_options(
     request: web.Request,
     kind: type[R],
     topic: str,
-    extras: Mapping[str, Callable[[str], object]] | None = None,
+    extras: Readers | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[R, dict[str, Any]]:
-    """Read the query of a request.
+    """Read the query of a request for a topic.
 
     Args:
         request: whose query.
@@ -45,13 +47,32 @@ def read_options(
     Raises:
         UsageError: one is not known, or has a value that is not allowed.
     """
-    readers: Mapping[str, Callable[[str], object]] = extras or {}
+    fields, others = read_flags(request, kind, extras or {})
+    return kind(**{"topic": topic, **(defaults or {}), **fields}), others
+
+
+def read_flags(
+    request: web.Request, kind: type[Any], readers: Readers
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the query of a request as the flags of a command.
+
+    Args:
+        request: whose query.
+        kind: the command.
+        readers: other parameters.
+
+    Returns:
+        The fields of the command that are there, and the values of the others.
+
+    Raises:
+        UsageError: one is not known, or has a value that is not allowed.
+    """
     flags: dict[str, Flag] = _flags_of(kind)
-    fields: dict[str, Any] = {"topic": topic, **(defaults or {})}
+    fields: dict[str, Any] = {}
     others: dict[str, Any] = {}
     # aiohttp keeps an empty query for as long as the request, too.
     for name, text in request.query.items() if "?" in request.raw_path else ():
-        flag = flags.get(ALIASES.get(name, name))
+        flag = flags.get(name) or flags.get(ALIASES.get(name, name))
         if name in readers:
             others[name] = _convert(name, text, readers[name])
         elif flag:
@@ -59,7 +80,7 @@ def read_options(
             fields[flag.field] = _convert(name, word, flag.convert)
         else:
             raise UsageError(_unknown(name, (*readers, *flags, *ALIASES)))
-    return kind(**fields), others
+    return fields, others
 
 
 def topic_in(request: web.Request) -> str:

@@ -1,0 +1,102 @@
+"""A reader within the server: a log drain, a webhook.
+
+It counts as a subscriber like any other, so a publisher need not wait for one; but it keeps no
+topic open, and reads its own whenever that exists.  It takes each chunk at once, so it is never
+clogged and holds nobody up: what it does with the chunks is bounded by whoever listens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipe.language.requests import OnSlow
+from pipe.stream.ports import Mode
+from pipe.stream.topics import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipe.errors import Outcome
+    from pipe.language.names import TopicName
+    from pipe.stream.chunks import Chunk
+    from pipe.stream.router import Router
+
+
+class Listener:
+    """Reads one topic from `start` to `stop`.
+
+    Args:
+        router: Where the topic is.
+        name: The topic.
+        take: Called with each chunk, inside the router's fan-out: it has to be quick, and may not
+            raise.
+        ended: Called as the topic's last publisher goes, with the first status other than 0 that
+            one of them left, and whether one broke off.
+        admits: Says whether the topic may be read.  The router asks as the topic opens, and again
+            when its rules change.
+    """
+
+    clogged = False
+    pending = 0
+
+    def __init__(
+        self,
+        router: Router,
+        name: TopicName,
+        take: Callable[[Chunk], None],
+        ended: Callable[[int, bool], None] = lambda _status, _broken: None,
+        admits: Callable[[TopicName], bool] = lambda _: True,
+    ) -> None:
+        self._router = router
+        self._name = name
+        self._take = take
+        self._ended = ended
+        self._admits = admits
+        self._status, self._broken = 0, False  # of the publishers that have gone before the last
+        self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._router.watch(self._name, self)
+        self._router.follow(self._member, self._name, self._admits)
+
+    def stop(self) -> None:
+        """Read no more; a listener starts only once."""
+        self._router.unwatch(self._name, self)
+        self._router.leave(self._member)
+
+    # -- the router's sink ------------------------------------------------------------------------
+
+    def write(self, chunk: Chunk) -> None:
+        """Take a chunk."""
+        self._take(chunk)
+
+    def flush(self) -> None:
+        """Nothing is ever pending."""
+        self._router.flushed(self._member)
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:  # noqa: ARG002 - none is told
+        """It stays, so this comes only if the router gives it up."""
+        self._router.leave(self._member)
+
+    def cut(self, outcome: Outcome) -> None:  # noqa: ARG002 - likewise
+        """Likewise."""
+        self._router.leave(self._member)
+
+    def waited_for(self, others: bool) -> None:
+        """Nobody waits for it, as it is never clogged."""
+
+    # -- the router's watcher ---------------------------------------------------------------------
+
+    def published(self, size: int) -> None:
+        """What it may read comes to `write`."""
+
+    def ended(self, status: int, broken: bool) -> None:
+        """Pass on what all of them left, if this was the last publisher and it could be read."""
+        self._status = self._status or status
+        self._broken |= broken
+        if not self._router.has_publishers(self._name):
+            status, broken = self._status, self._broken
+            self._status, self._broken = 0, False
+            if self._member.topics:
+                self._ended(status, broken)
