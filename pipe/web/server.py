@@ -101,7 +101,7 @@ class WebServer:
 
     def __init__(self, service: Service, authenticator: Authenticator) -> None:
         settings = service.settings
-        _check_privacy(settings)
+        check_privacy(settings)
         self._settings = settings
         loop = asyncio.get_running_loop()
         self.parts = Web(
@@ -338,7 +338,7 @@ def _label(request: web.Request) -> str:
     return next((label for prefix, label in ROUTES.items() if path.startswith(prefix)), OTHER)
 
 
-def _check_privacy(settings: Settings) -> None:
+def check_privacy(settings: Settings) -> None:
     """Refuse what would send tokens over a network in the open.
 
     Raises:
