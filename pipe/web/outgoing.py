@@ -21,7 +21,7 @@ import threading
 import time
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -82,7 +82,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(**options)
-        self._factory = partial(_Exchange, loop=self._loop)  # type: ignore[assignment]
+        make = partial(_Exchange, loop=self._loop)
+        self._factory = cast("partial[ResponseHandler]", make)
 
 
 class Outgoing:
