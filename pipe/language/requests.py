@@ -152,14 +152,17 @@ class Pipe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """``ls``: the topics that the caller may see, or those that match a pattern.
-
-    With ``follow`` they are listed again and again; over HTTP only, as no screen would show it.
-    """
+    """``ls``: the topics that the caller may see, or those that match a pattern."""
 
     pattern: str | None = None
     json: bool = False
-    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FollowList:
+    """The same again and again; over HTTP only, as no screen would show it."""
+
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +268,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | FollowList | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -435,7 +438,7 @@ COMMANDS = (
 )
 """Every command, in the order that help lists them."""
 
-NAMES = {command.request: command.name for command in COMMANDS}
+NAMES = {command.request: command.name for command in COMMANDS} | {FollowList: "ls"}
 """What users call the command that makes a request."""
 
 

@@ -29,7 +29,7 @@ from pipe.commands.topic_lists import TopicLists
 from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.requests import List, Pipe, Publish, Subscribe
+from pipe.language.requests import FollowList, Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
@@ -151,7 +151,7 @@ class Session:
             self._join(request, hints)
         elif isinstance(request, Logs):
             self._show_logs(request)
-        elif isinstance(request, List) and request.follow:
+        elif isinstance(request, FollowList):
             lists = TopicLists(self._service, self.caller, request.pattern)
             self._follow(lists)
             self._do(lists.look)

@@ -27,6 +27,7 @@ from pipe.language.monitor_requests import (
 from pipe.language.requests import (
     COMMANDS,
     Explain,
+    FollowList,
     GrantAccess,
     List,
     ListGrants,
@@ -136,7 +137,7 @@ async def topics(request: web.Request) -> web.StreamResponse:
     pattern = request.query.get("pattern")
     if not switch(request.query.get("follow", "false")):
         return await _answer(request, List(pattern, json=True))
-    exchange = await open_exchange(request, List(pattern, json=True, follow=True))
+    exchange = await open_exchange(request, FollowList(pattern))
     return await serve(exchange, sse=True)
 
 
