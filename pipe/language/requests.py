@@ -268,7 +268,10 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Logs | FollowList | Answerable
+Typed: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
+"""What a user can type as a command."""
+
+Request: TypeAlias = Typed | FollowList
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -442,7 +445,7 @@ NAMES = {command.request: command.name for command in COMMANDS} | {FollowList: "
 """What users call the command that makes a request."""
 
 
-def parse(command: str) -> Request:
+def parse(command: str) -> Typed:
     """Read the command of an exec request.
 
     Args:
@@ -458,7 +461,7 @@ def parse(command: str) -> Request:
     values = read_words(spec, words[len(spec.name.split()) :])
     if values is None:
         return Help(spec.name)
-    build: Callable[..., Request] = spec.request
+    build: Callable[..., Typed] = spec.request
     return build(**values)
 
 
