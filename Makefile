@@ -48,14 +48,14 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe tests requirements docs $(EXTRA_CODE)
+	$(BIN)/mypy pipe client/pipe_log tests requirements docs $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
 	@if [ -e Dockerfile ] && [ -x $(BIN)/hadolint ]; then echo hadolint && $(BIN)/hadolint Dockerfile; fi
 	@if command -v node >/dev/null; then echo node --check; for file in $$(find pipe/web/static -name '*.js'); do \
 		node --input-type=module --check <$$file || exit 1; done; fi
-	@find pipe -name '*.py' -exec awk 'FNR == $(MODULE_LINES) + 1 \
+	@find pipe client -name '*.py' -exec awk 'FNR == $(MODULE_LINES) + 1 \
 		{ print FILENAME ": more than $(MODULE_LINES) lines"; long = 1 } END { exit long }' {} +
 	$(BIN)/python requirements/check.py
 
@@ -113,7 +113,7 @@ upgrade: ## lock the newest versions that pyproject.toml allows
 clean: ## remove the virtualenv, caches and build products; the data directory stays
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 		.hypothesis .coverage .coverage.* htmlcov
-	find pipe tests $(EXTRA_CODE) -name __pycache__ -prune -exec rm -rf {} +
+	find pipe client tests $(EXTRA_CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Each stamp says that a lock is installed; it is made again when the lock changes.
 

@@ -1,0 +1,1 @@
+"""The tests of the client package, `client/pipe_log`."""
