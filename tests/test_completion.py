@@ -33,7 +33,7 @@ def test_bash(tmp_path: Path) -> None:
     program = tmp_path / "pipe"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipe "$@"\n')
     program.chmod(0o755)
-    lines = ["pipe ser", "pipe user a", "pipe serve --web-tls", "pipe serve --signup o"]
+    lines = ["pipe serv", "pipe user a", "pipe serve --web-tls", "pipe serve --signup o"]
     result = subprocess.run(
         ["bash", "-c", SCRIPT, "bash", *lines],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},

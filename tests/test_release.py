@@ -111,10 +111,9 @@ def test_wheel_from_the_source_archive(
 ) -> None:
     """The wheel is built out of the source archive, and serves from a virtualenv of its own."""
     monkeypatch.setattr(release, "DIST", tmp_path / "dist")
-    archive, wheel = (
-        next(path for path in release.build(__version__) if path.name.endswith(end))
-        for end in (".tar.gz", ".whl")
-    )
+    built = {path.suffix: path for path in release.build(__version__)}
+    assert built.keys() == {".gz", ".whl", ".json"}
+    archive, wheel = built[".gz"], built[".whl"]
     with tarfile.open(archive) as content:
         tops = {name.split("/")[1] for name in content.getnames() if "/" in name}
     assert {"pipe", "web", "README.md", "hatch_build.py"} <= tops
@@ -144,8 +143,8 @@ def test_wheel_from_the_source_archive(
         server.wait_stderr("Try it from two other terminals")
         keys = KeyRing(tmp_path)
         options = keys.openssh("alice")
-        reader = Process(openssh(port, options, "alice", "sub", "greetings"))
-        writer = Process(openssh(port, options, "alice", "pub", "greetings"), stdin=b"hello\n")
+        reader = Process(openssh(port, options, "alice", "sub greetings"))
+        writer = Process(openssh(port, options, "alice", "pub greetings"), stdin=b"hello\n")
         assert writer.wait() == Status.OK, (writer, server)
         assert reader.wait() == Status.OK, (reader, server)
         assert reader.output == "hello\n"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pipe.check.findings import Finding, error, ok, warning
 from pipe.errors import StartError
+from pipe.limits.bounds import NO_NETWORKS
 from pipe.settings import is_loopback, is_wildcard
 from pipe.ssh.server import SERVER_VERSION
 from pipe.web.server import check_privacy
@@ -142,7 +143,7 @@ def _check_web(settings: Settings) -> Iterator[Finding]:
     except StartError as problem:
         yield error("web-host", problem.message)
         return
-    proxied = settings.web_proxies != type(settings).model_fields["web_proxies"].default
+    proxied = settings.web_proxies != NO_NETWORKS
     url = urlsplit(settings.resolved_web_url)
     outside = not is_loopback(url.hostname or "")
     shown = settings.resolved_web_url
