@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,9 @@ import psutil
 import pytest
 
 from . import clients
-from .processes import DEADLINE, wait_until
-from .server import LANES, Status
+from .processes import DEADLINE, HELD, Process, wait_until
+from .server import LANES, ROOT, Status
+from .web import token, url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from .clients import KeyRing
     from .conftest import StartServer
-    from .processes import Process
     from .server import Server
 
 pytestmark = pytest.mark.e2e
@@ -208,3 +209,75 @@ def test_machine_without_ssh_is_told(
 
     assert "ssh does not start" in capsys.readouterr().err
     assert handler.dropped == 1
+
+
+SERVICE: Final = """
+import logging, sys
+import pipe_log, structlog
+
+handler = pipe_log.Handler(sys.argv[1], token=sys.argv[2], service=sys.argv[3])
+logger = logging.getLogger("shop")
+logger.addHandler(handler)
+processors = [pipe_log.Processor(handler), structlog.processors.JSONRenderer()]
+events = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), processors=processors)
+number = 0
+for count in sys.stdin:
+    for _ in range(int(count)):
+        user = ("alice", "bob")[number % 2]
+        if sys.argv[3] == "structlog":
+            events.info("line", number=number, user=user)
+        else:
+            logger.warning("line", extra={"number": number, "user": user})
+        number += 1
+print(handler.dropped)
+"""
+"""A service that logs as many lines as it is told, in turn about two users."""
+
+
+def start_service(server: Server, kind: str, secret: str) -> Process:
+    """Start one that uses `logging`, or one that uses structlog."""
+    words = [sys.executable, "-c", SERVICE, url(server, ""), secret, kind]
+    environment = {**clients.bare_environment(), "PYTHONPATH": str(ROOT / "client")}
+    return server.adopt(Process(words, stdin=HELD, environment=environment))
+
+
+def seen(reader: Process) -> set[tuple[str, int]]:
+    """The services' lines that a user has got, each told by its service and number."""
+    whole = reader.stdout.data.rpartition(b"\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return {(line["service"], line["number"]) for line in lines if "number" in line}
+
+
+def test_lines_reach_their_user_through_restarts(start_server: StartServer) -> None:
+    """Lines of `logging` and structlog reach the right user and nobody else, with two restarts."""
+    server = start_server(log_drain="ops/log-drain", drain="1s")
+    server.introduce("ops", "alice", "bob")
+    secret = token(server, "ops", "--logs --write ops/log-drain")
+    kinds = ("logging", "structlog")
+    services = [start_service(server, kind, secret) for kind in kinds]
+    users = ("alice", "bob")
+    got: dict[str, set[tuple[str, int]]] = {user: set() for user in users}
+    logged = 0
+    for stops in (True, True, False):
+        readers = {user: server.ssh(user, "logs -n 200") for user in users}
+        if not logged:
+            logged += 50
+            for service in services:
+                service.write(b"50\n")
+        for index, (user, reader) in enumerate(readers.items()):
+            wanted = {(kind, number) for kind in kinds for number in range(index, logged, 2)}
+            wait_until(lambda: got[user] | seen(reader) >= wanted, f"{logged} lines of {user}")  # noqa: B023
+            got[user] |= seen(reader)
+            assert got[user] == wanted
+        if stops:
+            server.terminate()
+            server.process.wait()
+            logged += 50
+            for service in services:
+                service.write(b"50\n")
+            server.restart()
+    for service in services:
+        service.close_stdin()
+
+    assert [service.wait() for service in services] == [0, 0]
+    assert [service.output for service in services] == ["0\n", "0\n"]
