@@ -45,10 +45,12 @@ from typing import TYPE_CHECKING, Any
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import deal_out
+from pipe.stream.history import Legacy
+from pipe.stream.late import LateReaders
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.standing import Standing
 from pipe.stream.statistics import Tally, statistics_of
-from pipe.stream.topics import Begun, Legacy, Topic
+from pipe.stream.topics import Begun, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +71,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router:
+class Router(LateReaders):
     """All topics of one server.
 
     Args:
@@ -77,6 +79,8 @@ class Router:
         clock: seconds; notes since when a sink has been clogged, and decides nothing.
         later: calls a step repeatedly, now or in later turns of an event loop, until the step
             returns False.
+        lingers: called with a topic's name and seconds when its last publisher has left: call
+            `let_go` after that time.
     """
 
     def __init__(
@@ -84,10 +88,12 @@ class Router:
         closed: Callable[[TopicName], None] = lambda _: None,
         clock: Callable[[], float] = lambda: 0.0,
         later: Callable[[Step], None] = take_all,
+        lingers: Callable[[TopicName, float], None] = lambda _, __: None,
     ) -> None:
         self._closed = closed
         self._clock = clock
         self._later = later
+        self._lingers = lingers
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
         self._standing = Standing()
@@ -111,7 +117,9 @@ class Router:
         topic.members[member] = None
         if member.sink:
             self._attach(topic, member)
+            self._see_to(member)
         if member.source:
+            self._begin_history(topic, member)
             topic.add(member)
             self._changed[topic] = None
         self.update(member)
@@ -231,6 +239,8 @@ class Router:
     def _close_if_empty(self, topic: Topic) -> None:
         if topic.members or self._topics.get(topic.name) is not topic:
             return
+        if topic.history and topic.history.lingers:
+            return
         for reader in list(topic.readers):  # on patterns: they outlive the topic
             self._remove(reader, topic)
         del self._topics[topic.name]
@@ -256,6 +266,8 @@ class Router:
         try:
             if member.dispatch is Dispatch.MULTICAST:
                 skipped = None if member.replay else member
+                if topic.history is not None:
+                    self._record(topic, topic.history, chunk)
                 if topic.stale:
                     topic.refresh()
                 for reader in topic.sinks:
@@ -336,9 +348,12 @@ class Router:
             return
         if member.received_bytes or finishing:
             for reader in readers:
-                late = member.received_bytes > 0 and reader.written_bytes < reader.accepted_bytes
+                mark = reader.accepted_bytes
+                if reader.lag and topic.history:
+                    mark += topic.history.behind(reader)
+                late = member.received_bytes > 0 and reader.written_bytes < mark
                 if late or reader.finishing:
-                    member.awaits[reader] = reader.accepted_bytes
+                    member.awaits[reader] = mark
                     reader.awaited_by[member] = None
         if not member.awaits:
             self._due.append((self._give_receipt, member))
@@ -365,10 +380,18 @@ class Router:
                 topic.legacy = Legacy()
         if member in topic.readers and not member.stays:
             topic.mortals[member] = None
-        if topic.publishers or topic.swept == topic.starts:
+        if topic.publishers:
+            return False
+        if topic.swept == topic.starts:
+            if topic.history:
+                topic.history.take_back()
             return False
         topic.swept = topic.starts
-        finishing = [reader for reader in topic.mortals if topic.has_served(reader)]
+        if topic.history:
+            self._end_stream(topic, topic.history)
+        finishing = [
+            reader for reader in topic.mortals if not reader.lag and topic.has_served(reader)
+        ]
         for reader in finishing:
             self._begin_to_finish(reader, topic)
         return bool(finishing)
@@ -378,8 +401,12 @@ class Router:
         since = reader.since
         reader.finishing = True
         reader.clogged = False
-        reader.broken = topic.breaks > since.breaks
-        reader.inherited_status = since.legacy.status if since.legacy else 0
+        if reader.lag:
+            reader.broken = reader.lag.stream.broken
+            reader.inherited_status = reader.lag.stream.status
+        else:
+            reader.broken = topic.breaks > since.breaks
+            reader.inherited_status = since.legacy.status if since.legacy else 0
         self._remove(reader, topic)
         self._due.append((self._finish_reader, reader))
 
@@ -401,8 +428,8 @@ class Router:
         self._check_marks(reader)
 
     def _check_marks(self, reader: Member) -> None:
-        if reader.finishing or not reader.joined:
-            return  # from here on only its leaving counts
+        if reader.finishing or not reader.joined or reader.lag:
+            return  # from here on only its leaving counts; a laggard has it all once it is live
         written = reader.written_bytes
         while reader.awaited_by:
             publisher = next(iter(reader.awaited_by))  # in the order of their marks
@@ -431,6 +458,11 @@ class Router:
         if not reader.joined or reader.finishing or reader.sink is None:
             return
         clogged = reader.sink.clogged
+        if reader.lag:
+            if not clogged:
+                self._see_to(reader)
+                self._settle()
+            return
         if reader.on_slow is OnSlow.DISCONNECT and clogged:
             self._after_fan_out(self._cut_slow, reader)
         if reader.on_slow is not OnSlow.BLOCK or clogged == reader.clogged:
