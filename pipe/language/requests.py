@@ -31,6 +31,7 @@ from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
+from pipe.language.past import KEEPING, LOOKING_BACK, Last, check_keeping, check_looking_back
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -109,9 +110,18 @@ class Publish:
     framing: Framing = Framing.NONE
     clean: bool = False
     exit_status: int = 0
+    keep: int = 0
+    linger: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
+        check_keeping(self.keep, self.linger)
+        if self.keep and self.whole:
+            raise UsageError("--keep is for late readers, and --whole refuses them: choose one")
+        if self.keep and self.dispatch is Dispatch.ROUND_ROBIN:
+            raise UsageError(
+                "with --dispatch round_robin there is nothing that all have read: leave out --keep"
+            )
         if self.whole and self.dispatch is Dispatch.ROUND_ROBIN:
             raise UsageError("with --dispatch round_robin nobody gets the whole: leave out --whole")
         if self.whole and not self.block:
@@ -129,9 +139,15 @@ class Subscribe:
     keep_alive: bool = False
     whole: bool = False
     on_slow: OnSlow = OnSlow.BLOCK
+    last: Last | None = None
+    offset: int | None = None
+    stream: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
+        check_looking_back(self.last, self.offset, self.stream)
+        if self.whole and (self.last or self.offset is not None):
+            raise UsageError("--whole begins with the first byte: choose that, --last or --from")
         if self.whole and self.on_slow is OnSlow.DROP:
             raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
 
@@ -148,6 +164,16 @@ class Pipe:
     dispatch: Dispatch = Dispatch.MULTICAST
     framing: Framing = Framing.NONE
     on_slow: OnSlow = OnSlow.BLOCK
+    keep: int = 0
+    linger: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse flags that contradict each other."""
+        check_keeping(self.keep, self.linger)
+        if self.keep and self.dispatch is Dispatch.ROUND_ROBIN:
+            raise UsageError(
+                "with --dispatch round_robin there is nothing that all have read: leave out --keep"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +347,7 @@ COMMANDS = (
             Flag("whole", "-w --whole", boolean, _WHOLE_TEXT),
             Flag("empty", "-e --empty", boolean, "send no bytes: only end who waits to read"),
             Flag("exit_status", "-x --exit", _STATUS, "what every subscriber exits with", "N"),
+            *KEEPING,
             *_SHARED,
             *_WRITING,
         ),
@@ -335,6 +362,7 @@ COMMANDS = (
         (
             Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
             Flag("whole", "-w --whole", boolean, _ALL_TEXT),
+            *LOOKING_BACK,
             *_READING,
             *_SHARED,
         ),
@@ -347,6 +375,7 @@ COMMANDS = (
         (Argument("topic", "TOPIC"),),
         (
             Flag("replay", "-r --replay", boolean, "also get back what this pipe writes"),
+            *KEEPING,
             *_READING,
             *_SHARED,
             *_WRITING,

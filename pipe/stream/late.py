@@ -83,8 +83,9 @@ class LateReaders(ABC):
         if history is None:
             return
         history.begin(topic.since)
-        history.ring.bound = max(history.ring.bound, publisher.keep)
-        history.linger = max(history.linger, publisher.linger)
+        if publisher.keep:
+            history.ring.bound = max(history.ring.bound, publisher.keep)
+            history.linger = publisher.linger
         everybody = (*topic.publishers, publisher)
         if any(one.dispatch is Dispatch.ROUND_ROBIN for one in everybody):
             history.stream.numbered = False  # readers get different bytes
@@ -94,8 +95,8 @@ class LateReaders(ABC):
         since = history.stream.since
         status = since.legacy.status if since.legacy else 0
         history.end(broken=topic.breaks > since.breaks, status=status)
-        if history.linger:
-            history.lingers = True
+        history.lingers = bool(history.linger)
+        if history.lingers:
             self._lingers(topic.name, history.linger)
 
     def let_go(self, name: TopicName) -> None:
