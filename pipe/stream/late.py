@@ -181,7 +181,7 @@ class LateReaders(ABC):
                 self._see_to(reader)
         elif lag.stream.end is not None and not reader.stays:
             self._begin_to_finish(reader, topic)
-        else:
+        elif not reader.sink.clogged:  # the ring has patience with one that is
             self._go_live(reader, topic, history)
 
     def _go_live(self, reader: Member, topic: Topic, history: History) -> None:
