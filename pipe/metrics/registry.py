@@ -53,6 +53,7 @@ REFUSALS = (
     "connections",
     "topics",
     "patterns",
+    "keep",
     "unauthenticated",
     "unauthenticated-address",
     "penalty",

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKED_BYTES = 8 * 1024
-"""Pieces up to this size are packed: that takes less than a microsecond, and keeps what objects
-cost beside their data below 5 % of it."""
+PACKED_BYTES = 16 * 1024
+"""Pieces up to this size are packed: that takes a microsecond, and keeps what objects cost beside
+their data below 5 % of it."""
 
 PACK_BYTES = 64 * 1024
 """A pack is closed with this many bytes."""

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .processes import HELD, statuses, wait_until
+from .payloads import MIB, sha256, write_blob
+from .processes import HELD, Pace, statuses, wait_until
 from .server import Server, Status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import StartServer
     from .payloads import Blob
     from .processes import Process
@@ -92,3 +95,30 @@ def test_file_is_read_late(start_server: StartServer, blob: Blob) -> None:
     readers = [server.ssh("alice", "sub --from 0 film") for _ in range(3)]
     assert statuses(writer, first, *readers) == [Status.OK] * 5
     assert {one.stdout.sha256 for one in (first, *readers)} == {blob.sha256}
+
+
+@pytest.mark.parametrize("cuts", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
+def test_reader_goes_on_after_each_cut(
+    start_server: StartServer, tmp_path: Path, cuts: int
+) -> None:
+    """A reader whose `ssh` is killed again and again goes on where its file ends: no byte is lost.
+
+    Its publisher waits for it, and the ring has what was on its way.
+    """
+    server = start_server()
+    blob = write_blob(tmp_path / "noise", (cuts + 1) * 8 * MIB)
+    writer = server.ssh("alice", "pub --keep 16MiB film", stdin=blob.path)
+    server.wait_waiting()
+    stream = stream_of(server, "film")
+    file = bytearray()
+    for _ in range(cuts):
+        reader = server.ssh(
+            "alice", f"sub --from {len(file)} --stream {stream} film", pace=Pace(1 << 18, 0.005)
+        )
+        reader.wait_stdout(7 * MIB)
+        reader.kill()
+        file += reader.stdout.data
+    last = server.ssh("alice", f"sub --from {len(file)} --stream {stream} film")
+    assert statuses(writer, last) == [Status.OK] * 2
+    assert sha256(bytes(file) + last.stdout.data) == blob.sha256
+    assert f"sent {blob.size:,} bytes to {cuts + 1} subscribers, {cuts} of them" in writer.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -87,3 +89,20 @@ def test_finds_lines(bound: int, parts: list[bytes], count: int) -> None:
         assert found >= ring.start
         assert found == ring.end or everything[found - 1 : found] == b"\n"
         assert b"\n" not in everything[ring.start : max(ring.start, found - 1)]
+
+
+@pytest.mark.parametrize("size", [64, PACKED_BYTES, PACKED_BYTES + 1, 32 * 1024])
+def test_memory(size: int) -> None:
+    """It takes 5 % more than its bytes at most, however they were cut."""
+    bound = 2 * 1024 * 1024
+    tracemalloc.start()
+    try:
+        ring = Ring(bound)
+        for _ in range(2 * bound // size):
+            ring.append(memoryview(bytes(size)))
+            ring.trim()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ring.size <= bound + PACK_BYTES + PACKED_BYTES + size
+    assert taken <= ring.size * 1.05
