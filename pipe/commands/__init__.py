@@ -30,6 +30,14 @@ from pipe.commands.webhooks import (
 )
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.account_requests import (
+    AddKey,
+    GrantAccess,
+    ListGrants,
+    ListKeys,
+    RemoveKey,
+    RevokeAccess,
+)
 from pipe.language.hook_requests import (
     AboutHooks,
     AddHook,
@@ -39,20 +47,7 @@ from pipe.language.hook_requests import (
     TestHook,
 )
 from pipe.language.monitor_requests import MonitorRequest
-from pipe.language.requests import (
-    AddKey,
-    Explain,
-    GrantAccess,
-    Help,
-    List,
-    ListGrants,
-    ListKeys,
-    RemoveKey,
-    RevokeAccess,
-    Version,
-    WhoAmI,
-    help_text,
-)
+from pipe.language.requests import Explain, Help, List, Version, WhoAmI, help_text
 from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
     AddWebhook,

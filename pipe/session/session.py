@@ -34,6 +34,7 @@ from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
 from pipe.session.outflow import Outflow
+from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
 from pipe.session.place import Place, make_member
 from pipe.session.report import Ended, report
 from pipe.session.stall import StallClock
@@ -230,7 +231,11 @@ class Session:
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
-        for line in what_it_missed(self._service.router, name, request):
+        told: list[str] = []
+        if isinstance(request, Subscribe):
+            member.lag = place_in_the_past(self._service.router, name, request)
+            told = what_it_gets(member.lag, name, request)
+        for line in told or what_it_missed(self._service.router, name, request):
             self.announce(line)
         self.port.bind(member)
         if isinstance(request, Subscribe):
@@ -241,6 +246,8 @@ class Session:
                 self._intake.throttle(bucket)
             self._bind_input(member, request, name, hints)
         place.join(member)
+        for line in what_a_publisher_keeps(self._service.router, name, request):
+            self.announce(line)
 
     def _bind_input(
         self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
