@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
-PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow and not hostile"
+PYTEST_ARGS ?= -n 3 --dist loadfile -m "not slow and not hostile"
 
 VENV := .venv
 BIN := $(VENV)/bin
