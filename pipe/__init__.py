@@ -15,7 +15,8 @@ The packages, from the ground up; each docstring says what lives there:
     session     the life of a session, whichever front it came through
     ssh         the SSH front: listening, logins, channels, and the lane, the fast data path
     app         puts the parts together; starts, drains, stops
-    cli         `pipe serve | user | key | version`: the command line
+    check       looks at a configuration before a start, and changes nothing
+    cli         `pipe serve | check | user | key | version`: the command line
 
 To follow a byte, read ``ssh.server``, ``ssh.lane``, ``session``, ``stream.router``, and back.
 """

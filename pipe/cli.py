@@ -1,4 +1,4 @@
-"""The command line: ``pipe serve``, ``pipe user``, ``pipe key``, ``pipe token``, ``pipe version``.
+"""The command line: ``pipe serve``, ``check``, ``user``, ``key``, ``token``, ``completion``.
 
 Errors end as one line on stderr and a status from `pipe.errors`, never as a traceback.  A command
 imports what it needs when it runs, so that ``pipe --help`` answers at once; for the same reason the
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete, shell_complete
 
 from pipe import __version__
 from pipe.errors import KeyTaken, Outcome, PipeError, StoreError, UsageError
@@ -42,6 +43,9 @@ HELP_WIDTH = 100
 HELP_COLUMN = 26
 """Where the texts begin; longer options get their own line."""
 
+COMPLETION_VARIABLE = "_PIPE_COMPLETE"
+"""By this a shell asks what may come next, in the way of click."""
+
 _STORE_SETTINGS = ("data_dir", "database_url")
 
 _Result = TypeVar("_Result")
@@ -64,6 +68,7 @@ class SettingsCommand(click.Command):
         names = self.setting_names or setting_names()
         config = click.Option(
             ["--config"],
+            type=click.Path(),
             metavar="FILE",
             help=f"TOML file of settings, below options and environment.  [env: {CONFIG_VARIABLE}]",
         )
@@ -121,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         # Not `program.main`: it handles Ctrl-C and a closed stdout in its own way.
+        if instruction := os.environ.get(COMPLETION_VARIABLE):
+            return shell_complete(program, {}, "pipe", COMPLETION_VARIABLE, instruction)
         given = sys.argv[1:] if arguments is None else list(arguments)
         with program.make_context("pipe", given) as context:
             result = program.invoke(context)
@@ -163,6 +170,35 @@ def serve(settings: Settings) -> int:
     return run(settings)
 
 
+@program.command(cls=SettingsCommand)
+def check(settings: Settings) -> int:
+    """Look at a configuration as serve would, and say what is wrong.
+
+    Nothing is changed: no file is made, no database migrated. A line begins with ok, warning or
+    error; with an error, the status is the one of a start that fails.
+    """
+    from pipe.check import Level
+    from pipe.check import check as look
+
+    failed = False
+    for finding in look(settings):
+        click.echo(str(finding))
+        failed |= finding.level is Level.ERROR
+    return Outcome.UNAVAILABLE.status if failed else 0
+
+
+@program.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands and options.
+
+    For bash, put eval "$(pipe completion bash)" into ~/.bashrc; for zsh, the same with zsh into
+    ~/.zshrc; for fish, pipe completion fish | source into ~/.config/fish/config.fish.
+    """
+    classes = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+    click.echo(classes[shell](program, {}, "pipe", COMPLETION_VARIABLE).source())
+
+
 @program.command()
 def version() -> None:
     """Print the version."""
@@ -180,6 +216,7 @@ def user() -> None:
 @click.option(
     "--key",
     "key_files",
+    type=click.Path(),
     metavar="FILE",
     multiple=True,
     help="Public key that logs the user in, - for stdin; may be given again.",
@@ -250,7 +287,7 @@ def key() -> None:
 
 @key.command("add", cls=StoreCommand)
 @click.argument("user")
-@click.argument("file", default="-")
+@click.argument("file", type=click.Path(), default="-")
 @click.option("--shared", is_flag=True, help="Also if it logs others in: it is theirs too.")
 def key_add(settings: Settings, user: str, file: str, shared: bool) -> None:
     """Let the public key in FILE, default stdin, log USER in."""
@@ -346,10 +383,16 @@ def _setting_option(name: str) -> click.Option:
     default = default_text(name)
     shown = f"  [default: {default}]" if default else ""
     why = str(Settings.model_fields[name].description)
+    kind = describe(name)[0]
+    words = kind.split("|") if "|" in kind else []
     return click.Option(
         [option_name(name)],
-        metavar=describe(name)[0],
+        type=click.Path() if kind == "PATH" else None,
+        metavar=kind,
         help=f"{why[0].upper()}{why[1:]}.{shown}",
+        shell_complete=(lambda _context, _option, start: [w for w in words if w.startswith(start)])
+        if words
+        else None,
     )
 
 

@@ -78,6 +78,11 @@ def drive(server: Server) -> None:
     server.ssh("alice", "pub later", stdin=HELD)
     server.wait_waiting()
     assert httpx.get(url(server, "/healthz")).status_code == httpx.codes.OK
+    hooks = server.run("alice", "hooks add greetings")
+    assert hooks.wait() == Status.OK
+    address, secret = hooks.output.split()
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert httpx.post(address, content=b"hello", headers=headers).is_success
 
 
 def test_the_configuration_is_what_prometheus_takes() -> None:
@@ -242,6 +247,8 @@ ENDED: Final = 'pipe_sessions_ended_total{instance="a",mode="subscribe",outcome=
 CUT_OFF: Final = 'pipe_disconnects_total{instance="a",reason="%s"}'
 UP: Final = 'up{job="pipe",instance="a"}'
 STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a"}'
+TRIES: Final = 'pipe_webhook_attempts_total{instance="a",result="%s"}'
+LINES: Final = 'pipe_log_lines_total{instance="a",result="%s"}'
 REFUSED: Final = 'pipe_refused_total{instance="a",reason="%s"}'
 
 HEALTHY: Final[Series] = {
@@ -265,6 +272,11 @@ HEALTHY: Final[Series] = {
     'process_resident_memory_bytes{job="pipe",instance="a"}': steady(2e8),
     'process_cpu_seconds_total{job="pipe",instance="a"}': growing(30),
     'pipe_memory_alarm{instance="a"}': steady(0),
+    TRIES % "delivered": growing(10),
+    TRIES % "refused": growing(5),
+    LINES % "user": growing(600),
+    LINES % "missed": growing(10),
+    LINES % "dropped": growing(0),
 }
 
 FIRING: Final[dict[str, Series]] = {
@@ -284,6 +296,8 @@ FIRING: Final[dict[str, Series]] = {
     "PipeDescriptorsLow": {'process_open_fds{job="pipe",instance="a"}': steady(900)},
     "PipeMemoryHigh": {'process_resident_memory_bytes{job="pipe",instance="a"}': steady(2e9)},
     "PipeMemoryShort": {'pipe_memory_alarm{instance="a"}': steady(1)},
+    "PipeWebhooksFailing": {TRIES % "delivered": growing(0)},
+    "PipeLogLinesDropped": {LINES % "dropped": growing(1)},
     "PipeProcessorFull": {'process_cpu_seconds_total{job="pipe",instance="a"}': growing(58)},
 }
 """What each alert is for, as changes to the healthy series; an empty one is not there."""

@@ -24,6 +24,7 @@ def whoami(service: Service, asker: Asker, *, as_json: bool) -> str:
     if as_json:
         facts = {
             "user": caller.user,
+            "admin": caller.admin,
             "key": caller.fingerprint,
             "address": asker.address,
             "token": _token(asker.caller),

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from pipe.events.lines import Fields
 
-MAX_BATCH_BYTES = 4 << 20
-"""The longest body, unpacked and as it comes."""
+MAX_BATCH_BYTES = 2 << 20
+"""The longest body, as it comes, unpacked, and as lines: so that two can wait for slow readers of
+the drain's topic (`pipe.events.announcer`)."""
 
 MAX_BATCH_LINES = 50_000
 """Lines in a body: more would take seconds to read."""
@@ -56,8 +57,10 @@ LINE_TYPES = frozenset(
 JSON_TYPE = "application/json"
 """Types of bodies that are read."""
 
-_SPACE = re.compile(r"[ \t\r\n]*")
-_OTLP = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"resourceLogs"')
+_SPACE = re.compile(rf"[ \t\r\n]{{0,{MAX_LINE_BYTES}}}")
+"""More space than that stands nowhere but in a bomb."""
+
+_OTLP = re.compile(r'[ \t\r\n]{0,99}\{[ \t\r\n]{0,99}"resourceLogs"')
 
 _OTLP_LEVELS = ("DEBUG", "DEBUG", "INFO", "WARN", "ERROR", "ERROR")
 """By fours, from 1 on: the severity numbers of OpenTelemetry's logs data model."""
@@ -242,6 +245,8 @@ class _Reader:
         found = _SPACE.match(self._text, self.at)
         if found:
             self.at = found.end()
+            if found.end() - found.start() == MAX_LINE_BYTES:
+                raise UsageError(f"before character {self.at} is nothing but space")
 
 
 def _otlp_lines(reader: _Reader) -> Iterator[bytes | None]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
 
 MAX_BACKLOG_BYTES = 8 << 20
-"""Lines that wait to be read: two of the largest batches that `pipe.events.batches` takes."""
+"""Lines that wait to be read: four of the largest batches that `pipe.events.batches` takes."""
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory besides its own."""
@@ -43,7 +43,11 @@ PIECE_BYTES = 16 * 1024
 """How much is cut into lines at a time: it may be nothing but newlines."""
 
 STEP_SECONDS = 0.0005
-"""How long lines are read before others have their turn; one line takes 2 ms at most."""
+"""How long lines are read before others have their turn; one line takes 2 ms at most.
+
+What is left of a turn goes to lines as well, so that a flood of them slows down its own publishers,
+who share the turns: a smaller part each turn would let the backlog fill, and lose lines.
+"""
 
 FLUSH_SECONDS = 0.025
 """Followers are told of new lines no more often, unless many wait: a hundred lines in one write

@@ -54,6 +54,7 @@ class Listener:
         self._admits = admits
         self._status, self._broken = 0, False  # of the publishers that have gone before the last
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
+        self._member.internal = True
 
     def start(self) -> None:
         """Begin to read."""

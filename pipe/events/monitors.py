@@ -61,10 +61,6 @@ class State(enum.Enum):
     PAUSED = "paused"
 
 
-_GOOD = {State.UP, State.LATE}
-"""What was expected has come, if not lately."""
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A monitor is in another state, or a reminder is due; times in seconds since 1970."""
@@ -191,6 +187,8 @@ class Monitor:
     def look(self, now: float) -> Change | None:
         """Let time pass."""
         wanted = self._judge(now)
+        if wanted is State.LATE and self.state not in {State.UP, State.LATE}:
+            wanted = State.UP  # for a moment: what was down has to be told that it is not
         self._again = None
         if wanted is not self.state:
             if not self._stays(wanted, now):
@@ -251,7 +249,7 @@ class Monitor:
             self._turn_back(now)
         self._floor = now + min(self.terms.every, PATIENCE)
         over = self._begun is not None and now >= self._begun + self.terms.every
-        if over and self.state in {State.UP, State.LATE}:
+        if over and not self._expired and not self._failure:
             self._known = False
         return self.look(now)
 
@@ -290,9 +288,14 @@ class Monitor:
         return State.UP if now < self._begun + self.terms.every else State.LATE
 
     def _stays(self, wanted: State, now: float) -> bool:
-        swings = (self.state is State.DOWN) != (wanted is State.DOWN)
-        known = {self.state, wanted} <= {State.UP, State.LATE, State.DOWN}
-        return swings and known and now < self.since + LEAST_STAY
+        shown = self._shown
+        swings = {shown, wanted} == {State.UP, State.DOWN}
+        return swings and now < self.since + LEAST_STAY
+
+    @property
+    def _shown(self) -> State:
+        """The state as the history has it."""
+        return State.UP if self.state is State.LATE else self.state
 
     def _begin_window(self) -> None:
         """Let the window slide to where what is expected began to come."""
@@ -321,7 +324,7 @@ class Monitor:
         )
 
     def _change(self, now: float, state: State) -> Change:
-        was = State.UP if self.state is State.LATE else self.state
+        was = self._shown
         reason = self._why(state, was, now)
         alert = False
         if state is State.DOWN:
@@ -329,22 +332,21 @@ class Monitor:
             alert = self._was_up and not self._told
             self._told = self._told or alert
             self._reminded = now
-        elif state in _GOOD:
+        elif state is State.UP:
             alert, self._told = self._told, False
             self._was_up = True
         elif state is State.PAUSED:
             alert = self._paused == _LOCKED_OUT
-        if not {state, self.state} <= _GOOD:
-            self.since = now
         self.state, self.reason = state, reason
-        shown = State.UP if state is State.LATE else state
-        return Change(now, shown, was, self.since, self.seen, reason, alert)
+        if self._shown is not was:
+            self.since = now
+        return Change(now, self._shown, was, self.since, self.seen, reason, alert)
 
     def _why(self, state: State, was: State, now: float) -> str:
         match state:
             case State.DOWN:
                 return self._failure or self._what_is_missing(now)
-            case State.UP | State.LATE if state is State.UP or was is State.DOWN:
+            case State.UP:
                 sign = "a publisher ended well" if self.terms.on is On.END else "something came"
                 return f"{sign}, after {about(now - self.since)}" if was is State.DOWN else sign
             case State.LATE:

@@ -152,10 +152,14 @@ class Pipe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """``ls``: the topics that the caller may see, or those that match a pattern."""
+    """``ls``: the topics that the caller may see, or those that match a pattern.
+
+    With ``follow`` they are listed again and again; over HTTP only, as no screen would show it.
+    """
 
     pattern: str | None = None
     json: bool = False
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

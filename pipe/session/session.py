@@ -25,10 +25,11 @@ import structlog
 from pipe.commands import Answer, Asker, answer, input_limit, invitations
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
+from pipe.commands.topic_lists import TopicLists
 from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.language.requests import List, Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Front, Port
+    from pipe.session.outflow import Feed
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
     from pipe.stream.topics import Member
@@ -149,6 +151,10 @@ class Session:
             self._join(request, hints)
         elif isinstance(request, Logs):
             self._show_logs(request)
+        elif isinstance(request, List) and request.follow:
+            lists = TopicLists(self._service, self.caller, request.pattern)
+            self._follow(lists)
+            self._do(lists.look)
         else:
             self._state = State.ANSWERING
             self._do(partial(self._answer, request))
@@ -161,14 +167,18 @@ class Session:
         self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
 
     def _show_logs(self, request: Logs) -> None:
-        self._discard_input()
         shown = show_logs(self._service, self.caller, request)
         if isinstance(shown, str):
+            self._discard_input()
             self._front.answer(shown)
             self.end(Outcome.DONE)
-            return
+        else:
+            self._follow(shown)
+
+    def _follow(self, feed: Feed) -> None:
+        self._discard_input()
         self._state = State.FOLLOWING
-        self._outflow = Outflow(self.port, shown, self._front.follow())
+        self._outflow = Outflow(self.port, feed, self._front.follow())
         self._outflow.pump()
 
     @property

@@ -80,6 +80,18 @@ def load_host_key(path: Path) -> asyncssh.SSHKey:
             key = asyncssh.generate_private_key("ssh-ed25519", comment="pipe")
             _write_secret(path, key.export_private_key())
         _close_to_others(path)
+    except OSError as error:
+        raise StartError(f"cannot use the host key {path}: {error.strerror or error}") from error
+    return read_host_key(path)
+
+
+def read_host_key(path: Path) -> asyncssh.SSHKey:
+    """Read the server's key.
+
+    Raises:
+        StartError: the file cannot be read or parsed.
+    """
+    try:
         return asyncssh.read_private_key(path)
     except OSError as error:
         raise StartError(f"cannot use the host key {path}: {error.strerror or error}") from error

@@ -220,6 +220,50 @@ class Database:
             self._prepare()
 
 
+def locate(url: str) -> tuple[str, Path | None]:
+    """Say where a database is, without a password, and in which file if it is SQLite's.
+
+    Raises:
+        StoreUnavailable: The URL cannot be understood.
+    """
+    target = _parse(url)
+    in_file = _is_sqlite(target) and target.database not in {None, "", ":memory:"}
+    return escape(_shown(target)), Path(str(target.database)) if in_file else None
+
+
+def peek(url: str, work: Callable[[Connection], T]) -> T:
+    """Read in one transaction; nothing is made, migrated or written, and the caller waits.
+
+    Raises:
+        StoreUnavailable: The database cannot be reached or read, or an SQLite file is not there.
+    """
+    place, file = locate(url)
+    try:
+        engine = (
+            create_engine("sqlite+pysqlite://", creator=lambda: _connect_to_read(file))
+            if file
+            else _make_engine(_parse(url), BUSY_TIMEOUT)
+        )
+        try:
+            with engine.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SET TRANSACTION READ ONLY"))
+                return work(connection)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        raise StoreUnavailable(
+            f"cannot use the accounts database {place}: {_reason(error)}"
+        ) from error
+
+
+def _connect_to_read(file: Path) -> sqlite3.Connection:
+    """Open an SQLite file without making its second and third file, which others may not read."""
+    in_use = all(file.with_name(f"{file.name}{end}").exists() for end in ("-wal", "-shm"))
+    mode = "mode=ro" if in_use else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT)
+
+
 class _Worker:
     """A thread that does one piece of work after the other.
 

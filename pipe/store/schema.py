@@ -87,6 +87,14 @@ def migrate(connection: Connection) -> None:
         ) from error
 
 
+def known_revisions() -> frozenset[str]:
+    """Return the revisions that this version of the program can migrate from, and `HEAD`."""
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(alembic_config())
+    return frozenset(step.revision for step in script.walk_revisions())
+
+
 def alembic_config() -> Config:
     """Make Alembic's configuration; the migrations are inside the installed package."""
     from alembic.config import Config

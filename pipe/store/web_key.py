@@ -34,6 +34,18 @@ def load_web_key(path: Path) -> bytes:
     try:
         if not path.exists():
             _write(path)
+    except OSError as error:
+        raise StartError(f"cannot use the key {path}: {error.strerror or error}") from error
+    return read_web_key(path)
+
+
+def read_web_key(path: Path) -> bytes:
+    """Read the key.
+
+    Raises:
+        StartError: the file cannot be read, or is damaged.
+    """
+    try:
         key = path.read_bytes()
     except OSError as error:
         raise StartError(f"cannot use the key {path}: {error.strerror or error}") from error

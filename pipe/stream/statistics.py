@@ -118,7 +118,7 @@ class Tally:
         for mode, past in self._past.items():
             total = totals[mode] = copy(past)
             of_mode = [member for member in members if member.mode is mode]
-            sessions[mode] = len(of_mode)
+            sessions[mode] = sum(not member.internal for member in of_mode)
             for member in of_mode:
                 pending = member.sink.pending if member.sink else 0
                 unwritten += pending

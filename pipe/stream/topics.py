@@ -97,6 +97,7 @@ class Member:
         "finishing",
         "group",
         "inherited_status",
+        "internal",
         "joined",
         "keep_alive",
         "left_early",
@@ -143,6 +144,7 @@ class Member:
         self.keep_alive = keep_alive
         self.on_slow = on_slow
         self.exit_status = exit_status
+        self.internal = False  # the server's own, and no session
 
         self.joined = False
         self.topic: Topic | None = None  # the one it joined by name

@@ -43,9 +43,8 @@ from pipe.language.webhook_requests import (
     TestWebhook,
 )
 from pipe.web.calls import CALLS, Calls
-from pipe.web.logs import Shipping
+from pipe.web.logs import Shipping, serve
 from pipe.web.logs import read as read_logs
-from pipe.web.parts import PARTS
 from pipe.web.session import open_exchange
 from pipe.web.statuses import OUTCOME, refusal
 from pipe.web.streams.options import switch, topic_in
@@ -57,10 +56,6 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024
 """JSON that is longer is no request of ours."""
-
-FOLLOW_SECONDS = 1.0
-"""A list that is followed comes no more often."""
-
 
 Change = (
     GrantAccess
@@ -138,35 +133,11 @@ def add_routes(app: web.Application) -> None:
 
 async def topics(request: web.Request) -> web.StreamResponse:
     """``GET /api/topics``: the list, once or again and again."""
-    wanted = List(request.query.get("pattern"), json=True)
+    pattern = request.query.get("pattern")
     if not switch(request.query.get("follow", "false")):
-        return await _answer(request, wanted)
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "text/event-stream",
-            "Cache-Control": "no-store, no-transform",
-            "X-Accel-Buffering": "no",
-        }
-    )
-    loop = asyncio.get_running_loop()
-    draining = request.app[PARTS].door.closed
-    while True:
-        started = loop.time()
-        answer = await _ask(request, wanted)
-        if isinstance(answer, web.Response):
-            if not response.prepared:
-                return answer
-            return response
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write(f"data: {json.dumps(_rows(answer))}\n\n".encode())
-        await request.writer.drain()
-        try:
-            async with asyncio.timeout_at(max(started + FOLLOW_SECONDS, loop.time())):
-                await draining.wait()
-        except TimeoutError:
-            continue
-        return response
+        return await _answer(request, List(pattern, json=True))
+    exchange = await open_exchange(request, List(pattern, json=True, follow=True))
+    return await serve(exchange, sse=True)
 
 
 def _rows(text: str) -> list[object]:

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from pipe.commands import UNAVAILABLE_TEXT
-from pipe.errors import AccessDenied, Outcome, QuotaExceeded, StoreUnavailable, UsageError
+from pipe.errors import AccessDenied, Outcome, QuotaExceeded, StoreUnavailable
 from pipe.events.deliveries import LIMIT, Delivery, Result
 from pipe.events.hooks import Post
 from pipe.events.verify import Proof
@@ -102,8 +102,6 @@ async def receive(request: web.Request) -> web.StreamResponse:
     except QuotaExceeded:
         parts.service.metrics.refused.labels(LIMIT).inc()
         raise
-    except web.RequestPayloadError as error:
-        raise UsageError("the body is not encoded as it says") from error
     now = asyncio.get_running_loop().time()
     hooks = parts.service.hooks
     if not proof.holds() or hook is None:

@@ -34,7 +34,7 @@ REJECTED = "Pipe-Rejected"
 """The header that counts what was no line."""
 
 MAX_BATCHES = 16
-"""Bodies that may be on their way: together at most 64 MiB.  They are read one after the other, as
+"""Bodies that may be on their way: together at most 32 MiB.  They are read one after the other, as
 a body takes some six times its size meanwhile."""
 
 BODY_SECONDS = 30.0
@@ -199,7 +199,7 @@ async def _read(request: web.Request, body: bytearray, *, otlp: bool) -> _Batch:
     """
     turn = _Turn()
     lines: list[bytes] = []
-    rejected = 0
+    size = rejected = 0
     if request.headers.get("Content-Encoding", "").lower() == "gzip":
         packed, body = bytes(body), bytearray()
         for piece in unpack(packed):
@@ -208,6 +208,9 @@ async def _read(request: web.Request, body: bytearray, *, otlp: bool) -> _Batch:
     for line in split(_content_type(request), bytes(body), otlp=otlp):
         if line:
             lines.append(line)
+            size += len(line)
+            if size > MAX_BATCH_BYTES + 1:  # a newline more than there was
+                raise TooMuch(f"the lines have more than {MAX_BATCH_BYTES} bytes, escapes and all")
         elif line is None:
             rejected += 1
         await turn.give_way()
@@ -249,7 +252,12 @@ async def read(request: web.Request) -> web.StreamResponse:
     sse = extras.get("format") == "sse" or (
         "format" not in extras and "text/event-stream" in request.headers.get("Accept", "")
     )
-    exchange = await open_exchange(request, Logs(**fields))
+    return await serve(await open_exchange(request, Logs(**fields)), sse=sse)
+
+
+async def serve(exchange: Exchange, *, sse: bool) -> web.StreamResponse:
+    """Answer with lines, at once or as long as they come, and leave."""
+    request = exchange.request
     try:
         request.app[CALLS].take(exchange.visitor.caller.user, asyncio.get_running_loop().time())
         while not (exchange.end or exchange.follows):

@@ -3,6 +3,8 @@
 - Every address is judged as it is connected to: by the resolver for the sake of a clear answer, and
   by `_open_socket`, which makes the socket for this very address.  So a name that means one address
   when it is looked up and another one later gains nothing.
+- Each POST has a connection of its own: on one that is kept a receiver could answer what nobody has
+  asked yet, and fill memory with that.
 - No redirect is followed, no proxy of the environment is used, and no cookie is kept.
 - What a target can cost is bounded: `ANSWER_SECONDS` in all, `ANSWER_BYTES` of an answer, read in
   small pieces, `LOOKUPS` of names at once.
@@ -24,6 +26,7 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from pipe.events.webhooks.posting import ANSWER_SECONDS, Answer, Result
@@ -39,15 +42,12 @@ if TYPE_CHECKING:
     Found: TypeAlias = "list[tuple[Any, ...]]"
 
 ANSWER_BYTES = 64 * 1024
-"""How much of an answer is read: its status is all that counts, and only a connection whose answer
-was read to its end can be used again."""
+"""How much of an answer is read.  Its status is all that counts; the rest is read so that receivers
+need not log that we hung up on them."""
 
 RECEIVE_BYTES = 4 * 1024
 """What the system keeps of an answer, and half of what the parser gets in one go: a flood of empty
 interim answers takes 2 ms a piece, and with 16 KiB it takes 30."""
-
-KEEP_ALIVE_SECONDS = 4.0
-"""How long a connection is kept: less than receivers keep it, usually 5 s."""
 
 LOOKUPS = 32
 LOOKUPS_PER_USER = 2
@@ -62,6 +62,27 @@ _user: ContextVar[str] = ContextVar("user")
 
 class AddressRefused(OSError):
     """The address is one that nothing may be sent to."""
+
+
+class _Exchange(ResponseHandler):
+    """A connection, which leaves nothing for the search for garbage.
+
+    aiohttp keeps answers that nobody asked for in a queue whose entries refer to the connection,
+    and `pipe.app` has Python search for such circles seldom.
+    """
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Drop what nobody has read."""
+        super().connection_lost(exc)
+        self._buffer.clear()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections of our kind."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(**options)
+        self._factory = partial(_Exchange, loop=self._loop)  # type: ignore[assignment]
 
 
 class Outgoing:
@@ -115,10 +136,10 @@ class Outgoing:
         if plain not in self._sessions:
             judge = partial(why_refused, networks=self._networks, plain=plain)
             self._sessions[plain] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     ssl=self._tls,
                     limit=0,  # whoever calls has one
-                    keepalive_timeout=KEEP_ALIVE_SECONDS,
+                    force_close=True,
                     use_dns_cache=False,
                     resolver=_Resolver(self._names, judge),
                     socket_factory=partial(_open_socket, judge),

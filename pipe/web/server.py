@@ -10,9 +10,9 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 import structlog
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, web, web_response
 
-from pipe.errors import Outcome, PipeError, StartError
+from pipe.errors import Outcome, PipeError, StartError, UsageError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
@@ -101,7 +101,7 @@ class WebServer:
 
     def __init__(self, service: Service, authenticator: Authenticator) -> None:
         settings = service.settings
-        _check_privacy(settings)
+        check_privacy(settings)
         self._settings = settings
         loop = asyncio.get_running_loop()
         self.parts = Web(
@@ -114,6 +114,8 @@ class WebServer:
         self.port = 0
         for name, level in QUIET:
             logging.getLogger(name).setLevel(level)
+        # What aiohttp refuses by itself, a head that it cannot read, never comes to `_dress`.
+        web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]
 
     async def start(self) -> None:
         """Begin to accept; sets ``port``.
@@ -239,6 +241,8 @@ async def _serve(request: web.Request, handler: Handler, parts: Web) -> web.Stre
         return refusal_of(request, error)
     except web.HTTPException as error:
         return _plain(request, error)
+    except web.RequestPayloadError:
+        return refusal_of(request, UsageError("the body is not encoded as it says"))
     except OSError:  # the client is gone
         if request.transport:
             request.transport.abort()
@@ -334,7 +338,7 @@ def _label(request: web.Request) -> str:
     return next((label for prefix, label in ROUTES.items() if path.startswith(prefix)), OTHER)
 
 
-def _check_privacy(settings: Settings) -> None:
+def check_privacy(settings: Settings) -> None:
     """Refuse what would send tokens over a network in the open.
 
     Raises:

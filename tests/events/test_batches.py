@@ -88,6 +88,7 @@ def test_what_is_no_line_is_left_out() -> None:
         (b'"\xff"', "not in UTF-8"),
         (b'{"resourceLogs":[{"resource":{},"resource":{}}]}', "comes once"),
         (b'{"resourceLogs":[{"scopeLogs":[],"resource":{}}]}', "before its records"),
+        (b"[" + b" " * 100_000 + b"]", "nothing but space"),
         (b'{"resourceLogs":5}', "no '['"),
         (b'{"resourceLogs":[],5:6}', "no text"),
     ],

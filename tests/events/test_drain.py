@@ -275,6 +275,7 @@ async def test_it_reads_its_topic() -> None:
         source.end()
         await drain.settle()
     assert messages(alice) == ["one", "two"]
+    assert not any(router.statistics().sessions.values())
     listener.stop()
     assert not router.names()
 

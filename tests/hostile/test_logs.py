@@ -64,7 +64,7 @@ def test_lines_that_are_none(drained: Scene) -> None:
     bombs = [
         (b"x" * (10 * MIB), "too-long"),
         (b"[" * 60_000, "not-json"),
-        (b'{"a":' * 12_000 + b"1" + b"}" * 12_000, "not-json"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not-json"),
         (b'{"user":"al\xff\xfeice"}', "not-json"),
         (b'{"user":"alice","n":' + b"9" * 60_000 + b"}", "not-json"),
         (b'{"user":"alice","msg":"\x1b[2J"}', "not-json"),
@@ -136,7 +136,7 @@ def test_batches_that_are_bombs(drained: Scene) -> None:
         (gzip.compress(b"[" * MAX_BATCH_BYTES), one, 400),
         (gzip.compress(b"[" + b"{}," * 1_000_000), one, 413),
         (gzip.compress(b'{"resourceLogs":' + b"[" * MIB), one, 400),
-        (gzip.compress(b" " * MAX_BATCH_BYTES), one, 204),
+        (gzip.compress(b" " * MAX_BATCH_BYTES), one, 400),
     ]
     with drained.attack(growth=64 * MIB, descriptors=20):
         alice = follow(drained)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.web import api, calls
+from pipe.commands import topic_lists
+from pipe.errors import Outcome
+from pipe.web import calls
+from pipe.web.streams.sse import BEAT
 from tests.events.webhooks.posts import BAD, FakePoster
 
 if TYPE_CHECKING:
@@ -30,17 +33,27 @@ async def test_topics(served: Served) -> None:
 
 
 async def test_follow(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list that is followed comes again and again, until the server stops."""
-    monkeypatch.setattr(api, "FOLLOW_SECONDS", 0.01)
+    """A list that is followed comes again and again, by one session, until the server stops."""
+    monkeypatch.setattr(topic_lists, "FOLLOW_SECONDS", 0.01)
     conn = await served.request("GET", "/api/topics?follow")
     assert (await conn.head())[1]["content-type"] == "text/event-stream"
+    assert await conn.chunk() == BEAT
     for _ in range(3):
         chunk = await conn.chunk()
         assert chunk == b"data: []\n\n"
-    served.server.parts.door.stop()
+    [session] = served.service.sessions
+    assert session.follows
+    session.cut(Outcome.SHUTDOWN)
+    last = b""
     while chunk := await conn.chunk():
-        pass
-    assert chunk == b""
+        last = chunk
+    assert last.startswith(b"event: end")
+
+
+async def test_follow_refuses_what_is_no_pattern(served: Served) -> None:
+    """With a status, as the answer has not begun."""
+    got = await served.ask("GET", "/api/topics?follow&pattern=a%2F%2Fb")
+    assert got.status == 400
 
 
 async def test_whoami_and_keys(served: Served) -> None:

@@ -94,6 +94,7 @@ async def test_bad_heads(served: Served, head: bytes, caplog: pytest.LogCaptureF
     answer = await conn.wait_closed_by_server()
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     assert answer.count(b"HTTP/1.") == 1
+    assert b"Server: pipe\r\n" in answer
     assert not caplog.records
 
 

@@ -62,6 +62,15 @@ async def test_form_that_is_cut_is_a_broken_stream(served: Served) -> None:
     assert not (got.status == 200 and got.whole)
 
 
+async def test_body_that_cannot_be_read_is_refused(served: Served) -> None:
+    """A body that no handler could read is the client's mistake, and no fault of ours."""
+    conn = await served.connect()
+    head = request_head("POST", "/api/tokens", headers={"Transfer-Encoding": "chunked"})
+    await conn.send(head + b"1\r\n{\r\n")
+    await conn.send(b"zz\r\n")
+    assert (await conn.response()).status == 400
+
+
 async def test_body_that_is_cut_is_a_broken_stream(served: Served) -> None:
     """A body with a bad chunk breaks the stream."""
     reader = await served.request("GET", "/topic/build")

@@ -131,6 +131,7 @@ async def test_otlp(drained: Served) -> None:
             "more",
         ),
         (b"{}\n" * 60_000, {}, 413, "lines"),
+        (b"[%b]" % b",".join([b'{"a":"%b"}' % (b"\x7f" * 9000)] * 60), JSON, 413, "escapes"),
         (b" " * (MAX_BATCH_BYTES + 1), {}, 413, "more"),
     ],
 )

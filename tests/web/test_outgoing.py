@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def resolver(*answers: str) -> Callable[..., list[tuple[Any, ...]]]:
 
 
 async def test_arrives(sender: Outgoing) -> None:
-    """Path, headers and body arrive as they are; one connection serves what follows soon."""
+    """Path, headers and body arrive as they are, each time on a connection of its own."""
     async with receiving() as receiver:
         answers = [await post(sender, receiver.port, "/a%2Fb?x=%20") for _ in range(2)]
         assert answers == 2 * [Answer(Result.DELIVERED, "answered 200", 200)]
@@ -63,7 +64,7 @@ async def test_arrives(sender: Outgoing) -> None:
         assert got.headers["content-length"] == "5"
         assert got.headers["pipe-topic"] == "alice/build"
         assert "cookie" not in got.headers
-        assert receiver.connections == 1
+        assert receiver.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,29 @@ async def test_redirects_are_not_followed(sender: Outgoing) -> None:
                 assert answer.text == f"answered {number}, and redirects are not followed"
                 assert answer.result is Result.REFUSED
         assert not inner.connections
+
+
+async def test_answers_that_nobody_asked_for(sender: Outgoing) -> None:
+    """An answer is one to what was asked: a second one behind it counts for nothing."""
+    async with receiving(status(200) * 2, status(500)) as receiver:
+        answers = [await post(sender, receiver.port) for _ in range(2)]
+        assert [answer.status for answer in answers] == [200, 500]
+
+
+async def test_nothing_is_left_for_the_search_for_garbage(sender: Outgoing) -> None:
+    """A connection on which thousands of answers came that nobody asked for is gone at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with receiving(endless(OK, OK * 1000)) as receiver:
+            for _ in range(3):
+                assert (await post(sender, receiver.port)).result is Result.DELIVERED
+        await sender.close()
+        kinds = [type(one).__name__ for one in gc.get_objects()]
+        assert "_Exchange" not in kinds
+        assert "RawResponseMessage" not in kinds
+    finally:
+        gc.enable()
 
 
 async def test_nobody_there(sender: Outgoing) -> None:

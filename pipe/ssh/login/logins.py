@@ -116,7 +116,7 @@ class Logins:
         self._claims = claims
         self._claiming = asyncio.Lock()
         self.key_files = KeyFiles(settings.authorized_keys) if settings.authorized_keys else None
-        self._authorities = _open_authorities(settings.trusted_ca) if settings.trusted_ca else None
+        self._authorities = open_authorities(settings.trusted_ca) if settings.trusted_ca else None
         self._complaint = ""
 
     # -- what may be shown at all -----------------------------------------------------------------
@@ -326,7 +326,7 @@ class Logins:
         return found
 
 
-def _open_authorities(path: Path) -> WatchedFile[frozenset[str]]:
+def open_authorities(path: Path) -> WatchedFile[frozenset[str]]:
     """Open the file of trusted CAs.
 
     Raises:

@@ -73,6 +73,29 @@ export const addToken = (token) => send("POST", "/api/tokens", token);
 export const removeToken = (id) => send("DELETE", "/api/tokens", { id });
 export const addLink = (link) => send("POST", "/api/links", link);
 
+export const hooks = () => get("/api/hooks");
+export const addHook = (hook) => send("POST", "/api/hooks", hook);
+export const testHook = (id) => send("POST", "/api/hooks/test", { id });
+export const rotateHook = (id) => send("POST", "/api/hooks/rotate", { id });
+export const removeHook = (id) => send("DELETE", "/api/hooks", { id });
+
+export const webhooks = () => get("/api/webhooks");
+export const addWebhook = (webhook) => send("POST", "/api/webhooks", webhook);
+export const testWebhook = (id) => send("POST", "/api/webhooks/test", { id });
+export const resumeWebhook = (id) => send("POST", "/api/webhooks/resume", { id });
+export const removeWebhook = (id) => send("DELETE", "/api/webhooks", { id });
+
+export const monitors = () => get("/api/monitors");
+export const addMonitor = (monitor) => send("POST", "/api/monitors", monitor);
+export const pauseMonitor = (topic) => send("POST", "/api/monitors/pause", { topic });
+export const resumeMonitor = (topic) => send("POST", "/api/monitors/resume", { topic });
+export const removeMonitor = (topic) => send("DELETE", "/api/monitors", { topic });
+export const monitorAddresses = () => get("/api/monitors/feed");
+export const renewMonitorAddresses = () => send("POST", "/api/monitors/feed");
+
+/** Where the lines about the user are. */
+export const logsPath = (options) => `/api/logs?${new URLSearchParams(options)}`;
+
 /** Where a topic's stream is. */
 export const streamPath = (topic) => `/topic/${topicPath(topic)}`;
 

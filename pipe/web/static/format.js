@@ -24,6 +24,18 @@ export function span(seconds) {
   return `${Math.floor(hours / 24)}d${two(hours % 24)}h`;
 }
 
+/** `90s` is `1m30s`, `1d`, `2h24m`: the two largest units, without those that are nought. */
+export function duration(seconds) {
+  let left = Math.round(seconds);
+  const parts = [];
+  for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+    const whole = Math.floor(left / length);
+    if (whole) parts.push(`${whole}${unit}`);
+    left -= whole * length;
+  }
+  return parts.slice(0, 2).join("") || "0s";
+}
+
 /** `1 reader`, `2 readers`. */
 export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
@@ -50,6 +62,11 @@ export function relative(seconds, now = Date.now() / 1000) {
     if (Math.abs(difference) >= length) return words.format(Math.trunc(difference / length), unit);
   }
   return difference < 0 ? "just now" : "in less than a minute";
+}
+
+/** A share of the time; never 100 % unless it was all of it. */
+export function percent(ratio) {
+  return ratio === null ? "not known" : `${(Math.floor(ratio * 10_000) / 100).toFixed(2)} %`;
 }
 
 /** A full name as its owner types it: `alice/build` is `build` to alice. */

@@ -5,13 +5,17 @@ import { fill, h, icon, say } from "./dom.js";
 import { Live } from "./live.js";
 import * as chat from "./views/chat.js";
 import * as grants from "./views/grants.js";
+import * as hooks from "./views/hooks.js";
 import * as keys from "./views/keys.js";
 import * as links from "./views/links.js";
 import * as login from "./views/login.js";
+import * as logs from "./views/logs.js";
+import * as monitors from "./views/monitors.js";
 import * as terminal from "./views/terminal.js";
 import * as tokens from "./views/tokens.js";
 import * as topic from "./views/topic.js";
 import * as topics from "./views/topics.js";
+import * as webhooks from "./views/webhooks.js";
 
 /**
  * A view: `show(place, page, argument)` fills a place, and returns what is to be called when it
@@ -19,17 +23,23 @@ import * as topics from "./views/topics.js";
  *
  * One more view is one more module, and one more line here.
  */
-const VIEWS = { topics, topic, chat, terminal, tokens, links, grants, keys };
+const VIEWS = {
+  ...{ topics, topic, chat, terminal },
+  ...{ logs, monitors, hooks, webhooks },
+  ...{ tokens, links, grants, keys },
+};
 
 const NAVIGATION = [
   ["Streams", ["topics", "chat", "terminal"]],
+  ["Events", ["logs", "monitors", "hooks", "webhooks"]],
   ["Account", ["tokens", "links", "grants", "keys"]],
 ];
 
 /** What the views need to know, and may ask for. */
 class Page {
-  constructor(user) {
-    this.user = user;
+  constructor(me) {
+    this.user = me.user;
+    this.admin = Boolean(me.admin);
     this.live = new Live(() => location.reload());
   }
 
@@ -54,7 +64,7 @@ async function start() {
   const place = document.getElementById("main");
   try {
     const me = await whoami();
-    frame(place, new Page(me.user));
+    frame(place, new Page(me));
   } catch (error) {
     login.show(place, error);
   }

@@ -8,7 +8,7 @@ import { h } from "./dom.js";
 export const MAX_LINES = 5000;
 
 /** Characters of a line that are shown: one without an end must not grow for ever. */
-const MAX_LINE = 4096;
+export const MAX_LINE = 4096;
 
 /**
  * Read a stream into a list until it ends or is aborted.
@@ -20,8 +20,9 @@ const MAX_LINE = 4096;
  * @param {Lines} lines
  * @param {AbortSignal} signal
  * @param {() => void} begun called when the server has let us in
+ * @param {() => Promise<void>} [gate] awaited before anything is shown
  */
-export async function read(path, lines, signal, begun) {
+export async function read(path, lines, signal, begun, gate = async () => {}) {
   const response = await ask(path, { signal });
   begun();
   const reader = response.body.getReader();
@@ -29,6 +30,8 @@ export async function read(path, lines, signal, begun) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
+    await gate();
+    signal.throwIfAborted();
     lines.take(decoder.decode(value, { stream: true }), value.length);
     await painted();
   }
@@ -52,10 +55,12 @@ export class Lines {
   /**
    * @param {HTMLElement} element that scrolls
    * @param {(line: string) => HTMLElement} [draw]
+   * @param {number} [longest] characters of a line that are drawn
    */
-  constructor(element, draw = drawn) {
+  constructor(element, draw = drawn, longest = MAX_LINE) {
     this.element = element;
     this.draw = draw;
+    this.longest = longest;
     this.rest = "";
     this.cut = false;
     this.bytes = 0;
@@ -70,7 +75,7 @@ export class Lines {
       lines.shift(); // the end of a line whose beginning was shown
       this.cut = false;
     }
-    if (this.rest.length > MAX_LINE) {
+    if (this.rest.length > this.longest) {
       if (!this.cut) lines.push(this.rest);
       this.cut = true;
       this.rest = "";
@@ -82,6 +87,12 @@ export class Lines {
   flush() {
     if (this.rest && !this.cut) this.add([this.rest]);
     this.rest = "";
+  }
+
+  /** Forget a line that has not ended: what comes next is another stream. */
+  tear() {
+    this.rest = "";
+    this.cut = false;
   }
 
   /** Add lines, each text or an element. */
@@ -100,8 +111,8 @@ export class Lines {
 
   shown(line) {
     if (line instanceof Node) return line;
-    const cut = line.length > MAX_LINE;
-    const text = cut ? `${line.slice(0, MAX_LINE)}…` : line;
+    const cut = line.length > this.longest;
+    const text = cut ? `${line.slice(0, this.longest)}…` : line;
     return this.draw(text.replace(/\r$/, ""));
   }
 

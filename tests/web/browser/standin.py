@@ -25,6 +25,19 @@ COOKIE: Final = "pts_someone"
 CODE: Final = "a" * 27
 LINK: Final = "b" * 27
 
+HOOK_URL: Final = "https://pipe.example.org/hook/k3vq7w2nh5ra"
+SECRET: Final = "whsec_made_up"
+
+ANSWERS: Final[dict[str, dict[str, str]]] = {
+    "hooks": {"id": "k3vq7w2nh5ra", "url": HOOK_URL, "secret": SECRET},
+    "hooks/rotate": {"id": "k3vq7w2nh5ra", "url": HOOK_URL, "secret": SECRET},
+    "hooks/test": {"message": "published a test event on alice/deploys: 1 reader got it"},
+    "webhooks": {"secret": SECRET},
+    "webhooks/test": {"message": "answered 200 after 0.03 seconds"},
+    "monitors": {"message": "watching alice/nightly"},
+}
+"""What some routes answer to a change."""
+
 
 def topic(name: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
     """One line of ``ls --json``."""
@@ -44,6 +57,77 @@ def topic(name: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
     }
 
 
+def hook(number: str, target: str, kind: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
+    """One line of ``hooks --json``."""
+    return {
+        "id": number,
+        "topic": target,
+        "kind": kind,
+        "name": "",
+        "hold": 0.0,
+        "created": 1.79e9,
+        "used": None,
+        "deliveries": [],
+        **facts,
+    }
+
+
+def delivery(time: float, result: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
+    """What came of one delivery."""
+    return {
+        "time": time,
+        "result": result,
+        "size": 812,
+        "events": 0,
+        "readers": 0,
+        "detail": "",
+        "times": 1,
+        **facts,
+    }
+
+
+def webhook(number: str, target: str, url: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
+    """One line of ``webhooks --json``."""
+    return {
+        "id": number,
+        "topic": target,
+        "url": url,
+        "frame": "none",
+        "name": "",
+        "state": "active",
+        "created": 1.79e9,
+        "succeeded": None,
+        "failing_since": None,
+        "problem": None,
+        "waiting": 0,
+        "dropped": 0,
+        "recent": [],
+        **facts,
+    }
+
+
+def monitor(target: str, state: str, reason: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
+    """One line of ``monitors --json``."""
+    return {
+        "topic": target,
+        "state": state,
+        "since": 1.79e9,
+        "last_seen": None,
+        "reason": reason,
+        "every": 86400.0,
+        "grace": 8640.0,
+        "on": "bytes",
+        "min_bytes": None,
+        "min_rate": None,
+        "remind": None,
+        "alert": "alice/alerts",
+        "created": 1.79e9,
+        "uptime": {"24h": 1.0, "7d": 0.99971, "30d": 0.98, "90d": None},
+        "days": [None] * 60 + [1.0] * 20 + [0.93, 0.2] + [1.0] * 8,
+        **facts,
+    }
+
+
 @dataclass
 class StandIn:
     """What the server says, and what it was asked."""
@@ -52,9 +136,14 @@ class StandIn:
     tokens: list[dict[str, object]] = field(default_factory=list)
     grants: list[dict[str, object]] = field(default_factory=list)
     keys: list[dict[str, object]] = field(default_factory=list)
+    hooks: list[dict[str, object]] = field(default_factory=list)
+    webhooks: list[dict[str, object]] = field(default_factory=list)
+    monitors: list[dict[str, object]] = field(default_factory=list)
     sessions: list[dict[str, object]] = field(default_factory=list)
     stream: list[bytes] = field(default_factory=list)
     """What a reader gets."""
+    logs: list[bytes] = field(default_factory=list)
+    """What a follower of log lines gets, before it waits for more."""
     breaks: bool = False
     """Whether the stream ends without its last chunk."""
     received: dict[str, bytes] = field(default_factory=dict)
@@ -109,7 +198,8 @@ class StandIn:
                 web.get("/api/whoami", self._whoami),
                 web.get("/api/topics", self._topics),
                 web.get("/api/topics/{topic:.+}", self._explain),
-                web.get("/api/{list:tokens|grants|keys}", self._list),
+                web.get("/api/{list:tokens|grants|keys|hooks|webhooks|monitors}", self._list),
+                web.get("/api/logs", self._logs),
                 web.route("*", "/api/{what:.+}", self._act),
                 web.get("/topic/{topic:.+}", self._read),
                 web.get(f"/l/{LINK}/raw", self._read),
@@ -165,7 +255,18 @@ class StandIn:
             )
         if what == "tokens":
             return web.json_response({"id": "abc", "token": "ptk_abc_secret"}, status=201)
+        if what in ANSWERS:
+            return web.json_response(ANSWERS[what])
         return web.Response(status=204)
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(("GET", request.path_qs, None))
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        for chunk in self.logs:
+            await response.write(chunk)
+        await asyncio.Event().wait()
+        return response
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(("GET", request.path_qs, None))

@@ -12,7 +12,7 @@ from playwright.async_api import expect
 from pipe.web.pages import STATIC, TERMINAL_FILES
 
 from .conftest import DEADLINE, Watch
-from .standin import CODE, LINK, StandIn, topic
+from .standin import CODE, LINK, StandIn, delivery, hook, monitor, topic, webhook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ expect.set_options(timeout=DEADLINE)
 
 VIEWS: Final = (
     *("#/topics", "#/topic/alice/build", "#/chat", "#/chat/public/tea", "#/terminal"),
+    *("#/logs", "#/monitors", "#/hooks", "#/webhooks"),
     *("#/tokens", "#/links", "#/grants", "#/keys"),
 )
 
@@ -61,6 +62,15 @@ def fill(standin: StandIn) -> None:
         {"fingerprint": key, "type": "ssh-ed25519", "created": 1.8e9, "last_used": None}
         | {"comment": "alice@laptop", "current": True},
     ]
+    standin.logs = [b'{"level":"WARN","msg":"%b","user":"alice"}\n' % (b"long" * 100)]
+    standin.hooks = [
+        hook("aaa", "alice/", "distribution", deliveries=[delivery(1.8e9, "published", events=1)])
+    ]
+    tried = {"time": 1.8e9, "message": "m", "result": "timeout", "text": "no answer", "seconds": 10}
+    standin.webhooks = [
+        webhook("aaa", "bob/log", f"https://example.org/{'x' * 99}", state="paused", recent=[tried])
+    ]
+    standin.monitors = [monitor(f"alice/{'deep/' * 9}x", "down", "nothing has come for a day")]
     standin.sessions = [
         {"user": "bob", "mode": "subscribe", "address": "192.0.2.7", "key": key, "in_bytes": 0}
         | {"out_bytes": 12, "waiting_for": 0, "clogged": True}

@@ -1,0 +1,1 @@
+"""Tests of `pipe.check`: what it finds, and that it changes nothing."""
