@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from pipe.errors import Outcome, QuotaExceeded
-from pipe.events.alerts import Alerts
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
-from pipe.events.deliveries import Result
-from pipe.events.drain import LogDrain
-from pipe.events.hooks import NO_HOOK, Hooks
-from pipe.events.monitoring import Monitors
-from pipe.events.summaries import Summaries
+from pipe.events.hooks.deliveries import Result
+from pipe.events.hooks.hub import NO_HOOK, Hooks
+from pipe.events.logs.drain import LogDrain
+from pipe.events.monitors.alerts import Alerts
+from pipe.events.monitors.hub import Monitors
+from pipe.events.monitors.summaries import Summaries
 from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command

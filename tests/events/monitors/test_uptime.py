@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.monitors import State
-from pipe.events.uptime import DAYS, History, Share
+from pipe.events.monitors.monitor import State
+from pipe.events.monitors.uptime import DAYS, History, Share
 from pipe.language.durations import SECONDS_PER_DAY
 
 NOW = 100

@@ -7,9 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.filters import Filter
-from pipe.events.followers import MAX_QUEUE_BYTES, Follower
-from pipe.events.rings import LINE_COST
+from pipe.events.logs.filters import Filter
+from pipe.events.logs.followers import MAX_QUEUE_BYTES, Follower
+from pipe.events.logs.rings import LINE_COST
 
 STEPS = st.lists(st.integers(1, 60_000) | st.none())
 

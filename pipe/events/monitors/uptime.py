@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from pipe.events.monitors import State
+from pipe.events.monitors.monitor import State
 from pipe.language.durations import SECONDS_PER_DAY
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pipe.errors import StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pipe.events.monitors import Monitor
+    from pipe.events.monitors.monitor import Monitor
     from pipe.store.monitors import MonitorStore, NewChange
 
 log = structlog.get_logger()

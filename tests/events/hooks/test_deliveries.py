@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipe.errors import QuotaExceeded
-from pipe.events.deliveries import (
+from pipe.events.hooks.deliveries import (
     BURST,
     KEPT,
     MAX_HOOKS,

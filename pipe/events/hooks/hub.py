@@ -14,10 +14,10 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipe.events.deliveries import Deliveries, Delivery, Result
 from pipe.events.envelope import Event
-from pipe.events.kinds import Unreadable, delivery_id, events_of, place
-from pipe.events.verify import STANDARD_PREFIX, digest
+from pipe.events.hooks.deliveries import Deliveries, Delivery, Result
+from pipe.events.hooks.kinds import Unreadable, delivery_id, events_of, place
+from pipe.events.hooks.verify import STANDARD_PREFIX, digest
 from pipe.language.hook_requests import HookKind
 from pipe.language.names import TopicName
 from pipe.rights.callers import Caller

@@ -6,14 +6,14 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipe.events.monitors import State
-from pipe.events.uptime import SPANS, History, Share
+from pipe.events.monitors.monitor import State
+from pipe.events.monitors.uptime import SPANS, History, Share
 from pipe.limits.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.events.monitoring import Monitors, Watched
+    from pipe.events.monitors.hub import Monitors, Watched
     from pipe.store.monitors import MonitorStore
 
 MAX_AGE = 60.0

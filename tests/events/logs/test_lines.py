@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.lines import (
+from pipe.events.logs.lines import (
     MAX_LINE_BYTES,
     MAX_VALUE_LENGTH,
     Cutter,

@@ -45,7 +45,7 @@ def delivery_id(kind: HookKind, headers: Mapping[str, str], fingerprint: str) ->
     Args:
         kind: the hook's.
         headers: of the request.
-        fingerprint: of the body, as `pipe.events.verify.Proof` tells it.
+        fingerprint: of the body, as `pipe.events.hooks.verify.Proof` tells it.
     """
     match kind:
         case HookKind.STANDARD:

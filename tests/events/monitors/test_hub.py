@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipe.errors import StoreUnavailable
-from pipe.events import monitoring, monitors
-from pipe.events.alerts import Alerts
-from pipe.events.monitoring import Monitors, Watched
-from pipe.events.monitors import State
+from pipe.events.monitors import hub, monitor
+from pipe.events.monitors.alerts import Alerts
+from pipe.events.monitors.hub import Monitors, Watched
+from pipe.events.monitors.monitor import State
 from pipe.language.monitor_requests import On, Terms
 from pipe.language.names import TopicName
 from pipe.rights.grants import Grant, Operation
@@ -115,9 +115,9 @@ class Scene:
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """A server on which nobody watches, and whose monitors are quick to judge."""
-    monkeypatch.setattr(monitoring, "TAKE_SECONDS", 0.01)
-    monkeypatch.setattr(monitoring, "MAX_TAKE_SECONDS", 0.05)
-    monkeypatch.setattr(monitors, "LEAST_STAY", 0.0)
+    monkeypatch.setattr(hub, "TAKE_SECONDS", 0.01)
+    monkeypatch.setattr(hub, "MAX_TAKE_SECONDS", 0.05)
+    monkeypatch.setattr(monitor, "LEAST_STAY", 0.0)
     async with started() as service:
         people = People(service)
         await people.add("alice", "bob")
@@ -164,7 +164,7 @@ async def test_ends(scene: Scene) -> None:
 async def test_many_watch_one_topic(scene: Scene) -> None:
     """All of them hear of it, and the router tells one watcher."""
     public = TopicName("public", ("news",))
-    names = [f"user{number}" for number in range(monitoring.HANDS + 10)]
+    names = [f"user{number}" for number in range(hub.HANDS + 10)]
     await scene.people.add(*names)
     everyone = [await scene.add(name, public) for name in names]
     scene.publish(topic=public)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.meter import SLOTS, Meter
+from pipe.events.monitors.meter import SLOTS, Meter
 
 EVERY = 600.0
 SLOT = EVERY / SLOTS

@@ -27,7 +27,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipe.events.meter import Meter
+from pipe.events.monitors.meter import Meter
 from pipe.language.durations import SECONDS_PER_DAY, format_duration
 from pipe.language.monitor_requests import On
 

@@ -14,7 +14,7 @@ from pipe.language.log_requests import Level
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipe.events.lines import Fields
+    from pipe.events.logs.lines import Fields
 
 LEVEL_NAMES = ("level", "severity", "severity_text", "log.level", "PRIORITY")
 SERVICE_NAMES = ("service", "service.name", "SYSLOG_IDENTIFIER", "container_name")

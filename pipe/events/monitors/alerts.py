@@ -7,13 +7,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-from pipe.events.monitors import State
+from pipe.events.monitors.monitor import State
 from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.events.monitors import Change
+    from pipe.events.monitors.monitor import Change
     from pipe.events.telling import Tell
     from pipe.language.names import TopicName
     from pipe.rights.access import Access

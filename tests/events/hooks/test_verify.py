@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from pipe.events.hooks import make_secret
-from pipe.events.verify import MAX_SIGNATURES, TOLERANCE_SECONDS, Proof
+from pipe.events.hooks.hub import make_secret
+from pipe.events.hooks.verify import MAX_SIGNATURES, TOLERANCE_SECONDS, Proof
 from pipe.language.hook_requests import HookKind
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from pipe.events.followers import Follower
-from pipe.events.lines import (
+from pipe.events.logs.followers import Follower
+from pipe.events.logs.lines import (
     MAX_LINE_BYTES,
     Cutter,
     Kind,
@@ -23,18 +23,18 @@ from pipe.events.lines import (
     own_line,
     read_line,
 )
-from pipe.events.rings import Ring, Rings
+from pipe.events.logs.rings import Ring, Rings
 from pipe.language.names import MAX_USER_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pipe.events.filters import Filter
-    from pipe.events.lines import Fields
+    from pipe.events.logs.filters import Filter
+    from pipe.events.logs.lines import Fields
     from pipe.stream.chunks import Chunk
 
 MAX_BACKLOG_BYTES = 8 << 20
-"""Lines that wait to be read: four of the largest batches that `pipe.events.batches` takes."""
+"""Lines that wait to be read: four of the largest batches that `pipe.events.logs.batches` takes."""
 
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory besides its own."""

@@ -1,7 +1,7 @@
 """All monitors of a server: what they are told, when they look, whom they tell.
 
-`pipe.events.monitors` judges one monitor.  This keeps the time and the database for all of them.
-Rules:
+`pipe.events.monitors.monitor` judges one monitor.  This keeps the time and the database for all of
+them.  Rules:
 
 - One timer serves the earliest of all deadlines; nothing polls.
 - A publisher pays for one call per chunk on a watched topic, however many users watch it.  What has
@@ -9,7 +9,8 @@ Rules:
 - Whether a user may read the topic is asked when its rules change, when something comes, and when a
   deadline is over.  Who may not any more learns nothing: the monitor is paused, and says so.
 - What a monitor remembers is stored within a second of a change, else once a minute
-  (`pipe.events.saving`).  So is that the server watches: a later one knows since when nobody did.
+  (`pipe.events.monitors.saving`).  So is that the server watches: a later one knows since when
+  nobody did.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from pipe.errors import StoreUnavailable
-from pipe.events.monitors import Monitor, State
-from pipe.events.saving import Saver
-from pipe.events.watches import Watch
+from pipe.events.monitors.monitor import Monitor, State
+from pipe.events.monitors.saving import Saver
+from pipe.events.monitors.watches import Watch
 from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 from pipe.store.monitors import NewChange
@@ -37,9 +38,9 @@ from pipe.store.monitors import NewChange
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pipe.events.alerts import Alerts
-    from pipe.events.monitors import Change
-    from pipe.events.watches import Activity
+    from pipe.events.monitors.alerts import Alerts
+    from pipe.events.monitors.monitor import Change
+    from pipe.events.monitors.watches import Activity
     from pipe.language.monitor_requests import Terms
     from pipe.language.names import TopicName
     from pipe.rights.access import Access

@@ -6,7 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipe.events.drain import (
+from pipe.events.listener import Listener
+from pipe.events.logs.drain import (
     DROPPED,
     MAX_BACKLOG_BYTES,
     MISSED,
@@ -14,11 +15,10 @@ from pipe.events.drain import (
     WARN_SECONDS,
     LogDrain,
 )
-from pipe.events.filters import Filter
-from pipe.events.followers import MAX_QUEUE_BYTES
-from pipe.events.lines import MAX_LINE_BYTES, Kind
-from pipe.events.listener import Listener
-from pipe.events.rings import MAX_BYTES
+from pipe.events.logs.filters import Filter
+from pipe.events.logs.followers import MAX_QUEUE_BYTES
+from pipe.events.logs.lines import MAX_LINE_BYTES, Kind
+from pipe.events.logs.rings import MAX_BYTES
 from pipe.language.log_requests import MAX_LINES, Level
 from pipe.stream.chunks import Chunk
 from pipe.stream.router import Router
@@ -27,7 +27,7 @@ from tests.fakes import NAME, publisher
 from tests.sessions import AtOnce
 
 if TYPE_CHECKING:
-    from pipe.events.followers import Follower
+    from pipe.events.logs.followers import Follower
 
 ALL = Filter()
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipe.events.monitors import LEAST_STAY, PATIENCE, Change, Monitor, State, about
+from pipe.events.monitors.monitor import LEAST_STAY, PATIENCE, Change, Monitor, State, about
 from pipe.language.monitor_requests import On, Terms
 
 HOUR, MINUTE = 3600.0, 60.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pipe.events.lines import own_line
-from pipe.events.rings import LINE_COST
+from pipe.events.logs.lines import own_line
+from pipe.events.logs.rings import LINE_COST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.events.filters import Filter
-    from pipe.events.lines import Fields
+    from pipe.events.logs.filters import Filter
+    from pipe.events.logs.lines import Fields
 
 MAX_QUEUE_BYTES = 256 * 1024
 """Lines that wait for one follower, each with what it costs besides; more are dropped.  One line

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.errors import UsageError
-from pipe.events.batches import (
+from pipe.events.logs.batches import (
     JSON_TYPE,
     LINE_TYPES,
     MAX_BATCH_BYTES,
@@ -21,7 +21,7 @@ from pipe.events.batches import (
     split,
     unpack,
 )
-from pipe.events.lines import MAX_LINE_BYTES
+from pipe.events.logs.lines import MAX_LINE_BYTES
 
 from .test_lines import OBJECTS
 

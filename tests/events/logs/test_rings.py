@@ -7,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.rings import LINE_COST, MAX_BYTES, MAX_RING_BYTES, RING_COST, Ring, Rings
+from pipe.events.logs.rings import LINE_COST, MAX_BYTES, MAX_RING_BYTES, RING_COST, Ring, Rings
 from pipe.language.log_requests import MAX_LINES
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.events.envelope import Event
-from pipe.events.kinds import (
+from pipe.events.hooks.kinds import (
     MAX_EVENTS,
     MAX_VALUES,
     Unreadable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipe.events.filters import Filter, level_of, service_of
+from pipe.events.logs.filters import Filter, level_of, service_of
 from pipe.language.log_requests import Level
 
 JOURNAL = {

@@ -17,7 +17,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from pipe.errors import UsageError
-from pipe.events.lines import (
+from pipe.events.logs.lines import (
     MAX_LINE_BYTES,
     Cutter,
     decode_start,
@@ -30,7 +30,7 @@ from pipe.events.lines import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipe.events.lines import Fields
+    from pipe.events.logs.lines import Fields
 
 MAX_BATCH_BYTES = 2 << 20
 """The longest body, as it comes, unpacked, and as lines: so that two can wait for slow readers of
