@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipe.errors import TooLate
 from pipe.language.names import parse_topic
+from pipe.rights.grants import Operation
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def offset(service: Service, caller: Caller, raw: str) -> str:
         TooLate: the caller has no stream there.
     """
     name = parse_topic(raw, caller=caller.user)
+    may_write = service.access.decide(caller, name, Operation.WRITE).allowed
     held = service.holds.of(name, caller.user)
-    if held:
+    if held and may_write:
         return f"{held.taken}\n"
-    for session, member in service.sessions_on(name):
+    for session, member in service.sessions_on(name) if may_write else ():
         if member.mode is Mode.PUBLISH and session.caller.user == caller.user:
             return f"{member.at + member.received_bytes}\n"
     raise TooLate(f"you have no stream on {name}")

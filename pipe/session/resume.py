@@ -78,13 +78,14 @@ def check_resume(service: Service, caller: Caller, name: TopicName, request: Pub
     if request.at is None:
         return False
     for session, member in service.sessions_on(name):
-        if member.mode is Mode.PUBLISH and session.caller.user == caller.user:
+        own = member.mode is Mode.PUBLISH and session.caller.user == caller.user
+        if own and request.at and member.at + member.received_bytes == request.at:
             session.hand_over()  # its connection may be dead, and the server not know yet
     held = service.holds.of(name, caller.user)
     if held is None and not request.at:
         return False
     if held is None:
-        raise TooLate(f"no stream of yours is held on {name}: there is nothing to go on with")
+        raise TooLate(f"no stream of yours is held on {name} at byte {request.at}")
     if held.taken != request.at:
         raise TooLate(f"the stream on {name} goes on with byte {held.taken}, not {request.at}")
     return True
