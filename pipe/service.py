@@ -30,6 +30,7 @@ from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
 from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
+from pipe.limits.holds import Holds
 from pipe.limits.keeping import ALARM_SHARE, Keeping
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
@@ -94,6 +95,7 @@ class Service:
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
     keeping: Keeping = field(init=False)
+    holds: Holds = field(default_factory=Holds)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
@@ -247,6 +249,7 @@ class Service:
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
         self.keeping.forget(self.access.why_barred)
+        self.holds.forget(self.access.why_barred)
         self.monitors.follow_removals()
 
     def tell_owner(self, user: str, level: str, msg: str, /, **fields: object) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipe.errors import UsageError
 from pipe.language.durations import SECONDS_PER_DAY, format_duration, parse_duration
-from pipe.language.flags import Flag
+from pipe.language.flags import Argument, Command, Flag
 from pipe.language.quantities import parse_size
 
 MAX_LAST_LINES = 10_000
@@ -20,6 +20,13 @@ MAX_OFFSET = 1 << 62
 
 MAX_ID_LENGTH = 32
 """Characters of a stream's identifier that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """``offset``: how many bytes of the caller's stream on a topic were taken."""
+
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ KEEPING = (
     Flag("keep", "--keep", parse_size, "keep the topic's last bytes for late readers", "SIZE"),
     Flag("linger", "--linger", parse_linger, "keep them so long after the last publisher", "DUR"),
 )
+RESUMING = (
+    Flag("hold", "--hold", parse_linger, "let the stream stand if the connection is lost", "DUR"),
+    Flag("at", "--at", parse_offset, "go on with a held stream, at this byte", "OFFSET"),
+)
 LOOKING_BACK = (
     Flag("last", "--last", parse_last, "begin with so much of what is kept: 64KiB, 100l", "SIZE"),
     Flag("offset", "--from", parse_offset, "begin with this byte of the stream, or fail", "OFFSET"),
@@ -74,15 +85,37 @@ LOOKING_BACK = (
 """For `pipe.language.requests.COMMANDS`."""
 
 
-def check_keeping(keep: int, linger: float) -> None:
-    """Refuse flags that mean nothing without each other."""
+PAST_COMMANDS = (
+    Command(
+        "offset",
+        Offset,
+        "print how many bytes of your stream were taken",
+        "A pub that comes back with --at goes on there.",
+        (Argument("topic", "TOPIC", required=True),),
+    ),
+)
+"""For the same."""
+
+
+def check_keeping(keep: int, linger: float, *, whole: bool, dealt_out: bool) -> None:
+    """Refuse flags that contradict each other, or mean nothing without each other."""
     if linger and not keep:
         raise UsageError("--linger needs something to keep: add --keep SIZE")
+    if keep and whole:
+        raise UsageError("--keep is for late readers, and --whole refuses them: choose one")
+    if keep and dealt_out:
+        raise UsageError(
+            "with --dispatch round_robin there is nothing that all have read: leave out --keep"
+        )
 
 
-def check_looking_back(last: Last | None, offset: int | None, stream: str | None) -> None:
+def check_looking_back(
+    last: Last | None, offset: int | None, stream: str | None, *, whole: bool
+) -> None:
     """Refuse flags that contradict each other."""
     if last and offset is not None:
         raise UsageError("--last and --from both say where to begin: choose one")
+    if whole and (last or offset is not None):
+        raise UsageError("--whole begins with the first byte: choose that, --last or --from")
     if stream and offset is None:
         raise UsageError("--stream says whose byte is meant: add --from OFFSET")

@@ -40,7 +40,16 @@ from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
-from pipe.language.past import KEEPING, LOOKING_BACK, Last, check_keeping, check_looking_back
+from pipe.language.past import (
+    KEEPING,
+    LOOKING_BACK,
+    PAST_COMMANDS,
+    RESUMING,
+    Last,
+    Offset,
+    check_keeping,
+    check_looking_back,
+)
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -121,16 +130,13 @@ class Publish:
     exit_status: int = 0
     keep: int = 0
     linger: float = 0.0
+    hold: float = 0.0
+    at: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
-        check_keeping(self.keep, self.linger)
-        if self.keep and self.whole:
-            raise UsageError("--keep is for late readers, and --whole refuses them: choose one")
-        if self.keep and self.dispatch is Dispatch.ROUND_ROBIN:
-            raise UsageError(
-                "with --dispatch round_robin there is nothing that all have read: leave out --keep"
-            )
+        dealt_out = self.dispatch is Dispatch.ROUND_ROBIN
+        check_keeping(self.keep, self.linger, whole=self.whole, dealt_out=dealt_out)
         if self.whole and self.dispatch is Dispatch.ROUND_ROBIN:
             raise UsageError("with --dispatch round_robin nobody gets the whole: leave out --whole")
         if self.whole and not self.block:
@@ -154,9 +160,7 @@ class Subscribe:
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
-        check_looking_back(self.last, self.offset, self.stream)
-        if self.whole and (self.last or self.offset is not None):
-            raise UsageError("--whole begins with the first byte: choose that, --last or --from")
+        check_looking_back(self.last, self.offset, self.stream, whole=self.whole)
         if self.whole and self.on_slow is OnSlow.DROP:
             raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
 
@@ -178,11 +182,8 @@ class Pipe:
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
-        check_keeping(self.keep, self.linger)
-        if self.keep and self.dispatch is Dispatch.ROUND_ROBIN:
-            raise UsageError(
-                "with --dispatch round_robin there is nothing that all have read: leave out --keep"
-            )
+        dealt_out = self.dispatch is Dispatch.ROUND_ROBIN
+        check_keeping(self.keep, self.linger, whole=False, dealt_out=dealt_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,7 @@ Answerable: TypeAlias = (
     | ResumeWebhook
     | MonitorRequest
     | Explain
+    | Offset
     | Help
     | Version
 )
@@ -310,6 +312,7 @@ COMMANDS = (
             Flag("empty", "-e --empty", boolean, "send no bytes: only let those who wait go on"),
             Flag("exit_status", "-x --exit", _STATUS, "the exit status of every subscriber", "N"),
             *KEEPING,
+            *RESUMING,
             *_SHARED,
             *_WRITING,
         ),
@@ -366,6 +369,7 @@ COMMANDS = (
         (_TOPIC,),
         (_JSON,),
     ),
+    *PAST_COMMANDS,
     Command("version", Version, "show the server's version"),
     Command(
         "help",

@@ -28,7 +28,7 @@ def place_in_the_past(router: Router, name: TopicName, request: Subscribe) -> La
         return None
     history = router.history(name)
     if history is None:
-        _require_no_history(router, name, request)
+        _check_without_history(router, name, request)
         return None
     if request.offset is not None:
         position = _find_byte(history, name, request.offset, request.stream)
@@ -64,7 +64,7 @@ def what_a_publisher_keeps(
     return [f"stream {history.stream.name}: its last {size} are kept{time}"]
 
 
-def _require_no_history(router: Router, name: TopicName, request: Subscribe) -> None:
+def _check_without_history(router: Router, name: TopicName, request: Subscribe) -> None:
     if request.offset is None:
         return
     begun = router.begun(name)

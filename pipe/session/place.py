@@ -119,6 +119,11 @@ class Place:
         elif self._pattern:
             self._service.router.join_pattern(member, *self._pattern)
 
+    def tell_of_loss(self, lost: Callable[[Loss], None]) -> None:
+        """Tell somebody else when the right to be there ends."""
+        if self._pass:
+            self._pass.lost = lost
+
     def write_no_more(self) -> None:
         """Need only the right to read from now on."""
         if self._pass:
@@ -154,6 +159,7 @@ def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink)
                 exit_status=request.exit_status,
                 keep=request.keep,
                 linger=request.linger,
+                at=request.at or 0,
             )
         case Subscribe():
             return Member(

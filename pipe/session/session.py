@@ -37,6 +37,7 @@ from pipe.session.outflow import Outflow
 from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
 from pipe.session.place import Place, make_member
 from pipe.session.report import Ended, report
+from pipe.session.resume import check_resume, hold_place
 from pipe.session.stall import StallClock
 from pipe.stream.ports import Mode
 from pipe.stream.traffic import Traffic
@@ -231,6 +232,9 @@ class Session:
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
+        resumes = isinstance(request, Publish) and check_resume(
+            self._service, self.caller, name, request
+        )
         told: list[str] = []
         if isinstance(request, Subscribe):
             member.lag = place_in_the_past(self._service.router, name, request)
@@ -245,7 +249,10 @@ class Session:
             if bucket:
                 self._intake.throttle(bucket)
             self._bind_input(member, request, name, hints)
-        place.join(member)
+        with self._service.router.at_once():
+            place.join(member)
+            if resumes:
+                self._service.holds.drop(name, broken=False)
         for line in what_a_publisher_keeps(self._service.router, name, request):
             self.announce(line)
 
@@ -338,10 +345,11 @@ class Session:
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
+        since = f" from byte {self.member.at} on" if self.member and self.member.at else ""
         early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
         self.announce(
-            f"sent {count(receipt.sent_bytes, 'byte')} "
-            f"to {count(receipt.subscribers, 'subscriber')}{early}"
+            f"sent {count(receipt.sent_bytes, 'byte')}"
+            f"{since} to {count(receipt.subscribers, 'subscriber')}{early}"
         )
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
         self.end(outcome, outcome.text)
@@ -452,7 +460,12 @@ class Session:
     # -- the front: the client is gone ------------------------------------------------------------
 
     def client_gone(
-        self, outcome: Outcome, error: Exception | None = None, *, confirmed: bool = False
+        self,
+        outcome: Outcome,
+        error: Exception | None = None,
+        *,
+        confirmed: bool = False,
+        lost: bool = False,
     ) -> None:
         """The client is gone.
 
@@ -460,6 +473,7 @@ class Session:
             outcome: how the session ended, unless it already ended and the client knows.
             error: for the log.
             confirmed: whether the client confirmed that it has everything, up to the end.
+            lost: whether it did not go by itself, as far as one can tell.
         """
         if self._state is State.CLOSED or self._orphaned:
             return
@@ -470,7 +484,23 @@ class Session:
             return
         if self.member:
             self.member.confirmed = confirmed and not self._deaf
+        if lost:
+            self._hold_place()
         self._close(outcome, error)
+
+    def _hold_place(self) -> bool:
+        """Leave the place to whoever goes on with the stream, if that was asked for."""
+        if self._outcome or not self._place or not self.member:
+            return False
+        if not hold_place(self._service, self.caller, self._request, self._place, self.member):
+            return False
+        self._place = None
+        return True
+
+    def hand_over(self) -> None:
+        """Let another session go on with the stream, if that was asked for."""
+        if self._hold_place():
+            self.cut(Outcome.LEFT, "another session goes on with this stream")
 
     def _close(self, otherwise: Outcome, error: Exception | None = None) -> None:
         """Give everything back.

@@ -9,10 +9,16 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pipe.language.requests import OnSlow
 from pipe.stream.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+ON_ITS_WAY_BYTES = 4 * 1024 * 1024
+"""What a reader may have been handed and its client not have: the window of OpenSSH's client is
+2 MiB, and `buffer` is 1 MiB.  The ring does not let go of so much before a laggard, nor of half its
+bound, so that one whose connection is lost finds there what it did not get."""
 
 ID_BYTES = 6
 """Of an identifier: two streams of a name share one with a probability of 1 in 2**48."""
@@ -81,6 +87,7 @@ class Reader(Protocol):
     """A member, as far as it matters here."""
 
     lag: Lag | None
+    on_slow: OnSlow
 
     @property
     def stays(self) -> bool:
@@ -159,6 +166,13 @@ class History:
                 return self.last
         return ()
 
+    def _needed(self, reader: Reader) -> int:
+        """From where on the ring must keep what a laggard or its client may lack."""
+        position = reader.lag.position if reader.lag else self.ring.end
+        if reader.on_slow is not OnSlow.BLOCK:
+            return position
+        return position - min(ON_ITS_WAY_BYTES, self.ring.bound // 2)
+
     @property
     def last(self) -> list[Reader]:
         """The laggards that the ring would pass if it dropped what it could."""
@@ -167,14 +181,14 @@ class History:
     def holds(self, reader: Reader) -> bool:
         """Whether the ring cannot go on because of this laggard."""
         ring = self.ring
-        return ring.overfull and reader.lag is not None and reader.lag.position < ring.second
+        return ring.overfull and reader.lag is not None and self._needed(reader) < ring.second
 
     def trim(self) -> None:
         """Drop what need not be kept and nobody has yet to read."""
         ring = self.ring
         ring.trim(self._floor)
         if ring.overfull and self.laggards:
-            self._floor = min(one.lag.position for one in self.laggards if one.lag)
+            self._floor = min(map(self._needed, self.laggards))
             ring.trim(self._floor)
 
     # -- readers that come late -------------------------------------------------------------------
@@ -183,8 +197,8 @@ class History:
         """Keep what a reader has yet to read."""
         if reader.lag:
             self.laggards[reader] = None
-            position = reader.lag.position
-            self._floor = position if self._floor is None else min(self._floor, position)
+            needed = self._needed(reader)
+            self._floor = needed if self._floor is None else min(self._floor, needed)
 
     def dismiss(self, reader: Reader) -> None:
         """Keep nothing for it any longer."""

@@ -58,11 +58,13 @@ class Member:
         exit_status: what its subscribers exit with when it ends.
         keep: how many of the topic's last bytes to keep for readers that come late.
         linger: seconds for which to keep them after the last publisher.
+        at: how many bytes of its stream another member has published.
     """
 
     __slots__ = (
         "accepted_bytes",
         "accepted_chunks",
+        "at",
         "awaited_by",
         "awaits",
         "broken",
@@ -118,6 +120,7 @@ class Member:
         exit_status: int = 0,
         keep: int = 0,
         linger: float = 0.0,
+        at: int = 0,
     ) -> None:
         self.mode = mode
         self.source = source
@@ -132,6 +135,7 @@ class Member:
         self.internal = False  # the server's own, and no session
         self.keep = keep
         self.linger = linger
+        self.at = at
 
         self.joined = False
         self.topic: Topic | None = None  # the one it joined by name
@@ -349,6 +353,8 @@ class Topic:
         """Add a publisher."""
         self.publishers[publisher] = self.unsettled[publisher] = None
         self.move(publisher, self.waiting)
+        self.sent_bytes += publisher.at
+        self.stream_bytes += publisher.at
         if publisher.whole:
             self.wholes[publisher] = None
 
@@ -357,9 +363,9 @@ class Topic:
         self.move(publisher, None)
         del self.publishers[publisher]
         self.wholes.pop(publisher, None)
-        self.sent_bytes -= publisher.received_bytes
+        self.sent_bytes -= publisher.at + publisher.received_bytes
         if publisher.mode is Mode.PUBLISH:
-            self.stream_bytes -= publisher.received_bytes
+            self.stream_bytes -= publisher.at + publisher.received_bytes
 
     def readers_of(self, publisher: Member) -> int:
         """How many readers a publisher has, not counting itself."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .payloads import MIB, sha256, write_blob
+from .payloads import MIB, noise, sha256, write_blob
 from .processes import HELD, Pace, statuses, wait_until
 from .server import Server, Status
 
@@ -107,7 +107,7 @@ def test_reader_goes_on_after_each_cut(
     """
     server = start_server()
     blob = write_blob(tmp_path / "noise", (cuts + 1) * 8 * MIB)
-    writer = server.ssh("alice", "pub --keep 16MiB film", stdin=blob.path)
+    writer = server.ssh("alice", "pub --keep 16MiB --linger 1h film", stdin=blob.path)
     server.wait_waiting()
     stream = stream_of(server, "film")
     file = bytearray()
@@ -119,6 +119,61 @@ def test_reader_goes_on_after_each_cut(
         reader.kill()
         file += reader.stdout.data
     last = server.ssh("alice", f"sub --from {len(file)} --stream {stream} film")
-    assert statuses(writer, last) == [Status.OK] * 2
+    assert last.wait() == Status.OK
     assert sha256(bytes(file) + last.stdout.data) == blob.sha256
-    assert f"sent {blob.size:,} bytes to {cuts + 1} subscribers, {cuts} of them" in writer.text
+    assert writer.wait() in {
+        Status.OK,
+        Status.BROKEN,
+    }  # it ended before the last reader came, or after
+
+
+@pytest.mark.parametrize("cuts", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
+def test_publisher_goes_on_after_each_cut(start_server: StartServer, cuts: int) -> None:
+    """A publisher whose `ssh` is killed goes on where it was, and its reader notices nothing."""
+    server = start_server()
+    data = noise((cuts + 1) * 8 * MIB)
+    reader = server.ssh("alice", "sub film")
+    server.wait_sessions(subscribe=1)
+    offset = 0
+    for cut in range(1, cuts + 1):
+        writer = server.ssh("alice", f"pub --hold 1h --at {offset} film", stdin=HELD)
+        writer.write(data[offset : 8 * MIB * cut])
+        reader.wait_stdout(8 * MIB * cut - 4 * MIB)
+        writer.kill()
+        server.wait_lines("session ended", cut, mode="publish")
+        offset = int(server.run("alice", "offset film").output)
+    wrong = server.run("alice", f"pub --at {offset + 1} film")
+    assert wrong.wait() == Status.TIMEOUT
+    assert f"goes on with byte {offset}, not {offset + 1}" in wrong.text
+    last = server.ssh("alice", f"pub --at {offset} film", stdin=data[offset:])
+    assert statuses(last, reader) == [Status.OK] * 2
+    assert reader.stdout.sha256 == sha256(data)
+
+
+def test_hold_ends(server: Server) -> None:
+    """When its time is over the stream is broken: 74."""
+    reader = server.ssh("alice", "sub film")
+    server.wait_sessions(subscribe=1)
+    writer = server.ssh("alice", "pub --hold 500ms film", stdin=HELD)
+    writer.write(b"x")
+    reader.wait_stdout(1)
+    writer.kill()
+    assert reader.wait() == Status.BROKEN
+    assert server.run("alice", "offset film").wait() == Status.TIMEOUT
+
+
+def test_hold_belongs_to_its_user(server: Server) -> None:
+    """Another user cannot go on with it."""
+    server.introduce("bob")
+    reader = server.ssh("alice", "sub film")
+    server.wait_sessions(subscribe=1)
+    assert server.run("alice", "grant film bob --write").wait() == Status.OK
+    writer = server.ssh("alice", "pub --hold 1h film", stdin=HELD)
+    writer.write(b"x")
+    reader.wait_stdout(1)
+    writer.kill()
+    other = server.run("bob", "pub --at 1 alice/film")
+    assert other.wait() == Status.TIMEOUT
+    assert server.run("alice", "pub -e --at 1 film").wait() == Status.OK
+    assert reader.wait() == Status.OK
+    assert server.run("alice", "revoke film bob").wait() == Status.OK

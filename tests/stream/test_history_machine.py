@@ -201,8 +201,10 @@ class HistoryMachine(RuleBasedStateMachine):
     @rule(choice=choices)
     def vanish(self, choice: int) -> None:
         """A member goes without a word."""
-        writers = (one for one in self.sources if not one.gone)
-        ports: list[Source | Sink] = [*self._there(), *writers]
+        ports: list[Sink | Source] = [
+            *self._there(),
+            *(one for one in self.sources if not one.gone),
+        ]
         ports[choice % len(ports)].vanish()
 
     @rule()
@@ -269,8 +271,8 @@ class HistoryMachine(RuleBasedStateMachine):
             assert not sink.member.lag
             if not sink.drops and not sink.over and sink.begin < len(self.published):
                 assert self.published[sink.begin :] == sink.client
-        ports: list[Source | Sink] = [*self.sinks, *self.sources]
-        for port in ports:
+        everybody: list[Sink | Source] = [*self.sinks, *self.sources]
+        for port in everybody:
             port.vanish()
         self.router.let_go(NAME)
         self.work(None)

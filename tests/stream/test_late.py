@@ -77,7 +77,6 @@ def test_ring_does_not_pass_a_laggard(router: Router, writer: FakeSource) -> Non
     writer.send("a")
     reader = late(router, bound=1)
     writer.send(*[LARGE] * 5)
-    assert writer.paused
     assert reader.member.clogged
     while reader.pending:
         reader.drain()

@@ -10,20 +10,29 @@ from hypothesis import given
 
 from pipe.stream.ring import PACK_BYTES, PACKED_BYTES, Ring
 
-pieces = st.lists(
-    st.binary(max_size=40)
-    | st.sampled_from([b"x" * PACKED_BYTES, b"y\n" * PACKED_BYTES, b"z" * (PACK_BYTES + 1), b"\n"]),
-    max_size=30,
-)
+LARGE = {
+    "packed": b"x" * PACKED_BYTES,
+    "lines": b"y\n" * PACKED_BYTES,
+    "alone": b"z" * (PACK_BYTES + 1),
+    "end": b"\n",
+}
+"""Pieces by a name, as hypothesis prints what it has tried."""
+
+pieces = st.lists(st.binary(max_size=40) | st.sampled_from(sorted(LARGE)), max_size=30)
 
 
-def filled(bound: int, parts: list[bytes]) -> tuple[Ring, bytes]:
+def filled(bound: int, parts: list[bytes | str]) -> tuple[Ring, bytes]:
     """A ring that is trimmed after each piece, and all that was put into it."""
-    ring = Ring(bound)
-    for part in parts:
+    ring, bytes_ = Ring(bound), as_bytes(parts)
+    for part in bytes_:
         ring.append(part)
         ring.trim()
-    return ring, b"".join(parts)
+    return ring, b"".join(bytes_)
+
+
+def as_bytes(parts: list[bytes | str]) -> list[bytes]:
+    """The pieces themselves."""
+    return [LARGE[part] if isinstance(part, str) else part for part in parts]
 
 
 def rest(ring: Ring, position: int) -> bytes:
@@ -35,18 +44,20 @@ def rest(ring: Ring, position: int) -> bytes:
 
 
 @given(bound=st.integers(1, 300_000), parts=pieces)
-def test_keeps_the_last_bytes(bound: int, parts: list[bytes]) -> None:
+def test_keeps_the_last_bytes(bound: int, parts: list[bytes | str]) -> None:
     """It has the last bytes up to its bound, and at most a piece or an open pack more."""
     ring, everything = filled(bound, parts)
     assert ring.end == len(everything)
     assert rest(ring, ring.start) == everything[ring.start :]
     assert ring.size >= min(bound, len(everything))
-    most = max((len(part) for part in parts), default=0) + PACK_BYTES + PACKED_BYTES
+    most = max((len(part) for part in as_bytes(parts)), default=0) + PACK_BYTES + PACKED_BYTES
     assert ring.size <= bound + most
 
 
 @given(bound=st.integers(1, 100_000), parts=pieces, data=st.data())
-def test_is_read_from_any_position(bound: int, parts: list[bytes], data: st.DataObject) -> None:
+def test_is_read_from_any_position(
+    bound: int, parts: list[bytes | str], data: st.DataObject
+) -> None:
     """From each position that it keeps, its bytes are those that were sent."""
     ring, everything = filled(bound, parts)
     position = data.draw(st.integers(ring.start, ring.end))
@@ -54,12 +65,12 @@ def test_is_read_from_any_position(bound: int, parts: list[bytes], data: st.Data
 
 
 @given(parts=pieces, data=st.data())
-def test_keeps_what_is_needed(parts: list[bytes], data: st.DataObject) -> None:
+def test_keeps_what_is_needed(parts: list[bytes | str], data: st.DataObject) -> None:
     """Nothing is dropped from the floor on, whatever the bound."""
-    everything = b"".join(parts)
+    everything = b"".join(as_bytes(parts))
     floor = data.draw(st.integers(0, len(everything)))
     ring = Ring(1)
-    for part in parts:
+    for part in as_bytes(parts):
         ring.append(part)
         ring.trim(floor)
     assert ring.start <= floor
@@ -75,7 +86,7 @@ def test_has_nothing_else(position: int) -> None:
 
 
 @given(bound=st.integers(1, 100_000), parts=pieces, count=st.integers(0, 50))
-def test_finds_lines(bound: int, parts: list[bytes], count: int) -> None:
+def test_finds_lines(bound: int, parts: list[bytes | str], count: int) -> None:
     """The last lines are found, or all whole ones that are kept."""
     ring, everything = filled(bound, parts)
     lines = [line + b"\n" for line in everything.split(b"\n")]
