@@ -31,6 +31,7 @@ from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
+from pipe.language.progress_requests import PROGRESS_FLAGS
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -109,6 +110,8 @@ class Publish:
     framing: Framing = Framing.NONE
     clean: bool = False
     exit_status: int = 0
+    progress: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
@@ -129,6 +132,8 @@ class Subscribe:
     keep_alive: bool = False
     whole: bool = False
     on_slow: OnSlow = OnSlow.BLOCK
+    progress: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
@@ -148,6 +153,8 @@ class Pipe:
     dispatch: Dispatch = Dispatch.MULTICAST
     framing: Framing = Framing.NONE
     on_slow: OnSlow = OnSlow.BLOCK
+    progress: bool = False
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +305,7 @@ _SHARED = (
     Flag("public", "-p --public", boolean, "use the space that all users share"),
     Flag("access", "-a --access", _access_list, _ACCESS_TEXT, "LIST"),
     Flag("clean", "-c --clean", boolean, "print no status text"),
+    *PROGRESS_FLAGS,
 )
 _DISPATCH_TEXT = "multicast sends a chunk to every subscriber, round_robin to one in turn"
 _FRAMING_TEXT = "what is sent whole: a line, a record that ends in NUL (nul), or none"

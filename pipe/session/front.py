@@ -61,6 +61,12 @@ class Front(Protocol):
     def tell(self, text: str) -> None:
         """Tell the user something outside the stream: one line without its newline."""
 
+    def draw(self, line: str, *, last: bool) -> None:
+        """Show a line in place of the one that was drawn before, or leave it out for now.
+
+        The ``last`` one stays.
+        """
+
     def answer(self, text: str) -> None:
         """Send a command's answer."""
 

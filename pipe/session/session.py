@@ -35,6 +35,7 @@ from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
 from pipe.session.outflow import Outflow
 from pipe.session.place import Place, make_member
+from pipe.session.progress import Progress, show_progress
 from pipe.session.report import Ended, report
 from pipe.session.stall import StallClock
 from pipe.stream.ports import Mode
@@ -112,6 +113,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
         self._outflow: Outflow | None = None  # of a command that goes on answering
+        self._progress: Progress | None = None  # nobody asked for it
         self._missing = 0
         self._wait_timer: asyncio.TimerHandle | None = None
         self._outcome: Outcome | None = None
@@ -225,6 +227,7 @@ class Session:
         name = parse_name(raw, caller=self.caller.user, public=request.public)
         self._topic = str(name)
         self.member = member = make_member(request, self._intake, self.port)
+        member.user = self.caller.user
         self._place = place = Place(self._service, self.caller, self._holders)
         if not isinstance(name, TopicName):
             self._do(partial(self._join_pattern, place, member, name, request))
@@ -240,6 +243,7 @@ class Session:
             if bucket:
                 self._intake.throttle(bucket)
             self._bind_input(member, request, name, hints)
+        self._progress = show_progress(self._front, member, self.caller, request)
         place.join(member)
 
     def _bind_input(
@@ -261,6 +265,7 @@ class Session:
             place.enter_pattern(pattern, request)
             self.port.bind(member)
             self._discard_input()
+            self._progress = show_progress(self._front, member, self.caller, request)
             place.join(member)
 
     def _lost(self, loss: Loss) -> None:
@@ -331,6 +336,7 @@ class Session:
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
+        self._show_no_more()  # the receipt stands below it
         early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
         self.announce(
             f"sent {count(receipt.sent_bytes, 'byte')} "
@@ -416,13 +422,16 @@ class Session:
         self._outcome = outcome
         self._exit_status = outcome.status if exit_status is None else exit_status
         self._intake.discard()
-        self._follow_no_more()
+        self._show_no_more()
         return True
 
-    def _follow_no_more(self) -> None:
+    def _show_no_more(self) -> None:
         outflow, self._outflow = self._outflow, None
         if outflow:
             outflow.close()
+        progress, self._progress = self._progress, None
+        if progress:
+            progress.finish()
 
     def _leave_unless_read(self) -> None:
         """Leave the topic now, unless publishers still need to know if this reader gets it all."""
@@ -482,7 +491,7 @@ class Session:
         if self._task:
             self._task.cancel()
         self._leave()
-        self._follow_no_more()
+        self._show_no_more()
         self._intake.discard()
         self.port.close()
         if self in self._service.sessions:

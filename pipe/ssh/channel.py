@@ -65,6 +65,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._restrictions = restrictions
         self._command = ""
         self._terminal: Terminal | None = None
+        self._drawn = 0  # columns of the line that the next one replaces
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -168,7 +169,19 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def tell(self, text: str) -> None:
         """Write a line to stderr."""
         if not self._channel.is_closing():
-            self._channel.write_stderr(f"pipe: {text}{self._line_end}".encode())
+            start = self._line_end if self._drawn else ""
+            self._drawn = 0
+            self._channel.write_stderr(f"{start}pipe: {text}{self._line_end}".encode())
+
+    def draw(self, line: str, *, last: bool) -> None:
+        """Write a line to stderr over the one before, unless that has yet to be sent."""
+        channel, connection = self._channel, self._connection
+        busy = channel.get_write_buffer_size() or connection.blocked or connection.exchanges_keys
+        if channel.is_closing() or (busy and not last):
+            return
+        end = self._line_end if last else ""
+        channel.write_stderr(f"\r{line:{self._drawn}}{end}".encode())
+        self._drawn = 0 if last else len(line)
 
     def answer(self, text: str) -> None:
         """Write a command's answer to stdout."""

@@ -114,6 +114,7 @@ class Member:
         "started",
         "topic",
         "topics",
+        "user",
         "waited_in",
         "waiting",
         "wants",
@@ -145,6 +146,7 @@ class Member:
         self.on_slow = on_slow
         self.exit_status = exit_status
         self.internal = False  # the server's own, and no session
+        self.user = ""  # whose it is, for people to read
 
         self.joined = False
         self.topic: Topic | None = None  # the one it joined by name

@@ -197,6 +197,9 @@ class Exchange:
         if self.heard:
             self.heard(text)
 
+    def draw(self, line: str, *, last: bool) -> None:
+        """Leave it out: a response has no second stream, and no parameter asks for it."""
+
     def answer(self, text: str) -> None:
         """Keep it for the response."""
         self.answered = text
