@@ -43,7 +43,7 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     if owner:
         rows += _shared(service, topic)
     if may_see:
-        rows.append(("members", _counts(members)))
+        rows.append(("members", counts_of(members)))
         begun = service.router.begun(topic)
         if begun.stream_bytes:
             rows.append(("stream", _how_far(begun)))
@@ -71,7 +71,8 @@ def _shared(service: Service, topic: TopicName) -> list[tuple[str, str]]:
     return list(zip(("shared", *[""] * len(texts)), texts, strict=False))
 
 
-def _counts(members: list[tuple[LiveSession, Member]]) -> str:
+def counts_of(members: list[tuple[LiveSession, Member]]) -> str:
+    """Count members by what they do."""
     kinds = {"publish": "publisher", "subscribe": "subscriber", "pipe": "pipe"}
     numbers = {
         noun: sum(member.mode.value == mode for _, member in members)
@@ -95,7 +96,7 @@ def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
                 escape(session.address),
                 size(member.received_bytes) if member.source else "-",
                 size(member.written_bytes) if member.sink else "-",
-                _state(member),
+                state_of(member),
                 session.caller.fingerprint,
             )
             for session, member in members
@@ -104,7 +105,8 @@ def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
     )
 
 
-def _state(member: Member) -> str:
+def state_of(member: Member) -> str:
+    """Say what a member waits for, or how long others have waited for it."""
     if member.waiting:
         return f"waits for {count(member.waiting, 'subscriber')}"
     if member.clogged:

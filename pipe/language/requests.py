@@ -31,7 +31,7 @@ from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
-from pipe.language.progress_requests import PROGRESS_FLAGS
+from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -166,13 +166,6 @@ class List:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowList:
-    """The same again and again; over HTTP only, as no screen would show it."""
-
-    pattern: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WhoAmI:
     """``whoami``: who the caller is to the server."""
 
@@ -270,15 +263,13 @@ Answerable: TypeAlias = (
     | ResumeWebhook
     | MonitorRequest
     | Explain
+    | Stat
     | Help
     | Version
 )
 """The requests that only give an answer."""
 
-Typed: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
-"""What a user can type as a command."""
-
-Request: TypeAlias = Typed | FollowList
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Top | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -439,6 +430,7 @@ COMMANDS = (
         (_TOPIC,),
         (_JSON,),
     ),
+    *PROGRESS_COMMANDS,
     Command("version", Version, "show the server's version"),
     Command(
         "help",
@@ -449,11 +441,11 @@ COMMANDS = (
 )
 """Every command, in the order that help lists them."""
 
-NAMES = {command.request: command.name for command in COMMANDS} | {FollowList: "ls"}
+NAMES = {command.request: command.name for command in COMMANDS}
 """What users call the command that makes a request."""
 
 
-def parse(command: str) -> Typed:
+def parse(command: str) -> Request:
     """Read the command of an exec request.
 
     Args:
@@ -469,7 +461,7 @@ def parse(command: str) -> Typed:
     values = read_words(spec, words[len(spec.name.split()) :])
     if values is None:
         return Help(spec.name)
-    build: Callable[..., Typed] = spec.request
+    build: Callable[..., Request] = spec.request
     return build(**values)
 
 

@@ -10,6 +10,7 @@ from pipe.stream.ports import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipe.commands.screen import Screen
     from pipe.errors import Outcome
     from pipe.stream.chunks import Chunk
     from pipe.stream.topics import Member
@@ -69,6 +70,9 @@ class Front(Protocol):
 
     def answer(self, text: str) -> None:
         """Send a command's answer."""
+
+    def screen(self) -> Screen | None:
+        """Return the size of the client's terminal, if an answer can be redrawn there."""
 
     def follow(self) -> bytes:
         """Get ready for an answer that goes on: the port gets lines as they come.

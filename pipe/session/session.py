@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe.commands import Answer, Asker, answer, input_limit, invitations
+from pipe.commands.following import follow
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
-from pipe.commands.topic_lists import TopicLists
 from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.requests import FollowList, Pipe, Publish, Subscribe
+from pipe.language.progress_requests import Stat, Top
+from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
@@ -153,10 +154,10 @@ class Session:
             self._join(request, hints)
         elif isinstance(request, Logs):
             self._show_logs(request)
-        elif isinstance(request, FollowList):
-            lists = TopicLists(self._service, self.caller, request.pattern)
-            self._follow(lists)
-            self._do(lists.look)
+        elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
+            answers = follow(self._service, self.caller, request, self._front.screen)
+            self._follow(answers)
+            self._do(answers.look)
         else:
             self._state = State.ANSWERING
             self._do(partial(self._answer, request))

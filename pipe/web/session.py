@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from pipe.commands.screen import Screen
     from pipe.language.requests import Request
     from pipe.session.front import Owner
     from pipe.stream.traffic import Traffic
@@ -203,6 +204,10 @@ class Exchange:
     def answer(self, text: str) -> None:
         """Keep it for the response."""
         self.answered = text
+
+    def screen(self) -> Screen | None:
+        """There is none."""
+        return None
 
     def follow(self) -> bytes:
         """Let the handler begin its response."""
