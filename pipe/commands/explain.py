@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import amount, count, date, labelled, size, span, table
 from pipe.language.names import escape, parse_topic
 from pipe.rights.grants import Operation
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
@@ -73,12 +75,10 @@ def _shared(service: Service, topic: TopicName) -> list[tuple[str, str]]:
 
 def counts_of(members: list[tuple[LiveSession, Member]]) -> str:
     """Count members by what they do."""
-    kinds = {"publish": "publisher", "subscribe": "subscriber", "pipe": "pipe"}
-    numbers = {
-        noun: sum(member.mode.value == mode for _, member in members)
-        for mode, noun in kinds.items()
-    }
-    return ", ".join(count(number, noun) for noun, number in numbers.items() if number) or "none"
+    nouns = {Mode.PUBLISH: "publisher", Mode.SUBSCRIBE: "subscriber", Mode.PIPE: "pipe"}
+    numbers = Counter(member.mode for _, member in members)
+    counts = [count(numbers[mode], noun) for mode, noun in nouns.items() if numbers[mode]]
+    return ", ".join(counts) or "none"
 
 
 def _how_far(begun: Begun) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.language.names import parse_topic
+from pipe.language.names import Pattern, parse_pattern, parse_topic
 from pipe.language.requests import Publish
 from pipe.rights.callers import Caller
 from pipe.session import progress as progress_module
@@ -121,6 +121,21 @@ async def test_reader_sees_its_own_fault() -> None:
     progress = Progress(display, reader, BOB, None)
 
     assert (await display.wait(bool)).endswith("1 publisher, held up by this reader")
+    progress.finish()
+
+
+async def test_reader_on_a_pattern_sees_topics() -> None:
+    """It has no topic of its own, and learns of nobody there."""
+    router, display = Router(), Display()
+    sink = FakeSink(router)
+    reader = sink.member = Member(Mode.SUBSCRIBE, sink=sink)
+    join(router, Mode.PIPE, "alice")
+    pattern = parse_pattern("alice/*", caller="bob")
+    assert isinstance(pattern, Pattern)
+    router.join_pattern(reader, pattern, lambda _: True)
+    progress = Progress(display, reader, BOB, None)
+
+    assert (await display.wait(bool)).endswith("] 1 topic")
     progress.finish()
 
 
