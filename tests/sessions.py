@@ -10,6 +10,7 @@ from pipe.commands import Asker, answer
 from pipe.errors import Outcome
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern
+from pipe.language.progress_requests import Top
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
 from pipe.limits.turns import Turns
 from pipe.rights.callers import Caller
@@ -206,7 +207,7 @@ class People:
         session = Session(self.service, caller)
         self.said = session.said
         request = parse(command)
-        assert not isinstance(request, (Publish, Subscribe, Pipe, Logs))
+        assert not isinstance(request, (Publish, Subscribe, Pipe, Logs, Top))
         try:
             asker = Asker(session.caller, session.address, session, stdin)
             return await answer(request, self.service, asker)

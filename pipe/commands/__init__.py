@@ -21,6 +21,7 @@ from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
 from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.offset import offset
+from pipe.commands.stat import show_members
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.webhooks import (
     add_webhook,
@@ -49,6 +50,7 @@ from pipe.language.hook_requests import (
 )
 from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.past import Offset
+from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Help, List, Version, WhoAmI, help_text
 from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
@@ -111,6 +113,8 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
             return offset(service, asker.caller, request.topic)
         case List():  # it pauses in between, and lets the user's other commands through
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+        case Stat():  # the same
+            return await show_members(service, asker.caller, request)
         case TestWebhook():  # it takes as long as the receiver likes
             return await test_webhook(service, asker.caller, request.webhook)
         case _:

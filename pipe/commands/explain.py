@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import amount, count, date, labelled, size, span, table
 from pipe.commands.past import describe
 from pipe.language.names import escape, parse_topic
 from pipe.rights.grants import Operation
+from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
@@ -46,7 +48,7 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     if owner:
         rows += _shared(service, topic)
     if may_see:
-        rows.append(("members", _counts(members)))
+        rows.append(("members", counts_of(members)))
         begun = service.router.begun(topic)
         if begun.stream_bytes:
             rows.append(("stream", _how_far(begun)))
@@ -76,13 +78,12 @@ def _shared(service: Service, topic: TopicName) -> list[tuple[str, str]]:
     return list(zip(("shared", *[""] * len(texts)), texts, strict=False))
 
 
-def _counts(members: list[tuple[LiveSession, Member]]) -> str:
-    kinds = {"publish": "publisher", "subscribe": "subscriber", "pipe": "pipe"}
-    numbers = {
-        noun: sum(member.mode.value == mode for _, member in members)
-        for mode, noun in kinds.items()
-    }
-    return ", ".join(count(number, noun) for noun, number in numbers.items() if number) or "none"
+def counts_of(members: list[tuple[LiveSession, Member]]) -> str:
+    """Count members by what they do."""
+    nouns = {Mode.PUBLISH: "publisher", Mode.SUBSCRIBE: "subscriber", Mode.PIPE: "pipe"}
+    numbers = Counter(member.mode for _, member in members)
+    counts = [count(numbers[mode], noun) for mode, noun in nouns.items() if numbers[mode]]
+    return ", ".join(counts) or "none"
 
 
 def _how_far(begun: Begun) -> str:
@@ -100,7 +101,7 @@ def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
                 escape(session.address),
                 size(member.received_bytes) if member.source else "-",
                 size(member.written_bytes) if member.sink else "-",
-                _state(member),
+                state_of(member),
                 session.caller.fingerprint,
             )
             for session, member in members
@@ -109,7 +110,8 @@ def _who_is_there(members: list[tuple[LiveSession, Member]]) -> str:
     )
 
 
-def _state(member: Member) -> str:
+def state_of(member: Member) -> str:
+    """Say what a member waits for, or how long others have waited for it."""
     if member.waiting:
         return f"waits for {count(member.waiting, 'subscriber')}"
     if member.clogged:

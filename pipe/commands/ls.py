@@ -67,14 +67,14 @@ async def list_topics(
         names = sorted(after, key=lambda name: (name.owner != caller.user, name))
         rows = [_row(before[name], after[name]) for name in names]
         if as_json:
-            return "".join([json_lines([_as_json(row)]) async for row in _in_turns(rows)])
+            return "".join([json_lines([_as_json(row)]) async for row in in_turns(rows)])
         if rows:
             return await _table(service, rows, caller)
     which = f" match {quoted(pattern)}" if pattern else ""
     return f"no topics{which}; make one: {service.ssh_command(caller.user)} pub NAME\n"
 
 
-async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
     """Go through items, `TURN_TOPICS` per turn of the event loop."""
     for number, item in enumerate(items):
         if number % TURN_TOPICS == 0:
@@ -90,7 +90,7 @@ async def _look(
 ) -> dict[TopicName, Sight]:
     """Take the figures of those topics that the caller may see and wants to see."""
     seen = {}
-    async for name in _in_turns(names):
+    async for name in in_turns(names):
         if _matches(wanted, name) and _sees(service, caller, name, wanted):
             topic = service.router.topic(name)
             if topic:
@@ -118,13 +118,13 @@ def _row(before: Sight, after: Sight) -> Row:
     seconds = now - before.moment
     return Row(
         topic,
-        _rate(topic.received_bytes - before.topic.received_bytes, seconds),
-        _rate(topic.delivered_bytes - before.topic.delivered_bytes, seconds),
+        rate(topic.received_bytes - before.topic.received_bytes, seconds),
+        rate(topic.delivered_bytes - before.topic.delivered_bytes, seconds),
         None if topic.clogged_since is None else max(0.0, now - topic.clogged_since),
     )
 
 
-def _rate(difference: int, seconds: float) -> int:
+def rate(difference: int, seconds: float) -> int:
     """A rate per second; it is not negative, although a leaving member takes its bytes along."""
     return max(0, round(difference / seconds)) if seconds else 0
 
@@ -164,7 +164,7 @@ async def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
                 size(row.topic.delivered_bytes),
                 _state(service, row, users if _is_own(row, caller) else {}),
             )
-            async for row in _in_turns(rows)
+            async for row in in_turns(rows)
         ],
     )
 

@@ -50,6 +50,7 @@ from pipe.language.past import (
     check_keeping,
     check_looking_back,
 )
+from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -132,6 +133,8 @@ class Publish:
     linger: float = 0.0
     hold: float = 0.0
     at: int | None = None
+    progress: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
@@ -157,6 +160,8 @@ class Subscribe:
     last: Last | None = None
     offset: int | None = None
     stream: str | None = None
+    progress: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
@@ -185,6 +190,9 @@ class Pipe:
         dealt_out = self.dispatch is Dispatch.ROUND_ROBIN
         check_keeping(self.keep, self.linger, whole=False, dealt_out=dealt_out)
 
+    progress: bool = False
+    size: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class List:
@@ -192,13 +200,6 @@ class List:
 
     pattern: str | None = None
     json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FollowList:
-    """The same again and again; over HTTP only, as no screen would show it."""
-
-    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +252,13 @@ Answerable: TypeAlias = (
     | MonitorRequest
     | Explain
     | Offset
+    | Stat
     | Help
     | Version
 )
 """The requests that only give an answer."""
 
-Typed: TypeAlias = Publish | Subscribe | Pipe | Logs | Answerable
-"""What a user can type as a command."""
-
-Request: TypeAlias = Typed | FollowList
+Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Top | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:
@@ -279,6 +278,7 @@ _SHARED = (
     Flag("public", "-p --public", boolean, "use the space that all users share"),
     Flag("access", "-a --access", _access_list, _ACCESS_TEXT, "LIST"),
     Flag("clean", "-c --clean", boolean, "print no status text"),
+    *PROGRESS_FLAGS,
 )
 _DISPATCH_TEXT = "multicast sends a chunk to every subscriber, round_robin to one in turn"
 _FRAMING_TEXT = "what is sent whole: a line, a record that ends in NUL (nul), or none"
@@ -370,6 +370,7 @@ COMMANDS = (
         (_JSON,),
     ),
     *PAST_COMMANDS,
+    *PROGRESS_COMMANDS,
     Command("version", Version, "show the server's version"),
     Command(
         "help",
@@ -380,11 +381,11 @@ COMMANDS = (
 )
 """Every command, in the order that help lists them."""
 
-NAMES = {command.request: command.name for command in COMMANDS} | {FollowList: "ls"}
+NAMES = {command.request: command.name for command in COMMANDS}
 """What users call the command that makes a request."""
 
 
-def parse(command: str) -> Typed:
+def parse(command: str) -> Request:
     """Read the command of an exec request.
 
     Args:
@@ -400,7 +401,7 @@ def parse(command: str) -> Typed:
     values = read_words(spec, words[len(spec.name.split()) :])
     if values is None:
         return Help(spec.name)
-    build: Callable[..., Typed] = spec.request
+    build: Callable[..., Request] = spec.request
     return build(**values)
 
 

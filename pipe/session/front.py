@@ -10,6 +10,7 @@ from pipe.stream.ports import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipe.commands.screen import Screen
     from pipe.errors import Outcome
     from pipe.stream.chunks import Chunk
     from pipe.stream.topics import Member
@@ -61,8 +62,17 @@ class Front(Protocol):
     def tell(self, text: str) -> None:
         """Tell the user something outside the stream: one line without its newline."""
 
+    def draw(self, line: str, *, last: bool) -> None:
+        """Show a line in place of the one that was drawn before, or leave it out for now.
+
+        The ``last`` one stays.
+        """
+
     def answer(self, text: str) -> None:
         """Send a command's answer."""
+
+    def screen(self) -> Screen | None:
+        """Return the size of the client's terminal, if an answer can be redrawn there."""
 
     def follow(self) -> bytes:
         """Get ready for an answer that goes on: the port gets lines as they come.

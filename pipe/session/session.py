@@ -23,24 +23,26 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe.commands import Answer, Asker, answer, input_limit, invitations
+from pipe.commands.following import follow
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
-from pipe.commands.topic_lists import TopicLists
 from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.requests import FollowList, Pipe, Publish, Subscribe
+from pipe.language.progress_requests import Stat, Top
+from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
-from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
+from pipe.session.midstream import what_it_missed, what_was_sent
 from pipe.session.outflow import Outflow
 from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
+from pipe.session.patience import Patience
 from pipe.session.place import Place, make_member
-from pipe.session.report import Ended, report
+from pipe.session.progress import Progress, show_progress
+from pipe.session.report import Ended, report, traffic_of
 from pipe.session.resume import check_resume, hold_place
 from pipe.session.stall import StallClock
 from pipe.stream.ports import Mode
-from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
     from pipe.stream.topics import Member
+    from pipe.stream.traffic import Traffic
 
 log = structlog.get_logger()
 
@@ -114,8 +117,8 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
         self._outflow: Outflow | None = None  # of a command that goes on answering
-        self._missing = 0
-        self._wait_timer: asyncio.TimerHandle | None = None
+        self._progress: Progress | None = None  # nobody asked for it
+        self._patience: Patience | None = None  # most need none
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -153,10 +156,10 @@ class Session:
             self._join(request, hints)
         elif isinstance(request, Logs):
             self._show_logs(request)
-        elif isinstance(request, FollowList):
-            lists = TopicLists(self._service, self.caller, request.pattern)
-            self._follow(lists)
-            self._do(lists.look)
+        elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
+            answers = follow(self._service, self.caller, request, self._front.screen)
+            self._follow(answers)
+            self._do(answers.look)
         else:
             self._state = State.ANSWERING
             self._do(partial(self._answer, request))
@@ -227,6 +230,7 @@ class Session:
         name = parse_name(raw, caller=self.caller.user, public=request.public)
         self._topic = str(name)
         self.member = member = make_member(request, self._intake, self.port)
+        member.user = self.caller.user
         self._place = place = Place(self._service, self.caller, self._holders)
         if not isinstance(name, TopicName):
             self._do(partial(self._join_pattern, place, member, name, request))
@@ -249,6 +253,7 @@ class Session:
             if bucket:
                 self._intake.throttle(bucket)
             self._bind_input(member, request, name, hints)
+        self._progress = show_progress(self._front, member, self.caller, request)
         with self._service.router.at_once():
             place.join(member)
             if resumes:
@@ -275,6 +280,7 @@ class Session:
             place.enter_pattern(pattern, request)
             self.port.bind(member)
             self._discard_input()
+            self._progress = show_progress(self._front, member, self.caller, request)
             place.join(member)
 
     def _lost(self, loss: Loss) -> None:
@@ -318,39 +324,22 @@ class Session:
 
     def waits(self, missing: int) -> None:
         """Tell the user that it waits, and for how long, or that the wait is over."""
-        if self._wait_timer:
-            self._wait_timer.cancel()
-            self._wait_timer = None
-        was_missing, self._missing = self._missing, missing
         request = self._request
-        if not isinstance(request, Publish):
+        if not isinstance(request, Publish) or not (missing or self._patience):
             return
-        if missing:
+        if self._patience is None:
+            self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
+        try:
             sent = self.member.received_bytes if self.member else 0
-            try:
-                text = what_it_waits_for(request, missing, sent)
-            except NobodyLeft as error:
-                self.fail(error)
-                return
-            if not was_missing:
-                self.announce(text)
-            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, request)
-        elif was_missing:
-            enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
-            self.announce(f"{enough} here, sending")
-
-    def _give_up(self, request: Publish) -> None:
-        self.end(Outcome.TIMEOUT, why_it_gave_up(request, self._missing))
+            self._patience.wait(request, missing, sent)
+        except NobodyLeft as error:
+            self.fail(error)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
-        since = f" from byte {self.member.at} on" if self.member and self.member.at else ""
-        early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
-        self.announce(
-            f"sent {count(receipt.sent_bytes, 'byte')}"
-            f"{since} to {count(receipt.subscribers, 'subscriber')}{early}"
-        )
+        self._show_no_more()  # the receipt stands below it
+        self.announce(what_was_sent(receipt, self.member.at if self.member else None))
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
         self.end(outcome, outcome.text)
 
@@ -431,13 +420,16 @@ class Session:
         self._outcome = outcome
         self._exit_status = outcome.status if exit_status is None else exit_status
         self._intake.discard()
-        self._follow_no_more()
+        self._show_no_more()
         return True
 
-    def _follow_no_more(self) -> None:
+    def _show_no_more(self) -> None:
         outflow, self._outflow = self._outflow, None
         if outflow:
             outflow.close()
+        progress, self._progress = self._progress, None
+        if progress:
+            progress.finish()
 
     def _leave_unless_read(self) -> None:
         """Leave the topic now, unless publishers still need to know if this reader gets it all."""
@@ -446,9 +438,8 @@ class Session:
 
     def _leave(self) -> None:
         self.waited_for(others=False)
-        if self._wait_timer:
-            self._wait_timer.cancel()
-            self._wait_timer = None
+        if self._patience:
+            self._patience.stop()
         if self._place and self.member:
             self._place.leave(self.member, self._loop.time())
 
@@ -519,19 +510,30 @@ class Session:
         if self._task:
             self._task.cancel()
         self._leave()
-        self._follow_no_more()
+        self._show_no_more()
         self._intake.discard()
         self.port.close()
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
-        traffic = self._traffic()
+        traffic = traffic_of(self.member, self._intake)
         self._front.closed(traffic)
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
     def _conclude(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
         """Log how it ended, and let go of everything: this is most of the cost of an end."""
-        self._report(outcome, traffic, error)
+        ended = Ended(
+            user=self.caller.user,
+            address=self.address,
+            client=self._front.log_fields(),
+            request=self._request,
+            topic=self._topic,
+            outcome=outcome,
+            traffic=traffic,
+            seconds=self._loop.time() - self._opened_at,
+            error=error,
+        )
+        report(self._service, ended)
         self._forget()
 
     def _forget(self) -> None:
@@ -543,33 +545,5 @@ class Session:
         self._place = None
         self.member = None
         self._stall_clock = None
+        self._patience = None
         del self.port, self._intake, self._front
-
-    def _report(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
-        report(
-            self._service,
-            Ended(
-                user=self.caller.user,
-                address=self.address,
-                client=self._front.log_fields(),
-                request=self._request,
-                topic=self._topic,
-                outcome=outcome,
-                traffic=traffic,
-                seconds=self._loop.time() - self._opened_at,
-                error=error,
-            ),
-        )
-
-    def _traffic(self) -> Traffic:
-        member = self.member
-        if member is None:
-            return Traffic()
-        return Traffic(
-            member.received_bytes,
-            member.received_chunks,
-            member.written_bytes,
-            member.accepted_chunks,
-            self.paused_seconds,
-            self._intake.waited_seconds,
-        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import asyncssh
 
+from pipe.commands.screen import Screen
 from pipe.errors import Ending, Outcome
 from pipe.language.requests import parse, sends_stream
 from pipe.session import Session
@@ -65,6 +66,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._restrictions = restrictions
         self._command = ""
         self._terminal: Terminal | None = None
+        self._screen: Screen | None = None
+        self._drawn = 0  # columns of the line that the next one replaces
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- asyncssh: the channel opens --------------------------------------------------------------
@@ -85,14 +88,27 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def pty_requested(
         self,
         term_type: str,
-        term_size: tuple[int, int, int, int],  # noqa: ARG002
+        term_size: tuple[int, int, int, int],
         term_modes: Mapping[int, int],
     ) -> bool:
         """Say yes, as ``ssh -t`` insists on it; a stream's bytes still pass unchanged."""
         if len(term_type) > MAX_TYPE_LENGTH or not self._restrictions.pty:
             return False
         self._terminal = Terminal(term_modes)
+        if term_type != "dumb":
+            self._screen = Screen(*term_size[:2])
         return True
+
+    def terminal_size_changed(
+        self,
+        width: int,
+        height: int,
+        pixwidth: int,  # noqa: ARG002
+        pixheight: int,  # noqa: ARG002
+    ) -> None:
+        """Draw in the new size from now on."""
+        if self._screen:
+            self._screen = Screen(width, height)
 
     @property
     def _line_end(self) -> str:
@@ -169,12 +185,28 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def tell(self, text: str) -> None:
         """Write a line to stderr."""
         if not self._channel.is_closing():
-            self._channel.write_stderr(f"pipe: {text}{self._line_end}".encode())
+            start = self._line_end if self._drawn else ""
+            self._drawn = 0
+            self._channel.write_stderr(f"{start}pipe: {text}{self._line_end}".encode())
+
+    def draw(self, line: str, *, last: bool) -> None:
+        """Write a line to stderr over the one before, unless that has yet to be sent."""
+        channel, connection = self._channel, self._connection
+        busy = channel.get_write_buffer_size() or connection.blocked or connection.exchanges_keys
+        if channel.is_closing() or (busy and not last):
+            return
+        end = self._line_end if last else ""
+        channel.write_stderr(f"\r{line:{self._drawn}}{end}".encode())
+        self._drawn = 0 if last else len(line)
 
     def answer(self, text: str) -> None:
         """Write a command's answer to stdout."""
         if not self._channel.is_closing():
             self._channel.write(text.replace("\n", self._line_end).encode())
+
+    def screen(self) -> Screen | None:
+        """Return the size of the client's terminal."""
+        return self._screen
 
     def follow(self) -> bytes:
         """Say how a line ends: a terminal that we control is raw."""

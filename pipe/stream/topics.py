@@ -99,6 +99,7 @@ class Member:
         "started",
         "topic",
         "topics",
+        "user",
         "waited_in",
         "waiting",
         "wants",
@@ -136,6 +137,7 @@ class Member:
         self.keep = keep
         self.linger = linger
         self.at = at
+        self.user = ""  # whose it is, for people to read
 
         self.joined = False
         self.topic: Topic | None = None  # the one it joined by name

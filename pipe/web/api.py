@@ -25,7 +25,8 @@ from pipe.language.monitor_requests import (
     ShowFeeds,
     ShowUptime,
 )
-from pipe.language.requests import COMMANDS, Explain, FollowList, List, WhoAmI
+from pipe.language.progress_requests import Top
+from pipe.language.requests import COMMANDS, Explain, List, WhoAmI
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
     AddWebhook,
@@ -128,7 +129,7 @@ async def topics(request: web.Request) -> web.StreamResponse:
     pattern = request.query.get("pattern")
     if not switch(request.query.get("follow", "false")):
         return await _answer(request, List(pattern, json=True))
-    exchange = await open_exchange(request, FollowList(pattern))
+    exchange = await open_exchange(request, Top(pattern, json=True))
     return await serve(exchange, sse=True)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from pipe.commands.screen import Screen
     from pipe.language.requests import Request
     from pipe.session.front import Owner
     from pipe.stream.traffic import Traffic
@@ -197,9 +198,16 @@ class Exchange:
         if self.heard:
             self.heard(text)
 
+    def draw(self, line: str, *, last: bool) -> None:
+        """Leave it out: a response has no second stream, and no parameter asks for it."""
+
     def answer(self, text: str) -> None:
         """Keep it for the response."""
         self.answered = text
+
+    def screen(self) -> Screen | None:
+        """There is none."""
+        return None
 
     def follow(self) -> bytes:
         """Let the handler begin its response."""

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 COMMANDS = (
     *("pub", "sub", "pipe", "ls", "whoami", "keys", "grant", "revoke", "grants"),
-    *("tokens", "login", "link", "hooks", "logs", "explain", "version", "help"),
+    *("tokens", "login", "link", "hooks", "logs", "explain", "stat", "top", "version", "help"),
 )
 
 

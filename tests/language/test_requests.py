@@ -184,6 +184,8 @@ def assert_fits(text: str) -> None:
         ("pub -", Publish("-")),
         ("pub -- -x", Publish("-x")),
         ("pub -c -- x", Publish("x", clean=True)),
+        ("pub -cv --size 1KiB x", Publish("x", clean=True, progress=True, size=1024)),
+        ("sub --progress x", Subscribe("x", progress=True)),
         ("pub -h=false x", Publish("x")),
     ],
 )
@@ -266,8 +268,8 @@ def test_flag_forms(command: str, request_: Request) -> None:
         ),
         ("''", "unknown command ''; 'ssh HOST help' lists the commands"),
         ("\x1b[2J", r"unknown command '\x1b[2J'; 'ssh HOST help' lists the commands"),
-        ("pub -z x", "unknown flag '-z'; 'ssh HOST pub -h' lists the flags"),
-        ("pub -bz x", "unknown flag '-z'; 'ssh HOST pub -h' lists the flags"),
+        ("pub -q x", "unknown flag '-q'; 'ssh HOST pub -h' lists the flags"),
+        ("pub -bq x", "unknown flag '-q'; 'ssh HOST pub -h' lists the flags"),
         (
             "pub --timeot 3s x",
             "unknown flag '--timeot'; did you mean '--timeout'? 'ssh HOST pub -h' lists the flags",

@@ -15,6 +15,7 @@ from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName
+from pipe.language.progress_requests import Top
 from pipe.language.requests import Pipe, Publish, Subscribe, parse
 from pipe.rights.access import DEMOTED_TEXT, REMOVED_TEXT, Loss
 from pipe.rights.callers import Caller
@@ -388,7 +389,7 @@ async def test_who_is_gone_changes_nothing_any_more(
     await GrantStore(outside.database).put([make("bob")])
     stdin = asyncssh.generate_private_key("ssh-ed25519").export_public_key()
     request = parse(command)
-    assert not isinstance(request, (Publish, Subscribe, Pipe, Logs))
+    assert not isinstance(request, (Publish, Subscribe, Pipe, Logs, Top))
     asker = Asker(before.caller, before.address, before, stdin)
     with pytest.raises(AccessDenied, match="was removed"):
         await answer(request, service, asker)

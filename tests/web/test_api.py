@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.commands import topic_lists
+from pipe.commands import latest
 from pipe.errors import Outcome
 from pipe.web import calls
 from pipe.web.streams.sse import BEAT
@@ -34,7 +34,7 @@ async def test_topics(served: Served) -> None:
 
 async def test_follow(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is followed comes again and again, by one session, until the server stops."""
-    monkeypatch.setattr(topic_lists, "FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(latest, "FOLLOW_SECONDS", 0.01)
     conn = await served.request("GET", "/api/topics?follow")
     assert (await conn.head())[1]["content-type"] == "text/event-stream"
     assert await conn.chunk() == BEAT

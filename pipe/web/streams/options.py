@@ -25,6 +25,10 @@ ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
 """Parameters that are called otherwise than their flag."""
 
 
+ONLY_OVER_SSH = frozenset({"progress", "size"})
+"""Fields that no parameter sets: they are about the lines on stderr."""
+
+
 def read_options(
     request: web.Request,
     kind: type[R],
@@ -119,7 +123,10 @@ def choice(*words: str) -> Callable[[str], str]:
 def _flags_of(kind: type[Any]) -> dict[str, Flag]:
     spec = next(command for command in COMMANDS if command.request is kind)
     return {
-        spelling.lstrip("-"): flag for flag in spec.flags for spelling in flag.spellings.split()
+        spelling.lstrip("-"): flag
+        for flag in spec.flags
+        if flag.field not in ONLY_OVER_SSH
+        for spelling in flag.spellings.split()
     }
 
 
