@@ -278,7 +278,7 @@ def test_flag_forms(command: str, request_: Request) -> None:
             "pub -public x",
             "unknown flag '-u'; did you mean '--public'? 'ssh HOST pub -h' lists the flags",
         ),
-        ("sub -z x", "unknown flag '-z'; 'ssh HOST sub -h' lists the flags"),
+        ("sub -j x", "unknown flag '-j'; 'ssh HOST sub -h' lists the flags"),
         ("pub x -t", "flag -t needs a value: -t DUR"),
         ("pub x --min-subs", "flag --min-subs needs a value: --min-subs N"),
         (
