@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
@@ -292,7 +293,8 @@ async def test_a_room_is_lines_both_ways(page: Page, standin: StandIn) -> None:
     await page.get_by_label("Say something").fill("now")
     await page.keyboard.press("Enter")
     await expect(lines.last).to_have_text("now")
-    said = [text for kind, _, text in standin.asked if kind == "WS"]
+    while len(said := [text for kind, _, text in standin.asked if kind == "WS"]) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)  # the page shows a line before it has arrived
     assert said == ["alice: tea?\n", "now\n"]
     await standin.socket.close(code=4077, message=b"access to public/tea has ended")
     await expect(page.get_by_text("access to public/tea has ended")).to_be_visible()
