@@ -24,6 +24,7 @@ class Figures:
         missing: readers that it waits for.
         held_up: whether it waits for somebody who is there.
         holders: who that is, as far as the user may know.
+        drains: whether it only waits for them to read what was sent.
         own: whether the user's own reader holds the stream up.
     """
 
@@ -36,6 +37,7 @@ class Figures:
     missing: int = 0
     held_up: bool = False
     holders: tuple[str, ...] = ()
+    drains: bool = False
     own: bool = False
 
 
@@ -79,4 +81,5 @@ def _state(figures: Figures) -> str:
         return ""
     names, more = figures.holders[:MAX_NAMES], len(figures.holders) - MAX_NAMES
     who = [*names, f"{more} more"] if more > 0 else names
-    return f"held up by {listed(who) if who else 'a reader'}"
+    text = listed(who) if who else "a reader"
+    return f"waits for {text} to finish" if figures.drains else f"held up by {text}"

@@ -6,6 +6,7 @@ It reads the member's counters; the data path knows nothing of it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pipe.stream.topics import Member, Topic
 
 INTERVAL_SECONDS = 1.0
+
+RATE_LOOKS = 10
+"""Looks that a rate is measured over: a buffer that fills and empties makes it jump."""
 
 
 def show_progress(
@@ -55,8 +59,8 @@ class Progress:
         self._caller = caller
         self._size = size
         self._loop = asyncio.get_running_loop()
-        self._begun = self._looked = self._loop.time()  # begun: when it last had no byte
-        self._before = 0
+        self._begun = self._loop.time()  # when it last had no byte
+        self._looks = deque([(self._begun, 0)], maxlen=RATE_LOOKS)
         self._timer = self._loop.call_later(INTERVAL_SECONDS, self._look)
 
     def _look(self) -> None:
@@ -64,8 +68,10 @@ class Progress:
         moved = self._moved(self._member.written_bytes)
         if not moved:
             self._begun = now
-        rate = (moved - self._before) / max(now - self._looked, 0.001)
-        self._before, self._looked = moved, now
+            self._looks.clear()
+        since, before = self._looks[0] if self._looks else (now, moved)
+        self._looks.append((now, moved))
+        rate = (moved - before) / max(now - since, 0.001)
         self._display.draw(progress_line(self._figures(moved, rate)), last=False)
         self._timer = self._loop.call_later(INTERVAL_SECONDS, self._look)
 
@@ -104,6 +110,7 @@ class Progress:
             missing=0 if over else member.waiting,
             held_up=held_up,
             holders=holders,
+            drains=bool(member.awaits),
             own=not over and member.clogged,
         )
 
@@ -114,6 +121,8 @@ class Progress:
     def _who_is_there(self) -> str:
         member = self._member
         topic = member.topic
+        if member.awaits:
+            return count(len(member.awaits), "reader")
         if topic is None:
             return count(len(member.topics), "topic") if member.topics else "no topic"
         if member.mode is Mode.SUBSCRIBE:

@@ -42,6 +42,7 @@ def test_size_that_says_nothing_of_the_time(moved: int, size: int, percent: int)
         (Figures(0, 0, 0, held_up=True), "held up by a reader"),
         (Figures(0, 0, 0, held_up=True, holders=("bob",)), "held up by bob"),
         (Figures(0, 0, 0, held_up=True, holders=("a", "b", "c", "d")), "by a, b, c and 1 more"),
+        (Figures(0, 0, 0, held_up=True, drains=True, holders=("bob",)), "waits for bob to finish"),
         (Figures(0, 0, 0, own=True), "held up by this reader"),
     ],
 )

@@ -112,6 +112,19 @@ async def test_only_the_owner_learns_who_holds_it_up(caller: Caller, who: str) -
     progress.finish()
 
 
+async def test_publisher_waits_for_the_last_bytes() -> None:
+    """After the end of its input it tells who has yet to finish."""
+    router, display = Router(), Display()
+    writer = join(router, Mode.PUBLISH, "alice")
+    join(router, Mode.SUBSCRIBE, "bob")
+    router.publish(writer, Chunk(b"xyz"))
+    router.end(writer)
+    progress = Progress(display, writer, ALICE, None)
+
+    assert (await display.wait(bool)).endswith("1 reader, waits for bob to finish")
+    progress.finish()
+
+
 async def test_reader_sees_its_own_fault() -> None:
     """A clogged reader is told that it is the one."""
     router, display = Router(), Display()
