@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
-PYTEST_ARGS ?= -n 2 --dist loadfile -m "not slow and not hostile"
+PYTEST_ARGS ?= -n 3 --dist loadfile -m "not slow and not hostile"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +48,7 @@ coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and bran
 check: $(VENV)/.dev ## format, lint, types, import rules, dependencies, spelling, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy pipe client/pipe_log tests requirements docs $(EXTRA_CODE)
+	$(BIN)/mypy pipe client tests requirements docs $(EXTRA_CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry pipe
 	$(BIN)/codespell

@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 
 def _page_of_all() -> str:
-    context = click.Context(program, info_name="pipe")
+    context = _context_of_all()
     lines = [
         *_head("PIPE", "pipe", str(program.help)),
         *_synopsis([("pipe", program.collect_usage_pieces(context))]),
@@ -71,7 +71,7 @@ def _page_of_all() -> str:
 
 def _page_of_serve() -> str:
     command = program.commands["serve"]
-    context = click.Context(command, info_name="pipe serve")
+    context = click.Context(command, info_name="serve", parent=_context_of_all())
     summary, _, rest = str(command.help).partition("\n\n")
     lines = [
         *_head("PIPE-SERVE", "pipe-serve", summary),
@@ -86,6 +86,11 @@ def _page_of_serve() -> str:
         *_see_also("pipe", "ssh", "systemd.service:5"),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _context_of_all() -> click.Context:
+    """As `pipe` itself makes it, so that options have all their names."""
+    return click.Context(program, info_name="pipe", **program.context_settings)
 
 
 def _head(title: str, name: str, summary: str) -> Iterator[str]:
@@ -135,7 +140,8 @@ def _describe(context: click.Context) -> Iterator[str]:
 def _options(command: click.Command, context: click.Context, *, without: str = "") -> Iterator[str]:
     """Yield a paragraph for each option, and a heading before the first limit."""
     limits = False
-    for option in command.get_params(context):
+    in_parts = sorted(command.get_params(context), key=lambda one: one.name in Limits.model_fields)
+    for option in in_parts:
         record = option.get_help_record(context)
         if record and isinstance(option, click.Option) and option.name != without:
             if option.name in Limits.model_fields and not limits:

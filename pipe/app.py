@@ -93,6 +93,8 @@ class App:
             await start_webhooks(service)
             cleanup.push_async_callback(service.webhooks.close)
             cleanup.push_async_callback(service.monitors.close)
+            cleanup.callback(service.keeping.close)
+            cleanup.callback(service.holds.close)
             await service.monitors.start()
             server = SSHServer(service)
             await server.start()

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from pipe.errors import Outcome, QuotaExceeded
-from pipe.events.alerts import Alerts
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
-from pipe.events.deliveries import Result
-from pipe.events.drain import LogDrain
-from pipe.events.hooks import NO_HOOK, Hooks
-from pipe.events.monitoring import Monitors
-from pipe.events.summaries import Summaries
+from pipe.events.hooks.deliveries import Result
+from pipe.events.hooks.hub import NO_HOOK, Hooks
+from pipe.events.logs.drain import LogDrain
+from pipe.events.monitors.alerts import Alerts
+from pipe.events.monitors.hub import Monitors
+from pipe.events.monitors.summaries import Summaries
 from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import ssh_command
 from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
+from pipe.limits.holds import Holds
+from pipe.limits.keeping import ALARM_SHARE, Keeping
 from pipe.limits.memory import MemoryAlarm, default_threshold
 from pipe.limits.quotas import Quotas, Rates, Resource, Scope
 from pipe.limits.turns import Turns
@@ -92,6 +94,8 @@ class Service:
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     rates: Rates = field(init=False)
+    keeping: Keeping = field(init=False)
+    holds: Holds = field(default_factory=Holds)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
@@ -112,7 +116,12 @@ class Service:
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
-        self.router = Router(closed=self._closed, clock=time.monotonic, later=self.turns.do)
+        self.router = Router(
+            closed=self.forget_topic,
+            clock=time.monotonic,
+            later=self.turns.do,
+            lingers=lambda name, seconds: self.keeping.linger(name, seconds),
+        )
         self.announcer = Announcer(self.router)
         self.logs = LogDrain(self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
@@ -152,6 +161,12 @@ class Service:
         self.gate = make_gate(settings, self.quotas)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
+        self.keeping = Keeping(
+            settings.max_keep,
+            settings.max_keep_per_user,
+            int(self.memory_alarm.threshold * ALARM_SHARE),
+            self.router.let_go,
+        )
 
     def _make_hooks(self) -> Hooks:
         deliveries = self.metrics.hook_deliveries
@@ -207,8 +222,10 @@ class Service:
         finally:
             self.quotas.give_back(Resource.PATTERNS, *holders)
 
-    def _closed(self, name: TopicName) -> None:
+    def forget_topic(self, name: TopicName) -> None:
+        """Count a topic no longer: it has closed, or was not opened in the end."""
         self.quotas.close_topic(name)
+        self.keeping.closed(name)
         self.access.closed(name)
 
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
@@ -231,6 +248,8 @@ class Service:
                 text = self.access.why_barred(session.caller)
                 if text and session is not spare:
                     session.cut(Outcome.DENIED, text)
+        self.keeping.forget(self.access.why_barred)
+        self.holds.forget(self.access.why_barred)
         self.monitors.follow_removals()
 
     def tell_owner(self, user: str, level: str, msg: str, /, **fields: object) -> None:
@@ -269,4 +288,5 @@ class Service:
             + sum(session.paused_seconds for session in self.sessions),
             log_lines=dict(self.logs.counts),
             webhooks_waiting=self.webhooks.waiting,
+            kept_bytes=self.router.kept_bytes,
         )

@@ -58,6 +58,8 @@ class Wishes(TypedDict, total=False):
     keep_alive: bool
     on_slow: OnSlow
     exit_status: int
+    keep: int
+    linger: float
 
 
 class FakeSink:

@@ -129,6 +129,9 @@ class Session:
     def _lost(self, loss: Loss) -> None:
         self.cut(Outcome.DENIED, loss.value)
 
+    def hand_over(self) -> None:
+        """Nothing is held."""
+
     def announce(self, text: str) -> None:
         """Keep what is said."""
         self.said.append(text)

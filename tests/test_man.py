@@ -52,6 +52,7 @@ def test_pages(man: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     description = "TCP port for SSH; 22 would take root and the machine's own sshd has it."
     assert description in pages["pipe-serve.1"]
     assert description in " ".join(capsys.readouterr().out.split())
+    assert "-h, --help" in pages["pipe.1"]
     for command in ("pipe serve", "pipe check", "pipe user add", "pipe token rm", "--shared"):
         assert command in pages["pipe.1"]
 

@@ -20,6 +20,7 @@ from pipe.commands.link import make_link
 from pipe.commands.login import log_in
 from pipe.commands.ls import list_topics
 from pipe.commands.monitors import answer_about_monitors
+from pipe.commands.offset import offset
 from pipe.commands.stat import show_members
 from pipe.commands.tokens import add_token, list_tokens, remove_token
 from pipe.commands.webhooks import (
@@ -31,6 +32,14 @@ from pipe.commands.webhooks import (
 )
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
+from pipe.language.account_requests import (
+    AddKey,
+    GrantAccess,
+    ListGrants,
+    ListKeys,
+    RemoveKey,
+    RevokeAccess,
+)
 from pipe.language.hook_requests import (
     AboutHooks,
     AddHook,
@@ -40,21 +49,9 @@ from pipe.language.hook_requests import (
     TestHook,
 )
 from pipe.language.monitor_requests import MonitorRequest
+from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
-from pipe.language.requests import (
-    AddKey,
-    Explain,
-    GrantAccess,
-    Help,
-    List,
-    ListGrants,
-    ListKeys,
-    RemoveKey,
-    RevokeAccess,
-    Version,
-    WhoAmI,
-    help_text,
-)
+from pipe.language.requests import Explain, Help, List, Version, WhoAmI, help_text
 from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
     AddWebhook,
@@ -112,6 +109,8 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
             return f"pipe {__version__}\n"
         case Help():
             return help_text(request.command, service.ssh_command(asker.caller.user))
+        case Offset():
+            return offset(service, asker.caller, request.topic)
         case List():  # it pauses in between, and lets the user's other commands through
             return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
         case Stat():  # the same

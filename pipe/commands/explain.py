@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import amount, count, date, labelled, size, span, table
+from pipe.commands.past import describe
 from pipe.language.names import escape, parse_topic
 from pipe.rights.grants import Operation
 from pipe.stream.ports import Mode
@@ -39,7 +40,9 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
     members = service.sessions_on(topic) if may_see else []
     if as_json:
         begun = service.router.begun(topic) if may_see else None
-        return _as_json(topic, decisions, members, begun, owner=owner)
+        history = service.router.history(topic) if may_see else None
+        kept = history.kept._asdict() if history else None
+        return _as_json(topic, decisions, members, begun, kept, owner=owner)
     rows = [("topic", str(topic))]
     rows += [(str(one), _verdict(decision)) for one, decision in decisions.items()]
     if owner:
@@ -49,6 +52,8 @@ def explain(service: Service, caller: Caller, raw: str, *, as_json: bool) -> str
         begun = service.router.begun(topic)
         if begun.stream_bytes:
             rows.append(("stream", _how_far(begun)))
+        if history := service.router.history(topic):
+            rows.append(("kept", describe(history.kept)))
     text = labelled(rows)
     if owner and members:
         text += _who_is_there(members) + _who_stalls(members)
@@ -138,6 +143,7 @@ def _as_json(
     decisions: dict[Operation, Decision],
     members: list[tuple[LiveSession, Member]],
     begun: Begun | None,
+    kept: dict[str, object] | None,
     *,
     owner: bool,
 ) -> str:
@@ -156,6 +162,7 @@ def _as_json(
         facts["members"] = len(members)
         facts["stream_bytes"] = begun.stream_bytes
         facts["shut"] = begun.shut
+        facts["kept"] = kept
     if owner:
         facts["sessions"] = [
             {

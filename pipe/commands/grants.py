@@ -14,8 +14,8 @@ from pipe.rights.grants import Grant, Operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipe.language.account_requests import GrantAccess, RevokeAccess
     from pipe.language.names import TopicName
-    from pipe.language.requests import GrantAccess, RevokeAccess
     from pipe.rights.callers import Caller
     from pipe.service import Service
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pipe.commands.layout import count, date, json_lines, table
 from pipe.commands.login import web_url
 from pipe.errors import AccessDenied, QuotaExceeded
-from pipe.events.deliveries import LIMIT, Result
-from pipe.events.hooks import make_id, make_secret
+from pipe.events.hooks.deliveries import LIMIT, Result
+from pipe.events.hooks.hub import make_id, make_secret
 from pipe.language.durations import format_duration
 from pipe.language.hook_requests import AddHook, HookKind, ListHooks, RemoveHook, RotateHook
 from pipe.language.names import PUBLIC, escape, parse_topic
@@ -19,7 +19,7 @@ from pipe.store.hooks import NewHook
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
-    from pipe.events.deliveries import Delivery
+    from pipe.events.hooks.deliveries import Delivery
     from pipe.language.hook_requests import AboutHooks
     from pipe.service import Service
 

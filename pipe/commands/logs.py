@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.errors import AccessDenied
-from pipe.events.filters import Filter
+from pipe.events.logs.filters import Filter
 from pipe.rights.scopes import Right
 
 if TYPE_CHECKING:
-    from pipe.events.followers import Follower
+    from pipe.events.logs.followers import Follower
     from pipe.language.log_requests import Logs
     from pipe.rights.callers import Caller
     from pipe.service import Service

@@ -144,6 +144,7 @@ def _as_json(row: Row) -> dict[str, object]:
         "in_bytes": topic.received_bytes,
         "out_bytes": topic.delivered_bytes,
         "stream_bytes": topic.begun.stream_bytes,
+        "kept": topic.kept and topic.kept._asdict(),
     }
 
 
@@ -182,6 +183,8 @@ def _state(service: Service, row: Row, users: Mapping[Member | None, str]) -> st
     parts = []
     if topic.begun.stream_bytes:
         parts.append(f"{size(topic.begun.stream_bytes)} so far")
+    if topic.kept:
+        parts.append(f"{size(topic.kept.end - topic.kept.first)} kept")
     if topic.waiting:
         names = _names(users, (member for member in members if member.waiting))
         parts.append(f"{names or count(topic.waiting, 'publisher')} waiting")

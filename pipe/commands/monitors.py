@@ -10,8 +10,8 @@ from pipe.commands.asker import Answer
 from pipe.commands.layout import count, date, json_lines, short_name, span, table
 from pipe.commands.login import web_url
 from pipe.errors import AccessDenied, StoreError, UsageError
-from pipe.events.addresses import Kind, derive, make_feeds
-from pipe.events.monitors import State, about
+from pipe.events.monitors.addresses import Kind, derive, make_feeds
+from pipe.events.monitors.monitor import State, about
 from pipe.language.monitor_requests import (
     AddMonitor,
     ListMonitors,
@@ -28,9 +28,9 @@ from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
-    from pipe.events.monitoring import Watched
-    from pipe.events.summaries import Summary
-    from pipe.events.uptime import Share
+    from pipe.events.monitors.hub import Watched
+    from pipe.events.monitors.summaries import Summary
+    from pipe.events.monitors.uptime import Share
     from pipe.language.monitor_requests import MonitorRequest
     from pipe.rights.callers import Caller
     from pipe.service import Service

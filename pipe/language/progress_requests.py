@@ -35,7 +35,7 @@ PROGRESS_COMMANDS = (
     Command(
         "stat",
         Stat,
-        "show a topic's members, their rates, and who waits",
+        "show the members of a topic, and what they move",
         "Shows all of them to the topic's owner, and to others their own.",
         (Argument("topic", "TOPIC", required=True),),
         (

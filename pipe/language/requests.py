@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pipe.errors import UsageError
+from pipe.language.account_requests import (
+    ACCOUNT_COMMANDS,
+    AddKey,
+    GrantAccess,
+    ListGrants,
+    ListKeys,
+    RemoveKey,
+    RevokeAccess,
+)
 from pipe.language.durations import SECONDS_PER_DAY, parse_duration
 from pipe.language.flags import (
     HELP,
@@ -31,6 +40,16 @@ from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import parse_grantee, quoted
+from pipe.language.past import (
+    KEEPING,
+    LOOKING_BACK,
+    PAST_COMMANDS,
+    RESUMING,
+    Last,
+    Offset,
+    check_keeping,
+    check_looking_back,
+)
 from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
@@ -110,11 +129,17 @@ class Publish:
     framing: Framing = Framing.NONE
     clean: bool = False
     exit_status: int = 0
+    keep: int = 0
+    linger: float = 0.0
+    hold: float = 0.0
+    at: int | None = None
     progress: bool = False
     size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
+        dealt_out = self.dispatch is Dispatch.ROUND_ROBIN
+        check_keeping(self.keep, self.linger, whole=self.whole, dealt_out=dealt_out)
         if self.whole and self.dispatch is Dispatch.ROUND_ROBIN:
             raise UsageError("with --dispatch round_robin nobody gets the whole: leave out --whole")
         if self.whole and not self.block:
@@ -132,11 +157,15 @@ class Subscribe:
     keep_alive: bool = False
     whole: bool = False
     on_slow: OnSlow = OnSlow.BLOCK
+    last: Last | None = None
+    offset: int | None = None
+    stream: str | None = None
     progress: bool = False
     size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse flags that contradict each other."""
+        check_looking_back(self.last, self.offset, self.stream, whole=self.whole)
         if self.whole and self.on_slow is OnSlow.DROP:
             raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
 
@@ -153,6 +182,14 @@ class Pipe:
     dispatch: Dispatch = Dispatch.MULTICAST
     framing: Framing = Framing.NONE
     on_slow: OnSlow = OnSlow.BLOCK
+    keep: int = 0
+    linger: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse flags that contradict each other."""
+        dealt_out = self.dispatch is Dispatch.ROUND_ROBIN
+        check_keeping(self.keep, self.linger, whole=False, dealt_out=dealt_out)
+
     progress: bool = False
     size: int | None = None
 
@@ -168,55 +205,6 @@ class List:
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
     """``whoami``: who the caller is to the server."""
-
-    json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ListKeys:
-    """``keys``: the caller's keys."""
-
-    json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AddKey:
-    """``keys add``: add a key for the caller, read from stdin."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveKey:
-    """``keys rm``: remove a key; ``force`` allows removing the last one."""
-
-    fingerprint: str
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GrantAccess:
-    """``grant``: give others lasting access; with neither ``read`` nor ``write`` it covers both.
-
-    ``duration`` is in seconds; without one the grant lasts until it is revoked.
-    """
-
-    topic: str
-    grantees: tuple[str, ...]
-    read: bool = False
-    write: bool = False
-    duration: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RevokeAccess:
-    """``revoke``: withdraw grants."""
-
-    topic: str
-    grantees: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ListGrants:
-    """``grants``: the lasting access that the caller has given and been given."""
 
     json: bool = False
 
@@ -263,6 +251,7 @@ Answerable: TypeAlias = (
     | ResumeWebhook
     | MonitorRequest
     | Explain
+    | Offset
     | Stat
     | Help
     | Version
@@ -277,13 +266,6 @@ def _access_list(text: str) -> tuple[str, ...]:
     if not all(entries):
         raise UsageError("the list has an empty entry: write it like bob,carol")
     return tuple(map(parse_grantee, entries))
-
-
-def _lifetime(text: str) -> float:
-    seconds = parse_duration(text)
-    if not seconds:
-        raise UsageError("a grant has to last; revoke takes one back")
-    return seconds
 
 
 def _command_name(text: str) -> str:
@@ -311,7 +293,6 @@ _WHOLE_TEXT = "give nobody only a part: refuse late readers, fail (74) if none i
 _ALL_TEXT = "take the stream from its first byte, or exit with 75"
 
 _TOPIC = Argument("topic", "TOPIC", required=True)
-_WHO = Argument("grantees", "WHO", required=True, convert=parse_grantee, many=True)
 
 _COUNT = whole_number(1, MAX_MIN_SUBSCRIBERS)
 _STATUS = whole_number(0, MAX_STATUS)
@@ -328,8 +309,10 @@ COMMANDS = (
             Flag("timeout", "-t --timeout", parse_duration, "how long to wait for them", "DUR"),
             Flag("min_subscribers", "-m --min-subs", _COUNT, "how many to wait for", "N"),
             Flag("whole", "-w --whole", boolean, _WHOLE_TEXT),
-            Flag("empty", "-e --empty", boolean, "send no bytes: only end who waits to read"),
-            Flag("exit_status", "-x --exit", _STATUS, "what every subscriber exits with", "N"),
+            Flag("empty", "-e --empty", boolean, "send no bytes: only let those who wait go on"),
+            Flag("exit_status", "-x --exit", _STATUS, "the exit status of every subscriber", "N"),
+            *KEEPING,
+            *RESUMING,
             *_SHARED,
             *_WRITING,
         ),
@@ -344,6 +327,7 @@ COMMANDS = (
         (
             Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
             Flag("whole", "-w --whole", boolean, _ALL_TEXT),
+            *LOOKING_BACK,
             *_READING,
             *_SHARED,
         ),
@@ -356,6 +340,7 @@ COMMANDS = (
         (Argument("topic", "TOPIC"),),
         (
             Flag("replay", "-r --replay", boolean, "also get back what this pipe writes"),
+            *KEEPING,
             *_READING,
             *_SHARED,
             *_WRITING,
@@ -370,53 +355,7 @@ COMMANDS = (
         (_JSON,),
     ),
     Command("whoami", WhoAmI, "show your user, key, address and limits", flags=(_JSON,)),
-    Command(
-        "keys",
-        ListKeys,
-        "list your keys",
-        "Each of them logs you in. A key belongs to one user only.",
-        flags=(_JSON,),
-    ),
-    Command(
-        "keys add",
-        AddKey,
-        "add the public key that comes on stdin",
-        "Takes one key in OpenSSH's format: ssh HOST keys add < ~/.ssh/id_ed25519.pub",
-    ),
-    Command(
-        "keys rm",
-        RemoveKey,
-        "remove a key, and end the sessions that it logged in",
-        "The start of its fingerprint is enough if no other key of yours starts so.",
-        (Argument("fingerprint", "FINGERPRINT", required=True),),
-        (Flag("force", "--force", boolean, "even if no other key is known to log you in"),),
-    ),
-    Command(
-        "grant",
-        GrantAccess,
-        "let others read and write a topic of yours",
-        "WHO is a user, a key (SHA256:...) or @users for everyone with an account. A new grant to"
-        " the same one takes the place of the old one.",
-        (_TOPIC, _WHO),
-        (
-            Flag("read", "--read", boolean, "only to read, unless --write is there too"),
-            Flag("write", "--write", boolean, "only to write, unless --read is there too"),
-            Flag("duration", "--for", _lifetime, "for so long; without it until revoked", "DUR"),
-        ),
-    ),
-    Command(
-        "revoke",
-        RevokeAccess,
-        "take grants back, and end sessions that need them",
-        "A list that a session of yours shares with (-a) holds until that session ends.",
-        (_TOPIC, _WHO),
-    ),
-    Command(
-        "grants",
-        ListGrants,
-        "list the grants that you have given, and those you have",
-        flags=(_JSON,),
-    ),
+    *ACCOUNT_COMMANDS,
     *TOKEN_COMMANDS,
     *HOOK_COMMANDS,
     *LOG_COMMANDS,
@@ -430,6 +369,7 @@ COMMANDS = (
         (_TOPIC,),
         (_JSON,),
     ),
+    *PAST_COMMANDS,
     *PROGRESS_COMMANDS,
     Command("version", Version, "show the server's version"),
     Command(

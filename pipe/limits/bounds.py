@@ -155,6 +155,14 @@ class Limits(BaseModel):
         description="bytes per second that one user may publish (0: no limit); faster writers are"
         " slowed, and lose nothing",
     )
+    max_keep: Annotated[int, size(0, GIB)] = Field(
+        default=16 * MIB,
+        description="bytes of its past that one topic may keep for late readers (0: none)",
+    )
+    max_keep_per_user: Annotated[int, size(0, 64 * GIB)] = Field(
+        default=64 * MIB,
+        description="bytes of their past that all topics of one user may keep (0: no limit)",
+    )
 
     # -- the server -------------------------------------------------------------------------------
 

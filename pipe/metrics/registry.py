@@ -53,6 +53,7 @@ REFUSALS = (
     "connections",
     "topics",
     "patterns",
+    "keep",
     "unauthenticated",
     "unauthenticated-address",
     "penalty",
@@ -98,6 +99,7 @@ class Snapshot:
     paused_seconds: float
     log_lines: dict[str, int]
     webhooks_waiting: int
+    kept_bytes: int
     monitors: dict[str, int]
     monitor_alerts: dict[str, int]
 
@@ -319,6 +321,9 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "pipe_send_buffer_bytes",
         "Bytes taken for subscribers and not yet written to their connections.",
         router.send_buffer_bytes,
+    )
+    yield GaugeMetricFamily(
+        "pipe_kept_bytes", "Bytes of their past that topics keep.", snapshot.kept_bytes
     )
     yield GaugeMetricFamily(
         "pipe_webhook_waiting",

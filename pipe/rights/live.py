@@ -33,6 +33,9 @@ class LiveSession(Protocol):
     def follows(self) -> bool:
         """Whether it only tells what happens, so that it is never done by itself."""
 
+    def hand_over(self) -> None:
+        """Let another session of its user go on with its stream, if it holds one."""
+
     def announce(self, text: str) -> None:
         """Tell its user something."""
 

@@ -17,6 +17,7 @@ from pipe.language.requests import Publish, Subscribe
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.language.requests import Pipe
+    from pipe.stream.ports import Receipt
     from pipe.stream.router import Router
 
 
@@ -60,3 +61,13 @@ def why_it_gave_up(request: Publish, missing: int) -> str:
     """Return the line for a publisher that got no readers, or too few, in time."""
     patience = format_duration(request.timeout)
     return f"gave up: {count(missing, 'subscriber')} still missing after {patience}"
+
+
+def what_was_sent(receipt: Receipt, at: int | None) -> str:
+    """Return the line for a publisher whose whole stream has arrived; it began at byte ``at``."""
+    since = f" from byte {at} on" if at else ""
+    early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
+    return (
+        f"sent {count(receipt.sent_bytes, 'byte')}{since} "
+        f"to {count(receipt.subscribers, 'subscriber')}{early}"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.errors import UsageError
+from pipe.errors import QuotaExceeded, UsageError
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Resource
 from pipe.rights.grants import Operation
@@ -64,7 +64,8 @@ class Place:
 
         Raises:
             AccessDenied: the caller has no such right.
-            QuotaExceeded: one of the holders has opened as many topics as it may.
+            QuotaExceeded: one of the holders has opened as many topics as it may, or its topics
+                keep as much as they may.
         """
         service, self._topic = self._service, name
         self._pass = service.access.enter(
@@ -76,17 +77,31 @@ class Place:
             lost=lost,
         )
         service.open_topic(name, self._holders)
+        if not isinstance(request, Subscribe) and request.keep:
+            self._keep(name, request.keep)
+
+    def _keep(self, name: TopicName, size: int) -> None:
+        service = self._service
+        try:
+            service.keeping.take(name, self._caller, size)
+        except QuotaExceeded as error:
+            if name not in service.router:
+                service.forget_topic(name)
+            service.metrics.refused.labels(error.resource).inc()
+            raise
 
     def enter_pattern(self, pattern: Pattern, request: Publish | Subscribe | Pipe) -> None:
         """Take a place for a reader on a pattern.
 
         Raises:
             AccessDenied: the caller may no longer do anything.
-            UsageError: patterns take no access list and no ``--whole``.
+            UsageError: patterns take no access list, no ``--whole`` and nothing of the past.
             QuotaExceeded: the caller reads as many patterns as allowed.
         """
         if isinstance(request, Subscribe) and request.whole:
             raise UsageError("--whole is for one topic, not for a pattern")
+        if isinstance(request, Subscribe) and (request.last or request.offset is not None):
+            raise UsageError("--last and --from are for one topic, not for a pattern")
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
@@ -103,6 +118,11 @@ class Place:
             self._service.router.join(member, self._topic)
         elif self._pattern:
             self._service.router.join_pattern(member, *self._pattern)
+
+    def tell_of_loss(self, lost: Callable[[Loss], None]) -> None:
+        """Tell somebody else when the right to be there ends."""
+        if self._pass:
+            self._pass.lost = lost
 
     def write_no_more(self) -> None:
         """Need only the right to read from now on."""
@@ -137,6 +157,9 @@ def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink)
                 whole=request.whole,
                 dispatch=request.dispatch,
                 exit_status=request.exit_status,
+                keep=request.keep,
+                linger=request.linger,
+                at=request.at or 0,
             )
         case Subscribe():
             return Member(
@@ -153,4 +176,6 @@ def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink)
                 dispatch=request.dispatch,
                 replay=request.replay,
                 on_slow=request.on_slow,
+                keep=request.keep,
+                linger=request.linger,
             )

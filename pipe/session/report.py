@@ -10,11 +10,13 @@ from pipe.errors import Outcome
 from pipe.language.requests import NAMES, Pipe, Publish, Subscribe
 from pipe.metrics import COMMAND_MODE
 from pipe.stream.ports import Mode
+from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
     from pipe.language.requests import Request
     from pipe.service import Service
-    from pipe.stream.traffic import Traffic
+    from pipe.session.intake import Intake
+    from pipe.stream.topics import Member
 
 log = structlog.get_logger()
 
@@ -86,3 +88,17 @@ def _subject(service: Service, ended: Ended, mode: str) -> dict[str, str]:
     if ended.topic and service.settings.log_topics:
         return {"topic": ended.topic}
     return {}
+
+
+def traffic_of(member: Member | None, intake: Intake) -> Traffic:
+    """What a session has moved; nothing if it was on no topic."""
+    if member is None:
+        return Traffic()
+    return Traffic(
+        member.received_bytes,
+        member.received_chunks,
+        member.written_bytes,
+        member.accepted_chunks,
+        intake.held_seconds,
+        intake.waited_seconds,
+    )

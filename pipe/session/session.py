@@ -33,14 +33,16 @@ from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
-from pipe.session.midstream import what_it_missed, what_it_waits_for, why_it_gave_up
+from pipe.session.midstream import what_it_missed, what_was_sent
 from pipe.session.outflow import Outflow
+from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
+from pipe.session.patience import Patience
 from pipe.session.place import Place, make_member
 from pipe.session.progress import Progress, show_progress
-from pipe.session.report import Ended, report
+from pipe.session.report import Ended, report, traffic_of
+from pipe.session.resume import check_resume, hold_place
 from pipe.session.stall import StallClock
 from pipe.stream.ports import Mode
-from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
     from pipe.stream.topics import Member
+    from pipe.stream.traffic import Traffic
 
 log = structlog.get_logger()
 
@@ -115,8 +118,7 @@ class Session:
         self._stall_clock: StallClock | None = None  # most readers keep up
         self._outflow: Outflow | None = None  # of a command that goes on answering
         self._progress: Progress | None = None  # nobody asked for it
-        self._missing = 0
-        self._wait_timer: asyncio.TimerHandle | None = None
+        self._patience: Patience | None = None  # most need none
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -234,7 +236,14 @@ class Session:
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
-        for line in what_it_missed(self._service.router, name, request):
+        resumes = isinstance(request, Publish) and check_resume(
+            self._service, self.caller, name, request
+        )
+        told: list[str] = []
+        if isinstance(request, Subscribe):
+            member.lag = place_in_the_past(self._service.router, name, request)
+            told = what_it_gets(member.lag, name, request)
+        for line in told or what_it_missed(self._service.router, name, request):
             self.announce(line)
         self.port.bind(member)
         if isinstance(request, Subscribe):
@@ -245,7 +254,12 @@ class Session:
                 self._intake.throttle(bucket)
             self._bind_input(member, request, name, hints)
         self._progress = show_progress(self._front, member, self.caller, request)
-        place.join(member)
+        with self._service.router.at_once():
+            place.join(member)
+            if resumes:
+                self._service.holds.drop(name, broken=False)
+        for line in what_a_publisher_keeps(self._service.router, name, request):
+            self.announce(line)
 
     def _bind_input(
         self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
@@ -310,39 +324,22 @@ class Session:
 
     def waits(self, missing: int) -> None:
         """Tell the user that it waits, and for how long, or that the wait is over."""
-        if self._wait_timer:
-            self._wait_timer.cancel()
-            self._wait_timer = None
-        was_missing, self._missing = self._missing, missing
         request = self._request
-        if not isinstance(request, Publish):
+        if not isinstance(request, Publish) or not (missing or self._patience):
             return
-        if missing:
+        if self._patience is None:
+            self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
+        try:
             sent = self.member.received_bytes if self.member else 0
-            try:
-                text = what_it_waits_for(request, missing, sent)
-            except NobodyLeft as error:
-                self.fail(error)
-                return
-            if not was_missing:
-                self.announce(text)
-            self._wait_timer = self._loop.call_later(request.timeout, self._give_up, request)
-        elif was_missing:
-            enough = "a subscriber is" if request.min_subscribers == 1 else "enough subscribers are"
-            self.announce(f"{enough} here, sending")
-
-    def _give_up(self, request: Publish) -> None:
-        self.end(Outcome.TIMEOUT, why_it_gave_up(request, self._missing))
+            self._patience.wait(request, missing, sent)
+        except NobodyLeft as error:
+            self.fail(error)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
         self._show_no_more()  # the receipt stands below it
-        early = f", {receipt.left_early} of them left early" if receipt.left_early else ""
-        self.announce(
-            f"sent {count(receipt.sent_bytes, 'byte')} "
-            f"to {count(receipt.subscribers, 'subscriber')}{early}"
-        )
+        self.announce(what_was_sent(receipt, self.member.at if self.member else None))
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
         self.end(outcome, outcome.text)
 
@@ -441,9 +438,8 @@ class Session:
 
     def _leave(self) -> None:
         self.waited_for(others=False)
-        if self._wait_timer:
-            self._wait_timer.cancel()
-            self._wait_timer = None
+        if self._patience:
+            self._patience.stop()
         if self._place and self.member:
             self._place.leave(self.member, self._loop.time())
 
@@ -455,7 +451,12 @@ class Session:
     # -- the front: the client is gone ------------------------------------------------------------
 
     def client_gone(
-        self, outcome: Outcome, error: Exception | None = None, *, confirmed: bool = False
+        self,
+        outcome: Outcome,
+        error: Exception | None = None,
+        *,
+        confirmed: bool = False,
+        lost: bool = False,
     ) -> None:
         """The client is gone.
 
@@ -463,6 +464,7 @@ class Session:
             outcome: how the session ended, unless it already ended and the client knows.
             error: for the log.
             confirmed: whether the client confirmed that it has everything, up to the end.
+            lost: whether it did not go by itself, as far as one can tell.
         """
         if self._state is State.CLOSED or self._orphaned:
             return
@@ -473,7 +475,23 @@ class Session:
             return
         if self.member:
             self.member.confirmed = confirmed and not self._deaf
+        if lost:
+            self._hold_place()
         self._close(outcome, error)
+
+    def _hold_place(self) -> bool:
+        """Leave the place to whoever goes on with the stream, if that was asked for."""
+        if self._outcome or not self._place or not self.member:
+            return False
+        if not hold_place(self._service, self.caller, self._request, self._place, self.member):
+            return False
+        self._place = None
+        return True
+
+    def hand_over(self) -> None:
+        """Let another session go on with the stream, if that was asked for."""
+        if self._hold_place():
+            self.cut(Outcome.LEFT, "another session goes on with this stream")
 
     def _close(self, otherwise: Outcome, error: Exception | None = None) -> None:
         """Give everything back.
@@ -498,13 +516,24 @@ class Session:
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
-        traffic = self._traffic()
+        traffic = traffic_of(self.member, self._intake)
         self._front.closed(traffic)
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
     def _conclude(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
         """Log how it ended, and let go of everything: this is most of the cost of an end."""
-        self._report(outcome, traffic, error)
+        ended = Ended(
+            user=self.caller.user,
+            address=self.address,
+            client=self._front.log_fields(),
+            request=self._request,
+            topic=self._topic,
+            outcome=outcome,
+            traffic=traffic,
+            seconds=self._loop.time() - self._opened_at,
+            error=error,
+        )
+        report(self._service, ended)
         self._forget()
 
     def _forget(self) -> None:
@@ -516,33 +545,5 @@ class Session:
         self._place = None
         self.member = None
         self._stall_clock = None
+        self._patience = None
         del self.port, self._intake, self._front
-
-    def _report(self, outcome: Outcome, traffic: Traffic, error: Exception | None) -> None:
-        report(
-            self._service,
-            Ended(
-                user=self.caller.user,
-                address=self.address,
-                client=self._front.log_fields(),
-                request=self._request,
-                topic=self._topic,
-                outcome=outcome,
-                traffic=traffic,
-                seconds=self._loop.time() - self._opened_at,
-                error=error,
-            ),
-        )
-
-    def _traffic(self) -> Traffic:
-        member = self.member
-        if member is None:
-            return Traffic()
-        return Traffic(
-            member.received_bytes,
-            member.received_chunks,
-            member.written_bytes,
-            member.accepted_chunks,
-            self.paused_seconds,
-            self._intake.waited_seconds,
-        )

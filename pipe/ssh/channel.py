@@ -176,8 +176,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client closed the channel or the connection, which may confirm the end."""
-        outcome, confirmed = self._connection.why_ended(exc).outcome, self._channel.confirmed
-        self.session.client_gone(outcome, exc, confirmed=confirmed)
+        ending, confirmed = self._connection.why_ended(exc), self._channel.confirmed
+        lost = ending in {Ending.LOST, Ending.DEAD}
+        self.session.client_gone(ending.outcome, exc, confirmed=confirmed, lost=lost)
 
     # -- the session ------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class StoredMonitor:
     terms: Terms
     alert: TopicName
     memory: str
-    """JSON, of `pipe.events.monitors`."""
+    """JSON, of `pipe.events.monitors.monitor`."""
     created: float
 
 

@@ -156,7 +156,7 @@ monitors = Table(
     Column("min_bytes", BigInteger, nullable=False),
     Column("min_rate", BigInteger, nullable=False),
     Column("alert", String(255), nullable=False),
-    # What `pipe.events.monitors` has to remember, as JSON.
+    # What `pipe.events.monitors.monitor` has to remember, as JSON.
     Column("memory", Text, nullable=False),
     Column("created", Double, nullable=False),
     Index("ix_monitors_topic", "user", "owner", "path", unique=True),

@@ -45,10 +45,12 @@ from typing import TYPE_CHECKING, Any
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import deal_out
-from pipe.stream.index import Index
+from pipe.stream.flow import Flow
+from pipe.stream.history import Legacy
+from pipe.stream.late import LateReaders
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.standing import Standing
-from pipe.stream.topics import Legacy, Topic
+from pipe.stream.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +69,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router(Index):
+class Router(Flow, LateReaders):
     """All topics of one server.
 
     Args:
@@ -75,6 +77,8 @@ class Router(Index):
         clock: seconds; notes since when a sink has been clogged, and decides nothing.
         later: calls a step repeatedly, now or in later turns of an event loop, until the step
             returns False.
+        lingers: called with a topic's name and seconds when its last publisher has left: call
+            `let_go` after that time.
     """
 
     def __init__(
@@ -82,11 +86,13 @@ class Router(Index):
         closed: Callable[[TopicName], None] = lambda _: None,
         clock: Callable[[], float] = lambda: 0.0,
         later: Callable[[Step], None] = take_all,
+        lingers: Callable[[TopicName, float], None] = lambda _, __: None,
     ) -> None:
         super().__init__()
         self._closed = closed
         self._clock = clock
         self._later = later
+        self._lingers = lingers
         self._standing = Standing()
         self.held = False
         self._fanning_out = False
@@ -106,7 +112,9 @@ class Router(Index):
         topic.members[member] = None
         if member.sink:
             self._attach(topic, member)
+            self._see_to(member)
         if member.source:
+            self._begin_history(topic, member)
             topic.add(member)
             self._changed[topic] = None
         self.update(member)
@@ -226,6 +234,8 @@ class Router(Index):
     def _close_if_empty(self, topic: Topic) -> None:
         if topic.members or self._topics.get(topic.name) is not topic:
             return
+        if topic.history and topic.history.lingers:
+            return
         for reader in list(topic.readers):  # on patterns: they outlive the topic
             self._remove(reader, topic)
         del self._topics[topic.name]
@@ -251,6 +261,8 @@ class Router(Index):
         try:
             if member.dispatch is Dispatch.MULTICAST:
                 skipped = None if member.replay else member
+                if topic.history is not None:
+                    self._record(topic, topic.history, chunk)
                 if topic.stale:
                     topic.refresh()
                 for reader in topic.sinks:
@@ -331,9 +343,12 @@ class Router(Index):
             return
         if member.received_bytes or finishing:
             for reader in readers:
-                late = member.received_bytes > 0 and reader.written_bytes < reader.accepted_bytes
+                mark = reader.accepted_bytes
+                if reader.lag and topic.history:
+                    mark += topic.history.behind(reader)
+                late = member.received_bytes > 0 and reader.written_bytes < mark
                 if late or reader.finishing:
-                    member.awaits[reader] = reader.accepted_bytes
+                    member.awaits[reader] = mark
                     reader.awaited_by[member] = None
         if not member.awaits:
             self._due.append((self._give_receipt, member))
@@ -360,10 +375,18 @@ class Router(Index):
                 topic.legacy = Legacy()
         if member in topic.readers and not member.stays:
             topic.mortals[member] = None
-        if topic.publishers or topic.swept == topic.starts:
+        if topic.publishers:
+            return False
+        if topic.swept == topic.starts:
+            if topic.history:
+                topic.history.take_back()
             return False
         topic.swept = topic.starts
-        finishing = [reader for reader in topic.mortals if topic.has_served(reader)]
+        if topic.history:
+            self._end_stream(topic, topic.history)
+        finishing = [
+            reader for reader in topic.mortals if not reader.lag and topic.has_served(reader)
+        ]
         for reader in finishing:
             self._begin_to_finish(reader, topic)
         return bool(finishing)
@@ -373,8 +396,12 @@ class Router(Index):
         since = reader.since
         reader.finishing = True
         reader.clogged = False
-        reader.broken = topic.breaks > since.breaks
-        reader.inherited_status = since.legacy.status if since.legacy else 0
+        if reader.lag:
+            reader.broken = reader.lag.stream.broken
+            reader.inherited_status = reader.lag.stream.status
+        else:
+            reader.broken = topic.breaks > since.breaks
+            reader.inherited_status = since.legacy.status if since.legacy else 0
         self._remove(reader, topic)
         self._due.append((self._finish_reader, reader))
 
@@ -396,8 +423,8 @@ class Router(Index):
         self._check_marks(reader)
 
     def _check_marks(self, reader: Member) -> None:
-        if reader.finishing or not reader.joined:
-            return  # from here on only its leaving counts
+        if reader.finishing or not reader.joined or reader.lag:
+            return  # from here on only its leaving counts; a laggard has it all once it is live
         written = reader.written_bytes
         while reader.awaited_by:
             publisher = next(iter(reader.awaited_by))  # in the order of their marks
@@ -426,6 +453,11 @@ class Router(Index):
         if not reader.joined or reader.finishing or reader.sink is None:
             return
         clogged = reader.sink.clogged
+        if reader.lag:
+            if not clogged:
+                self._see_to(reader)
+                self._settle()
+            return
         if reader.on_slow is OnSlow.DISCONNECT and clogged:
             self._after_fan_out(self._cut_slow, reader)
         if reader.on_slow is not OnSlow.BLOCK or clogged == reader.clogged:
@@ -480,55 +512,3 @@ class Router(Index):
         finally:
             self._at_work = bool(self._due)
         return self._at_work
-
-    def _review_flow(self, topic: Topic) -> None:
-        """Stop publishers that must stop now, and schedule a look at the others."""
-        if self.held or topic.clogged:
-            for publisher in list(topic.running):
-                topic.stop_if_due(publisher, held=self.held)
-        elif not topic.readers and topic.blocking:
-            topic.recount = True
-            for publisher in list(topic.blocking):
-                topic.stop_if_due(publisher, held=self.held)
-        hurry = topic.judge_hurry()
-        if hurry != topic.hurry:
-            topic.hurry = hurry
-            topic.untold = topic.clogged.copy()
-        if not topic.attended:
-            topic.attended = True
-            self._due.append((self._attend, topic))
-
-    def _attend(self, topic: Topic) -> None:
-        """Settle one publisher, resume one, or tell one reader whether others wait for it."""
-        if publisher := topic.next_unsettled():
-            self._settle_publisher(publisher, topic)
-        elif publisher := topic.next_to_go_on(held=self.held):
-            self._let_go_on(publisher, topic)
-        elif topic.untold:
-            reader = next(iter(topic.untold))
-            del topic.untold[reader]
-            topic.tell(reader)
-        else:
-            topic.attended = False
-            return
-        self._due.append((self._attend, topic))
-
-    def _settle_publisher(self, member: Member, topic: Topic) -> None:
-        if member.group is None or member.source is None:
-            return
-        if not member.started and topic.missing(member) <= 0:
-            topic.start(member)
-        missing = max(0, topic.missing(member))
-        if missing != member.waiting:
-            member.waiting = missing
-            member.source.waits(missing)
-        if member.started and member.end_held:
-            self.end(member)
-        if member.group is not None and member.paused:
-            topic.stop(member)
-            self._changed[topic] = None
-
-    def _let_go_on(self, member: Member, topic: Topic) -> None:
-        if not topic.stop_if_due(member, held=self.held):  # its last reader may just have left
-            topic.let_go_on(member)
-        self._changed[topic] = None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pipe.language.names import TopicName
+    from pipe.stream.history import Kept
     from pipe.stream.topics import Begun, Member, Topic
 
 
@@ -22,7 +23,8 @@ class TopicStatistics:
 
     ``subscribers`` includes those on a pattern.  Byte counts cover only the members that joined by
     name, as one on a pattern reads other topics too.  ``clogged_since`` is that of the sink clogged
-    for longest, by the router's clock.
+    for longest, by the router's clock.  ``kept`` is what late
+    readers can have, if anything is kept.
     """
 
     name: TopicName
@@ -35,6 +37,7 @@ class TopicStatistics:
     received_bytes: int
     delivered_bytes: int
     begun: Begun
+    kept: Kept | None
 
 
 def statistics_of(topic: Topic) -> TopicStatistics:
@@ -51,6 +54,7 @@ def statistics_of(topic: Topic) -> TopicStatistics:
         received_bytes=sum(member.received_bytes for member in topic.members),
         delivered_bytes=sum(member.written_bytes for member in topic.members),
         begun=topic.begun,
+        kept=topic.history.kept if topic.history else None,
     )
 
 

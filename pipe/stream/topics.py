@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
+from pipe.stream.history import NOT_YET, Legacy, Since
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
+    from pipe.stream.history import History, Lag
     from pipe.stream.ports import Sink, Source, Watcher
 
 
@@ -40,30 +42,6 @@ class Hurry(NamedTuple):
 NO_HURRY = Hurry()
 
 
-class Legacy:
-    """The exit status that the next publisher to end with one leaves to its readers.
-
-    Each reader keeps the one that was current when it came.  Once it is filled the topic makes a
-    new one, so a reader finds the first status after its arrival in one step.
-    """
-
-    __slots__ = ("status",)
-
-    def __init__(self) -> None:
-        self.status = 0
-
-
-class Since(NamedTuple):
-    """What a topic had counted when a reader came to it."""
-
-    starts: int
-    breaks: int
-    legacy: Legacy | None
-
-
-NOT_YET = Since(0, 0, None)
-
-
 class Member:
     """One session as the router sees it: its ports, options and counters.
 
@@ -78,11 +56,15 @@ class Member:
         keep_alive: whether it stays when the last publisher has ended.
         on_slow: what happens when it falls behind.
         exit_status: what its subscribers exit with when it ends.
+        keep: how many of the topic's last bytes to keep for readers that come late.
+        linger: seconds for which to keep them after the last publisher.
+        at: how many bytes of its stream another member has published.
     """
 
     __slots__ = (
         "accepted_bytes",
         "accepted_chunks",
+        "at",
         "awaited_by",
         "awaits",
         "broken",
@@ -99,8 +81,11 @@ class Member:
         "inherited_status",
         "internal",
         "joined",
+        "keep",
         "keep_alive",
+        "lag",
         "left_early",
+        "linger",
         "mode",
         "on_slow",
         "paused",
@@ -134,6 +119,9 @@ class Member:
         keep_alive: bool = False,
         on_slow: OnSlow = OnSlow.BLOCK,
         exit_status: int = 0,
+        keep: int = 0,
+        linger: float = 0.0,
+        at: int = 0,
     ) -> None:
         self.mode = mode
         self.source = source
@@ -146,6 +134,9 @@ class Member:
         self.on_slow = on_slow
         self.exit_status = exit_status
         self.internal = False  # the server's own, and no session
+        self.keep = keep
+        self.linger = linger
+        self.at = at
         self.user = ""  # whose it is, for people to read
 
         self.joined = False
@@ -169,6 +160,7 @@ class Member:
         self.clogged = False
         self.clogged_since: float | None = None  # by the router's clock
         self.since = NOT_YET
+        self.lag: Lag | None = None  # while it catches up
         self.finishing = False
         self.confirmed = False  # its client confirmed that it has everything
         self.broken = False  # this and inherited_status are known once it is finishing
@@ -218,6 +210,7 @@ class Topic:
         "breaks",
         "clogged",
         "departures",
+        "history",
         "hurry",
         "legacy",
         "members",
@@ -247,6 +240,7 @@ class Topic:
         self.name = name
         self.members: dict[Member, None] = {}
         self.watchers: dict[Watcher, None] | None = None  # the router's own, for this name
+        self.history: History | None = None  # of late, if a publisher wants it kept
 
         self.readers: dict[Member, None] = {}
         self.mortals: dict[Member, None] = {}  # readers that end with the last publisher
@@ -292,7 +286,10 @@ class Topic:
         self.readers[reader] = None
         self.stale = True
         self.arrivals += 1
-        reader.since = Since(self.starts - (self.started > 0), self.breaks, self.legacy)
+        reader.since = self.since
+        if reader.lag and self.history:
+            reader.since = reader.lag.stream.since
+            self.history.admit(reader)
         if not reader.stays:
             self.mortals[reader] = None
         if reader.clogged:
@@ -304,6 +301,8 @@ class Topic:
         """Remove a reader; the turn stays where it is."""
         del self.readers[reader]
         self.stale = True
+        if reader.lag and self.history:
+            self.history.dismiss(reader)
         self.mortals.pop(reader, None)
         self.unclog(reader)
         if self.waiting or not self.readers:
@@ -331,6 +330,8 @@ class Topic:
         if self.turn:
             self.turn = sum(reader in self.readers for reader in self.sinks[: self.turn])
         self.sinks = tuple(self.readers)
+        if self.history and self.history.laggards:
+            self.sinks = tuple(reader for reader in self.readers if not reader.lag)
         self.stale = False
 
     # -- publishers -------------------------------------------------------------------------------
@@ -341,6 +342,11 @@ class Topic:
         return Begun(self.stream_bytes, self.sent_bytes - self.stream_bytes, self.shut)
 
     @property
+    def since(self) -> Since:
+        """What it has counted, for a reader that comes now."""
+        return Since(self.starts - (self.started > 0), self.breaks, self.legacy)
+
+    @property
     def shut(self) -> bool:
         """Whether a publisher in mid-stream wants all its readers there from the beginning."""
         return any(publisher.received_bytes for publisher in self.wholes)
@@ -349,6 +355,8 @@ class Topic:
         """Add a publisher."""
         self.publishers[publisher] = self.unsettled[publisher] = None
         self.move(publisher, self.waiting)
+        self.sent_bytes += publisher.at
+        self.stream_bytes += publisher.at
         if publisher.whole:
             self.wholes[publisher] = None
 
@@ -357,9 +365,9 @@ class Topic:
         self.move(publisher, None)
         del self.publishers[publisher]
         self.wholes.pop(publisher, None)
-        self.sent_bytes -= publisher.received_bytes
+        self.sent_bytes -= publisher.at + publisher.received_bytes
         if publisher.mode is Mode.PUBLISH:
-            self.stream_bytes -= publisher.received_bytes
+            self.stream_bytes -= publisher.at + publisher.received_bytes
 
     def readers_of(self, publisher: Member) -> int:
         """How many readers a publisher has, not counting itself."""

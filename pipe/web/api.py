@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pipe.errors import Outcome, UsageError
+from pipe.language.account_requests import GrantAccess, ListGrants, ListKeys, RevokeAccess
 from pipe.language.flags import read_words
 from pipe.language.hook_requests import AddHook, ListHooks, RemoveHook, RotateHook, TestHook
 from pipe.language.monitor_requests import (
@@ -25,16 +26,7 @@ from pipe.language.monitor_requests import (
     ShowUptime,
 )
 from pipe.language.progress_requests import Top
-from pipe.language.requests import (
-    COMMANDS,
-    Explain,
-    GrantAccess,
-    List,
-    ListGrants,
-    ListKeys,
-    RevokeAccess,
-    WhoAmI,
-)
+from pipe.language.requests import COMMANDS, Explain, List, WhoAmI
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
     AddWebhook,

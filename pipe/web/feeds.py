@@ -22,10 +22,10 @@ from xml.etree import ElementTree as ET
 from aiohttp import web
 
 from pipe.errors import AccessDenied
-from pipe.events.addresses import Kind, digest
-from pipe.events.alerts import written
-from pipe.events.monitors import State
-from pipe.events.uptime import DAYS
+from pipe.events.monitors.addresses import Kind, digest
+from pipe.events.monitors.alerts import written
+from pipe.events.monitors.monitor import State
+from pipe.events.monitors.uptime import DAYS
 from pipe.language.durations import SECONDS_PER_DAY
 from pipe.language.names import parse_topic
 from pipe.web.caller import refused
@@ -37,9 +37,9 @@ from pipe.web.statuses import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipe.events.monitoring import Watched
-    from pipe.events.summaries import Summary
-    from pipe.events.uptime import Share
+    from pipe.events.monitors.hub import Watched
+    from pipe.events.monitors.summaries import Summary
+    from pipe.events.monitors.uptime import Share
     from pipe.store.monitors import Feeds, StoredChange
 
 ENTRIES: Final = 50

@@ -20,9 +20,9 @@ from aiohttp import web
 
 from pipe.commands import UNAVAILABLE_TEXT
 from pipe.errors import AccessDenied, Outcome, QuotaExceeded, StoreUnavailable
-from pipe.events.deliveries import LIMIT, Delivery, Result
-from pipe.events.hooks import Post
-from pipe.events.verify import Proof
+from pipe.events.hooks.deliveries import LIMIT, Delivery, Result
+from pipe.events.hooks.hub import Post
+from pipe.events.hooks.verify import Proof
 from pipe.limits.penalties import Offence
 from pipe.web.caller import client_of, refused
 from pipe.web.parts import PARTS

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pipe.commands.logs import require_logs
 from pipe.errors import AccessDenied, Outcome, UsageError
-from pipe.events.batches import JSON_TYPE, LINE_TYPES, MAX_BATCH_BYTES, TooMuch, split, unpack
+from pipe.events.logs.batches import JSON_TYPE, LINE_TYPES, MAX_BATCH_BYTES, TooMuch, split, unpack
 from pipe.language.log_requests import Logs
 from pipe.rights.grants import Operation
 from pipe.web.caller import admit

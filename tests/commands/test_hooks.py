@@ -12,8 +12,8 @@ import pytest
 from pipe.commands.layout import WIDTH
 from pipe.errors import AccessDenied, PipeError, StoreError, UsageError, WebOff
 from pipe.events import announcer
-from pipe.events.deliveries import Delivery, Result
-from pipe.events.verify import digest
+from pipe.events.hooks.deliveries import Delivery, Result
+from pipe.events.hooks.verify import digest
 from pipe.language.hook_requests import HookKind
 from pipe.rights.callers import NO_BACKING
 from pipe.stream.ports import Mode

@@ -10,7 +10,7 @@ import pytest
 
 from pipe.commands.logs import show_logs
 from pipe.errors import AccessDenied, UsageError
-from pipe.events.followers import MAX_QUEUE_BYTES
+from pipe.events.logs.followers import MAX_QUEUE_BYTES
 from pipe.language.log_requests import Level, Logs
 from pipe.language.requests import parse
 from pipe.rights.scopes import Reach, Right, Scope

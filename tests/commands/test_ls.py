@@ -118,6 +118,7 @@ async def test_for_programs(people: People) -> None:
         "in_bytes": 4,
         "out_bytes": 0,
         "stream_bytes": 4,
+        "kept": None,
     }
 
 

@@ -14,8 +14,8 @@ from pipe.commands import Answer
 from pipe.commands.layout import WIDTH
 from pipe.commands.monitors import percent
 from pipe.errors import AccessDenied, PipeError, StoreError, UsageError, WebOff
-from pipe.events.monitors import State
-from pipe.events.uptime import Share
+from pipe.events.monitors.monitor import State
+from pipe.events.monitors.uptime import Share
 from pipe.rights.scopes import Reach, Scope
 from pipe.stream.ports import Mode
 from tests.sessions import fingerprint

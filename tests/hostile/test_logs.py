@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pipe.events.batches import MAX_BATCH_BYTES
-from pipe.events.rings import MAX_BYTES
+from pipe.events.logs.batches import MAX_BATCH_BYTES
+from pipe.events.logs.rings import MAX_BYTES
 from tests.e2e.payloads import MIB
 from tests.e2e.processes import HELD, Process, wait_until
 from tests.e2e.server import Status

@@ -13,26 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.errors import UsageError
+from pipe.language.account_requests import (
+    AddKey,
+    GrantAccess,
+    ListGrants,
+    ListKeys,
+    RemoveKey,
+    RevokeAccess,
+)
 from pipe.language.durations import MAX_DURATION, format_duration
 from pipe.language.flags import HELP_WIDTH, Command
 from pipe.language.requests import (
     COMMANDS,
     DEFAULT_TIMEOUT,
-    AddKey,
     Dispatch,
     Explain,
     Framing,
-    GrantAccess,
     Help,
     List,
-    ListGrants,
-    ListKeys,
     OnSlow,
     Pipe,
     Publish,
-    RemoveKey,
     Request,
-    RevokeAccess,
     Subscribe,
     Version,
     WhoAmI,
@@ -276,7 +278,7 @@ def test_flag_forms(command: str, request_: Request) -> None:
             "pub -public x",
             "unknown flag '-u'; did you mean '--public'? 'ssh HOST pub -h' lists the flags",
         ),
-        ("sub -r x", "unknown flag '-r'; 'ssh HOST sub -h' lists the flags"),
+        ("sub -j x", "unknown flag '-j'; 'ssh HOST sub -h' lists the flags"),
         ("pub x -t", "flag -t needs a value: -t DUR"),
         ("pub x --min-subs", "flag --min-subs needs a value: --min-subs N"),
         (

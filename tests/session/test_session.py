@@ -151,13 +151,13 @@ async def test_quotas_are_given_back_before_the_ends_are_told(
         while service.router.statistics().sessions[Mode.SUBSCRIBE] < READERS:  # noqa: ASYNC110
             await asyncio.sleep(0)
         told: list[int] = []
-        report = Session._report  # noqa: SLF001
+        report = Session._conclude  # noqa: SLF001
 
         def note(session: Session, *arguments: Any) -> None:  # noqa: ANN401
             told.append(service.quotas.held(Resource.SESSIONS, ALICE))
             report(session, *arguments)
 
-        monkeypatch.setattr(Session, "_report", note)
+        monkeypatch.setattr(Session, "_conclude", note)
         alice.abort()
         while len(told) < READERS:  # noqa: ASYNC110
             await asyncio.sleep(0)

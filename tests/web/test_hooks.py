@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pipe.errors import StoreUnavailable
-from pipe.events import deliveries
-from pipe.events.deliveries import BURST, Result
 from pipe.events.envelope import Event
+from pipe.events.hooks import deliveries
+from pipe.events.hooks.deliveries import BURST, Result
 from pipe.web import hooks as hooks_module
 
 from .served import Served, request_head, serving
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .served import Conn, Response
 
-PAYLOADS = Path(__file__).parents[1] / "events" / "payloads"
+PAYLOADS = Path(__file__).parents[1] / "events" / "hooks" / "payloads"
 PUSH = (PAYLOADS / "distribution.json").read_bytes()
 TOPIC = "alice/alpine:latest"
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipe.errors import Outcome
-from pipe.events.batches import MAX_BATCH_BYTES
-from pipe.events.drain import MAX_BACKLOG_BYTES, MISSED
 from pipe.events.listener import Listener
+from pipe.events.logs.batches import MAX_BATCH_BYTES
+from pipe.events.logs.drain import MAX_BACKLOG_BYTES, MISSED
 from pipe.rights.scopes import Reach, Right, Scope
 from pipe.stream.chunks import Chunk
 from pipe.web import logs

@@ -279,6 +279,9 @@ class Transfer:
 
     # -- a live session ---------------------------------------------------------------------------
 
+    def hand_over(self) -> None:
+        """It has no stream that somebody could go on with."""
+
     def announce(self, text: str) -> None:
         """Nobody is there to read it."""
 

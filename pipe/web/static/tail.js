@@ -18,7 +18,7 @@ export const MAX_LINE = 4096;
  *
  * @param {string} path
  * @param {Lines} lines
- * @param {AbortSignal} signal
+ * @param {AbortSignal | undefined} signal
  * @param {() => void} begun called when the server has let us in
  * @param {() => Promise<void>} [gate] awaited before anything is shown
  */
@@ -31,7 +31,7 @@ export async function read(path, lines, signal, begun, gate = async () => {}) {
     const { done, value } = await reader.read();
     if (done) break;
     await gate();
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     lines.take(decoder.decode(value, { stream: true }), value.length);
     await painted();
   }

@@ -1,0 +1,276 @@
+"""Hooks at work: who may deliver what, and on which topic it is published.
+
+A delivery's rights are those of its hook's user at that moment, and for one that waits, at the
+moment when it is sent.  The keys that the user logs in with do not count: a hook outlives them.
+Whoever delivers is told only whether the proof is right; the user is told the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import string
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipe.events.envelope import Event
+from pipe.events.hooks.deliveries import Deliveries, Delivery, Result
+from pipe.events.hooks.kinds import Unreadable, delivery_id, events_of, place
+from pipe.events.hooks.verify import STANDARD_PREFIX, digest
+from pipe.language.hook_requests import HookKind
+from pipe.language.names import TopicName
+from pipe.rights.callers import Caller
+from pipe.rights.grants import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pipe.events.announcer import Announcer
+    from pipe.events.dedupe import Seen
+    from pipe.events.telling import Tell
+    from pipe.rights.access import Access
+    from pipe.store import Hook, HookStore
+
+ID_LENGTH = 12
+"""Characters of an ID: sixty bits.  It is not secret."""
+
+SECRET_PREFIX, SECRET_LENGTH = "phs_", 43
+"""How secrets begin, so that one found in the wrong place can be recognised, and 256 bits."""
+
+STANDARD_KEY_BYTES = 32
+"""Of a secret of Standard Webhooks, which asks for 24 to 64."""
+
+TEST, TEST_REPOSITORY, TEST_TAG = "test", "hook-test", "latest"
+"""What a test event is called, and the image that it is about in a space."""
+
+NO_HOOK = "none"
+"""Stands for the kind of a hook that there is not, in the metrics."""
+
+TOUCH_SECONDS = 60.0
+"""How exact a hook's time of last use is, so that many deliveries do not mean many writes."""
+
+_EVENTS_AT_A_TIME = 8
+"""Events that are published before others get their turn: each takes some 50 µs."""
+
+_ID_ALPHABET = string.ascii_lowercase + "234567"
+_SECRET_ALPHABET = string.ascii_letters + string.digits
+
+_WORST_FIRST = (
+    Result.UNREADABLE,
+    Result.FULL,
+    Result.DENIED,
+    Result.PUBLISHED,
+    Result.HELD,
+    Result.UNHEARD,
+    Result.REPEAT,
+    Result.IGNORED,
+)
+"""Which result of several events is told of their delivery."""
+
+
+class Post(NamedTuple):
+    """A delivery whose proof was right."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """What is to be published, and where."""
+
+    topic: TopicName
+    data: bytes
+    number: str
+    """The sender's name for it; empty: it cannot be told from others."""
+    event: Event | None = None
+    """Tells the same push from others, whoever tells of it."""
+
+
+class Hooks:
+    """All hooks.
+
+    Args:
+        store: the hooks.
+        access: decides rights.
+        announcer: publishes.
+        seen: recognises what is told twice.
+        count: notes one more delivery of a kind with a result, for the metrics.
+        tell: tells a user in the logs.
+    """
+
+    def __init__(
+        self,
+        store: HookStore,
+        access: Access,
+        announcer: Announcer,
+        seen: Seen,
+        count: Callable[[str, Result], None],
+        tell: Tell,
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._announcer = announcer
+        self._seen = seen
+        self._count = count
+        self._tell = tell
+        self.deliveries = Deliveries()
+
+    async def deliver(self, hook: Hook, post: Post, time: float, now: float) -> None:
+        """Publish what a delivery tells of.
+
+        Args:
+            hook: whose proof was right.
+            post: the delivery.
+            time: seconds since 1970.
+            now: seconds of a clock that only goes forward.
+        """
+        results: list[Result] = []
+        readers = 0
+        detail = ""
+        try:
+            for notice in _notices(hook, post, time):
+                result, count = self._publish(hook, notice, now)
+                readers = max(readers, count)
+                results.append(result)
+                if len(results) % _EVENTS_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+        except Unreadable as error:
+            results.append(Result.UNREADABLE)
+            detail = str(error)
+        result = next((one for one in _WORST_FIRST if one in results), Result.IGNORED)
+        published = sum(one in {Result.PUBLISHED, Result.HELD, Result.UNHEARD} for one in results)
+        size = len(post.body)
+        self.note(hook, Delivery(time, result, size, published, readers, detail), now)
+
+    def note_unknown(self) -> None:
+        """Note a delivery to a hook that there is not."""
+        self._count(NO_HOOK, Result.REFUSED)
+
+    def note(self, hook: Hook, delivery: Delivery, now: float) -> None:
+        """Note what came of a delivery, and tell the hook's user if it is trouble."""
+        self._count(hook.kind.value, delivery.result)
+        if self.deliveries.note(hook.id, delivery, now):
+            reason = f": {delivery.detail}" if delivery.detail else ""
+            self._tell(
+                hook.user,
+                "WARN",
+                f"a delivery to your hook {hook.id} ({hook.kind.value}) was "
+                f"{delivery.result.value}{reason}",
+                hook=hook.id,
+            )
+        taken = delivery.result not in {Result.REFUSED, Result.LIMITED}
+        if taken and delivery.time - (hook.used or 0.0) >= TOUCH_SECONDS:
+            self._store.note_use(hook.id, delivery.time)
+
+    def test(self, hook: Hook, time: float) -> tuple[TopicName | None, Result, int]:
+        """Publish a test event, and return where, what came of it, and how many read it at once."""
+        event = Event(
+            time,
+            TEST_REPOSITORY,
+            TEST_TAG,
+            by=hook.user,
+            source=hook.kind.value,
+            id=make_id(),
+            event=TEST,
+        )
+        notice = _notice_of(hook, event)
+        if notice is None:
+            return None, Result.IGNORED, 0
+        caller = _caller(hook)
+        if not self._may_write(caller, notice.topic):
+            return notice.topic, Result.DENIED, 0
+        return notice.topic, *self._announce(hook, caller, notice)
+
+    def _publish(self, hook: Hook, notice: _Notice, now: float) -> tuple[Result, int]:
+        caller = _caller(hook)
+        if not self._may_write(caller, notice.topic):
+            return Result.DENIED, 0
+        # Senders choose their IDs by themselves: each hook has its own.
+        number = f"{hook.id} {notice.topic} {notice.number}"
+        if notice.number and not self._seen.first(number, now):
+            return Result.REPEAT, 0
+        if notice.event and not self._seen.first_push(notice.event, now):
+            return Result.REPEAT, 0
+        return self._announce(hook, caller, notice)
+
+    def _announce(self, hook: Hook, caller: Caller, notice: _Notice) -> tuple[Result, int]:
+        read: list[int] = []
+
+        def admit(readers: int) -> bool:
+            read.append(readers)
+            return self._may_write(caller, notice.topic)
+
+        if not self._announcer.announce(notice.topic, notice.data, hook.hold, admit):
+            return Result.FULL, 0
+        if not read:
+            return Result.HELD, 0
+        return Result.PUBLISHED if read[0] else Result.UNHEARD, read[0]
+
+    def _may_write(self, caller: Caller, topic: TopicName) -> bool:
+        if self._access.why_barred(caller):
+            return False
+        return self._access.decide(caller, topic, Operation.WRITE).allowed
+
+
+def make_id() -> str:
+    """Make an ID."""
+    return _random(_ID_ALPHABET, ID_LENGTH)
+
+
+def make_secret(kind: HookKind) -> tuple[str, str]:
+    """Make a secret: what is shown, once, and what is stored."""
+    if kind is HookKind.STANDARD:
+        key = base64.b64encode(secrets.token_bytes(STANDARD_KEY_BYTES)).decode()
+        shown = f"{STANDARD_PREFIX}{key}"
+    else:
+        shown = f"{SECRET_PREFIX}{_random(_SECRET_ALPHABET, SECRET_LENGTH)}"
+    return shown, shown if kind.is_signed else digest(shown)
+
+
+def _random(alphabet: str, length: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+def _caller(hook: Hook) -> Caller:
+    """The hook's user, with what does not depend on a key."""
+    return Caller(hook.user, "", hook.admin)
+
+
+def _notices(hook: Hook, post: Post, time: float) -> Iterator[_Notice]:
+    """What a delivery tells of.
+
+    Raises:
+        Unreadable: it is not what its kind sends.
+    """
+    number = delivery_id(hook.kind, post.headers, post.fingerprint)
+    if not hook.kind.tells_of_images:
+        yield _Notice(_topic_of(hook), post.body, number)
+        return
+    for event in events_of(hook.kind, post.headers, post.body, number, time):
+        found = _notice_of(hook, event)
+        if found:
+            unsigned = event.id if hook.kind is HookKind.DISTRIBUTION else number
+            yield replace(found, number=f"{unsigned} {event.repository}:{event.tag}")
+
+
+def _notice_of(hook: Hook, event: Event) -> _Notice | None:
+    """Where an event is published, and as what; None if no topic can have its name."""
+    if hook.is_space:
+        placed = place(event, hook.owner, hook.path)
+        if placed is None:
+            return None
+        topic, here = placed
+        return _Notice(topic, here.line(), "", here)
+    topic = _topic_of(hook)
+    if event.topic == topic:
+        return _Notice(topic, event.line(), "", event)
+    # The sender's repository is not the user of that name here, who may be told of the same push.
+    known = replace(event, repository=f"{topic} {event.repository}")
+    return _Notice(topic, event.line(), "", known)
+
+
+def _topic_of(hook: Hook) -> TopicName:
+    return TopicName(hook.owner, tuple(hook.path.split("/")))

@@ -1,0 +1,92 @@
+"""Where a reader begins that wants some of a topic's past, and what it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipe.commands.past import describe
+from pipe.errors import TooLate
+from pipe.language.durations import format_duration
+from pipe.language.quantities import format_size
+from pipe.language.requests import Subscribe
+from pipe.stream.history import Lag
+
+if TYPE_CHECKING:
+    from pipe.language.names import TopicName
+    from pipe.language.requests import Pipe, Publish
+    from pipe.stream.history import History
+    from pipe.stream.router import Router
+
+
+def place_in_the_past(router: Router, name: TopicName, request: Subscribe) -> Lag | None:
+    """Where a reader begins; None if it wants nothing of what is past.
+
+    Raises:
+        TooLate: what it wants is not there; the message says what is.
+    """
+    if request.last is None and request.offset is None:
+        return None
+    history = router.history(name)
+    if history is None:
+        _check_without_history(router, name, request)
+        return None
+    if request.offset is not None:
+        position = _find_byte(history, name, request.offset, request.stream)
+    elif request.last and request.last.lines:
+        position = history.ring.find_lines(request.last.amount)
+    else:
+        size = request.last.amount if request.last else 0
+        position = max(history.ring.start, history.ring.end - size)
+    return Lag(position, history.stream)
+
+
+def what_it_gets(lag: Lag | None, name: TopicName, request: Subscribe) -> list[str]:
+    """Return the line for a reader that begins in the past."""
+    if lag is None:
+        return [f"nothing is kept of {name}"] if request.last else []
+    stream = lag.stream
+    if lag.position < stream.start:
+        return [f"begins before stream {stream.name}"]
+    if not stream.numbered:
+        return [f"begins in stream {stream.name}"]
+    return [f"begins with byte {lag.position - stream.start} of stream {stream.name}"]
+
+
+def what_a_publisher_keeps(
+    router: Router, name: TopicName, request: Publish | Subscribe | Pipe
+) -> list[str]:
+    """Return the line for a publisher whose stream is kept."""
+    history = router.history(name)
+    if isinstance(request, Subscribe) or not request.keep or history is None:
+        return []
+    time = f", and for {format_duration(history.linger)} after it" if history.linger else ""
+    size = format_size(history.ring.bound)
+    return [f"stream {history.stream.name}: its last {size} are kept{time}"]
+
+
+def _check_without_history(router: Router, name: TopicName, request: Subscribe) -> None:
+    if request.offset is None:
+        return
+    begun = router.begun(name)
+    if request.offset or request.stream or begun.stream_bytes or begun.pipe_bytes:
+        raise TooLate(
+            f"nothing is kept of {name}: there is no stream to go on with"
+            if request.offset or request.stream
+            else f"nothing is kept of {name}, and its stream has begun"
+        )
+
+
+def _find_byte(history: History, name: TopicName, offset: int, stream: str | None) -> int:
+    kept = history.kept
+    if stream and stream != kept.stream:
+        raise TooLate(f"stream {stream} of {name} is over, and is kept no longer")
+    if not kept.numbered:
+        raise TooLate(
+            f"the bytes of stream {kept.stream} of {name} are not numbered: what came before"
+            " was not kept, or readers take turns"
+        )
+    if offset > kept.end:
+        raise TooLate(f"byte {offset} has not come: {describe(kept)}")
+    if offset < kept.first:
+        raise TooLate(f"byte {offset} is kept no longer: {describe(kept)}")
+    return history.stream.start + offset
