@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.tls import make_certificate
+
 from .payloads import MIB, noise
-from .processes import wait_until
+from .processes import Process, wait_until
 from .registry import digest_of, make_image, pull, push, registry, skopeo
 from .server import Status, free_port
 from .web import is_listening, token
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .conftest import StartServer
-    from .processes import Process
     from .server import Server
     from .web import Program
 
@@ -108,6 +109,31 @@ def test_push_and_pull_with_a_token(server: Server, tmp_path: Path) -> None:
     assert "403" in refused.text
     nobody = push(server, image, port, "app:v2", ("--dest-creds", "alice:ptk_x"))
     assert nobody.wait() != Status.OK
+
+
+def test_push_and_pull_by_https(start_server: StartServer, tmp_path: Path) -> None:
+    """The same with the server's own certificate, and who waits for the image hears of it."""
+    make_certificate(tmp_path, "localhost")
+    digest = make_image(tmp_path / "image", b"hello")
+    with registry(tmp_path) as upstream:
+        server = start_server(
+            registry_url=f"http://127.0.0.1:{upstream.port}",
+            web_tls_cert=str(tmp_path / "cert.pem"),
+            web_tls_key=str(tmp_path / "key.pem"),
+        )
+        secret = token(server, "alice", "--registry --read app --write app")
+        [reader] = server.subscribe("alice", "sub app:v1")
+        given = ("--dest-creds", f"alice:{secret}")
+        pushed = push(server, tmp_path / "image", server.web_port, "app:v1", given)
+        assert pushed.wait() == Status.OK, pushed
+        assert reader.wait() == Status.OK
+        assert f'"digest":"{digest}"' in reader.output
+        creds = ("--src-creds", f"alice:{secret}")
+        taken = pull(server, tmp_path / "copy", server.web_port, "app:v1", creds)
+        assert taken.wait() == Status.OK, taken
+        assert digest_of(tmp_path / "copy") == digest
+        plain = server.adopt(Process(["curl", "-sS", f"http://127.0.0.1:{server.web_port}/v2/"]))
+        assert plain.wait() != 0
 
 
 def test_a_registry_that_goes_and_comes_back(start_server: StartServer, tmp_path: Path) -> None:

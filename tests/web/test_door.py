@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipe.errors import StartError
 from pipe.service import Service
@@ -18,6 +16,7 @@ from pipe.settings import Settings
 from pipe.store import Store
 from pipe.web import door
 from pipe.web.server import WebServer
+from tests.tls import make_certificate
 
 from .served import HOST, FakeTokens, request_head, serving
 
@@ -179,33 +178,6 @@ async def test_plain_http_needs_a_word() -> None:
             server.parts.hangups.close()
         with pytest.raises(StartError, match="in the open"):
             WebServer(Service(Settings(web_host="192.0.2.1"), store), FakeTokens())
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """Write a certificate for localhost, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    import datetime
-
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 async def test_tls_and_a_new_certificate(tmp_path: Path) -> None:
