@@ -229,13 +229,19 @@ def test_time_to_log_in_ends_while_bytes_dribble(start_server: StartServer, raw:
 # A connection
 
 
-def test_connection_without_a_channel_is_closed(start_server: StartServer) -> None:
-    """It has a minute, or what the operator says."""
+def test_connection_without_a_channel_is_closed(start_server: StartServer, tmp_path: Path) -> None:
+    """It has a minute, or what the operator says; unless it is there for tunnels, and says so.
+
+    `ssh -N` says that it opens no session, but not where others may share its connection.
+    """
     server = start_server(idle_timeout="500ms")
-    client = server.ssh("alice", "", options=("-N",))
+    tunnel = server.ssh("alice", "", options=("-N",))
+    server.wait_metric("pipe_connections", 1)
+    client = server.ssh("alice", "", options=("-N", "-M", "-S", str(tmp_path / "c")))
 
     assert client.wait() == Status.NO_CONNECTION
     server.wait_metric("pipe_disconnects_total", 1, reason="idle")
+    assert tunnel.running
 
 
 def test_client_that_answers_no_more_is_gone(start_server: StartServer) -> None:

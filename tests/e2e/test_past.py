@@ -88,11 +88,13 @@ def test_stream_outlives_its_publisher(server: Server) -> None:
 def test_file_is_read_late(start_server: StartServer, blob: Blob) -> None:
     """Readers that come at any time during a transfer have all of it, each at its own pace."""
     server = start_server(max_keep="64MiB", max_keep_per_user="64MiB")
-    first = server.ssh("alice", "sub film")
+    first = server.ssh("alice", "sub film", pace=Pace(1 << 16, 0.05))  # holds the writer up
     server.wait_sessions(subscribe=1)
     writer = server.ssh("alice", "pub --keep 64MiB film", stdin=blob.path)
     wait_until(lambda: server.metrics().value("pipe_kept_bytes"), "something is kept")
     readers = [server.ssh("alice", "sub --from 0 film") for _ in range(3)]
+    server.wait_sessions(subscribe=4)
+    first.stdout.hurry()
     assert statuses(writer, first, *readers) == [Status.OK] * 5
     assert {one.stdout.sha256 for one in (first, *readers)} == {blob.sha256}
 
