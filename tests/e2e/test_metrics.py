@@ -28,7 +28,9 @@ NAMES = (
 )
 """Every name that the product promises."""
 
-SMALL_LABELS = {"mode", "outcome", "result", "reason", "lane", "le", "route", "class", "state"}
+SMALL_LABELS = {
+    *("mode", "outcome", "result", "reason", "lane", "le", "route", "class", "state", "kind"),
+}
 
 
 def test_every_promised_metric_is_there(server: Server) -> None:
