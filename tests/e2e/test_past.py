@@ -99,7 +99,7 @@ def test_file_is_read_late(start_server: StartServer, blob: Blob) -> None:
     assert {one.stdout.sha256 for one in (first, *readers)} == {blob.sha256}
 
 
-@pytest.mark.parametrize("cuts", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("cuts", [3])
 def test_reader_goes_on_after_each_cut(
     start_server: StartServer, tmp_path: Path, cuts: int
 ) -> None:
@@ -129,7 +129,7 @@ def test_reader_goes_on_after_each_cut(
     }  # it ended before the last reader came, or after
 
 
-@pytest.mark.parametrize("cuts", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("cuts", [3])
 def test_publisher_goes_on_after_each_cut(start_server: StartServer, cuts: int) -> None:
     """A publisher whose `ssh` is killed goes on where it was, and its reader notices nothing."""
     server = start_server()
