@@ -1,0 +1,41 @@
+"""What carries frames between two workers: a Unix socket, TLS, or Zenoh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Wire(Protocol):
+    """A connection to one other worker; frames arrive whole and in order until it is lost.
+
+    No call may raise.
+    """
+
+    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send some frames, each a message of at most 1 MiB and a head.
+
+        A wire never refuses.  A user that goes on sending while it is blocked pays with memory.
+        """
+
+    @property
+    def blocked(self) -> bool:
+        """Whether more than 1 MiB is unsent; `End.blocked` tells of changes."""
+
+    def close(self) -> None:
+        """End it now, whatever is unsent; `End.lost` is not called."""
+
+
+class End(Protocol):
+    """What a wire tells the end that it belongs to.  No call may raise."""
+
+    def received(self, frame: memoryview) -> None:
+        """A frame has come; its memory is the wire's again afterwards."""
+
+    def wire_blocked(self, blocked: bool) -> None:
+        """The wire has become blocked, or no longer is."""
+
+    def lost(self, reason: str) -> None:
+        """The other end is gone, or a frame is; nothing comes from now on."""
