@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -20,12 +21,24 @@ IPV6_PREFIX = 64
 """An IPv6 subscriber has at least a /64, so that counts as one address."""
 
 
+RECENT_ADDRESSES = 1024
+"""Addresses that need not be parsed again: most connections come from where others came from."""
+
+
+@functools.lru_cache(maxsize=RECENT_ADDRESSES)
+def _host_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address of a host, without a zone; an IPv4 address that is mapped into IPv6 is itself."""
+    host = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
+        return host.ipv4_mapped
+    return host
+
+
+@functools.lru_cache(maxsize=RECENT_ADDRESSES)
 def source_of(address: str) -> str:
     """The network that counts as one source: an IPv4 address, or the /64 of an IPv6 address."""
-    host = ipaddress.ip_address(address.partition("%")[0])
+    host = _host_of(address)
     if isinstance(host, ipaddress.IPv6Address):
-        if host.ipv4_mapped:
-            return str(host.ipv4_mapped)
         return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
     return str(host)
 
@@ -41,9 +54,7 @@ class TrustedSources:
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
-        host = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
-            host = host.ipv4_mapped
+        host = _host_of(address)
         return any(host in network for network in self._networks)
 
 

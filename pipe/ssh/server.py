@@ -26,7 +26,7 @@ from pipe.limits.gate import Refusal
 from pipe.limits.sources import ClaimLimit
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
-from pipe.ssh.lane import LaneConnection, Outbox, check_internals
+from pipe.ssh.lane import LaneConnection, Outbox, check_internals, prepare_quickly
 from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
 from pipe.ssh.login.tenure import Tenures
@@ -155,6 +155,7 @@ class SSHServer:
         self._outbox = Outbox(loop, self._service.turns)
         if settings.lane is Lane.FAST:
             check_internals()
+            prepare_quickly()
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
         self._tenures = Tenures(logins, self._service.access, self._service.expel)
         self._service.tokens.voucher = self._tenures

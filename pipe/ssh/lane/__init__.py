@@ -12,6 +12,7 @@ directions, on connections that are logged in and use AES-GCM.  Follow a byte:
     `reader`      lets the transport read into our own buffer
     `port`        one channel: the receive window, the sink's queue, packets for the peer
     `sending`     packets out: gathered, and sealed at the end of the event loop's turn
+    `user_names`  names prepared without looking at tables
     `outbox`      the connections that have something to write when the turn ends
 
 Only these modules use private names of asyncssh; `internals` lists them, and the server refuses to
@@ -21,5 +22,6 @@ start this lane on an asyncssh that lacks one.
 from pipe.ssh.lane.connection import LaneConnection
 from pipe.ssh.lane.internals import check_internals
 from pipe.ssh.lane.outbox import Outbox
+from pipe.ssh.lane.user_names import prepare_quickly
 
-__all__ = ["LaneConnection", "Outbox", "check_internals"]
+__all__ = ["LaneConnection", "Outbox", "check_internals", "prepare_quickly"]

@@ -278,15 +278,19 @@ class LaneConnection(SendingConnection):
     def _on_lane(self) -> bool:
         """Return whether the next packet can be opened here; adopts asyncssh's key if new."""
         encryption = self._recv_encryption
-        if encryption is not None and encryption is self._opener:
+        if encryption is None:
+            return False
+        if encryption is self._opener:
             return True
+        if type(encryption) is GCMEncryption:
+            encryption = self._recv_encryption = Opener.adopt(encryption)
         if (
-            type(encryption) is GCMEncryption
+            type(encryption) is Opener
             and self._auth_complete
             and not self._decompressor
             and self._recv_handler == self._recv_pkthdr
         ):
-            self._opener = self._recv_encryption = Opener.adopt(encryption)
+            self._opener = encryption
             self.share_seconds = SHARE_SECONDS
             if self._uses_gcm():
                 self._stay_with_gcm()

@@ -7,13 +7,18 @@ A missing or renamed one would make streams stand still, so the check runs befor
 from __future__ import annotations
 
 import inspect
+from typing import TYPE_CHECKING
 
 import asyncssh
+from asyncssh import connection
 from asyncssh.channel import SSHServerChannel
 from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import GCMEncryption
 
 from pipe.errors import StartError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 METHODS = {
     asyncssh.SSHServerConnection: (
@@ -89,13 +94,17 @@ ATTRIBUTES = {
 """Set on instances, so the check looks for them in the code of the constructors."""
 
 
+FUNCTIONS = {connection: ("saslprep",)}
+"""Names of a module that the lane replaces."""
+
+
 def check_internals() -> None:
     """Check every name.
 
     Raises:
         StartError: one is missing; the message names it and says what to do.
     """
-    for owner, names in METHODS.items():
+    for owner, names in (METHODS | FUNCTIONS).items():
         for name in names:
             if not callable(getattr(owner, name, None)):
                 _refuse(owner, name)
@@ -116,7 +125,7 @@ def _assigned_names(owner: type) -> set[str]:
     return names
 
 
-def _refuse(owner: type, name: str) -> None:
+def _refuse(owner: type | ModuleType, name: str) -> None:
     raise StartError(
         f"the fast lane does not fit asyncssh {asyncssh.__version__}: {owner.__name__}.{name} is "
         "missing; install a version that pyproject.toml allows, or start with --lane asyncssh"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
+from asyncssh.constants import MSG_IGNORE
 from asyncssh.encryption import GCMEncryption
 
 from pipe.ssh.connection import Connection
@@ -57,6 +58,8 @@ class SendingConnection(Connection):
         self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
     ) -> None:
         """Send one of asyncssh's packets, after those of the lane, with the same counter."""
+        if pkttype == MSG_IGNORE:
+            return  # sooner than it would be left out below
         if type(self._send_encryption) is GCMEncryption:
             self._sealer()
         if self._packets:

@@ -33,6 +33,9 @@ SIGNATURE_ALGORITHMS = (
 RECENT_KEYS = 64
 """Good keys to remember: a client shows the same one twice, to ask and to sign."""
 
+SHORT_KEY_BYTES = 2048
+"""Longer ones are not remembered: no key of a user needs more, and anybody may show them."""
+
 _CERTIFICATE = "-cert-v01"
 
 _RSA_NAMES = ("rsa-sha2-256", "rsa-sha2-512")
@@ -60,7 +63,14 @@ def certified_type(name: str) -> str:
 
 def fingerprint_of(blob: bytes) -> str:
     """A public key's fingerprint, as ``ssh-keygen -l`` prints it."""
+    return _recent_fingerprint(blob) if len(blob) <= SHORT_KEY_BYTES else _fingerprint(blob)
+
+
+def _fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+_recent_fingerprint = functools.lru_cache(maxsize=RECENT_KEYS)(_fingerprint)
 
 
 def public_line(blob: bytes) -> str:

@@ -26,6 +26,7 @@ from tests.ssh.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from tests.e2e.clients import KeyRing
     from tests.e2e.conftest import StartServer
@@ -246,6 +247,19 @@ def owner_of(name: str, cls: type) -> type:
 
 
 METHODS = [(owner, name) for owner, names in internals.METHODS.items() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module, names in internals.FUNCTIONS.items() for name in names],
+)
+def test_missing_function_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    """The same for a module's function."""
+    monkeypatch.delattr(module, name)
+    with pytest.raises(StartError, match=f"{module.__name__}.{name} is missing"):
+        check_internals()
 
 
 @pytest.mark.parametrize(("owner", "name"), METHODS, ids=[name for _, name in METHODS])
