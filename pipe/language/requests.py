@@ -22,6 +22,7 @@ from pipe.language.account_requests import (
     RemoveKey,
     RevokeAccess,
 )
+from pipe.language.chat_requests import CHAT_COMMANDS, Chat
 from pipe.language.durations import SECONDS_PER_DAY, parse_duration
 from pipe.language.flags import (
     HELP,
@@ -39,7 +40,7 @@ from pipe.language.flags import (
 from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
-from pipe.language.names import parse_grantee, quoted
+from pipe.language.names import quoted
 from pipe.language.past import (
     KEEPING,
     LOOKING_BACK,
@@ -51,6 +52,7 @@ from pipe.language.past import (
     check_looking_back,
 )
 from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
+from pipe.language.sharing import SHARING
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -258,14 +260,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Top | Answerable
-
-
-def _access_list(text: str) -> tuple[str, ...]:
-    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
-    if not all(entries):
-        raise UsageError("the list has an empty entry: write it like bob,carol")
-    return tuple(map(parse_grantee, entries))
+Request: TypeAlias = Publish | Subscribe | Pipe | Chat | Logs | Top | Answerable
 
 
 def _command_name(text: str) -> str:
@@ -273,10 +268,8 @@ def _command_name(text: str) -> str:
 
 
 _JSON = Flag("json", "--json", boolean, "print JSON")
-_ACCESS_TEXT = "users, keys (SHA256:...) or @users who may join while this session lives"
 _SHARED = (
-    Flag("public", "-p --public", boolean, "use the space that all users share"),
-    Flag("access", "-a --access", _access_list, _ACCESS_TEXT, "LIST"),
+    *SHARING,
     Flag("clean", "-c --clean", boolean, "print no status text"),
     *PROGRESS_FLAGS,
 )
@@ -346,6 +339,7 @@ COMMANDS = (
             *_WRITING,
         ),
     ),
+    *CHAT_COMMANDS,
     Command(
         "ls",
         List,
@@ -406,8 +400,11 @@ def parse(command: str) -> Request:
 
 
 def sends_stream(request: Request) -> bool:
-    """Return whether the request reads a stream from stdin, so that every byte counts."""
-    return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
+    """Return whether the request reads a stream from stdin, so that every byte counts.
+
+    A chat does, as it reads a terminal's keys itself.
+    """
+    return isinstance(request, (Pipe, Chat)) or (isinstance(request, Publish) and not request.empty)
 
 
 def ssh_command(host: str, port: int, user: str = "") -> str:

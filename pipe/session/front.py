@@ -74,6 +74,9 @@ class Front(Protocol):
     def screen(self) -> Screen | None:
         """Return the size of the client's terminal, if an answer can be redrawn there."""
 
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call ``resized`` with the columns whenever the size of that terminal changes."""
+
     def follow(self) -> bytes:
         """Get ready for an answer that goes on: the port gets lines as they come.
 

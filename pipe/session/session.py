@@ -15,7 +15,6 @@ confirming has left, or was cut off.
 from __future__ import annotations
 
 import asyncio
-import enum
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,10 +26,12 @@ from pipe.commands.following import follow
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
 from pipe.errors import NobodyLeft, Outcome, PipeError
+from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
 from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.session.chat import Conversation
 from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_was_sent
@@ -42,6 +43,7 @@ from pipe.session.progress import Progress, show_progress
 from pipe.session.report import Ended, report, traffic_of
 from pipe.session.resume import check_resume, hold_place
 from pipe.session.stall import StallClock
+from pipe.session.state import State
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
@@ -65,18 +67,6 @@ log = structlog.get_logger()
 MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
-
-
-class State(enum.Enum):
-    """Where a session is in its life; see the module docstring."""
-
-    OPENING = enum.auto()
-    ANSWERING = enum.auto()
-    FOLLOWING = enum.auto()
-    STREAMING = enum.auto()
-    DRAINING = enum.auto()
-    ENDING = enum.auto()
-    CLOSED = enum.auto()
 
 
 class Session:
@@ -154,6 +144,8 @@ class Session:
         if isinstance(request, (Publish, Subscribe, Pipe)):
             self._state = State.STREAMING
             self._join(request, hints)
+        elif isinstance(request, Chat):
+            self._enter_room(request)
         elif isinstance(request, Logs):
             self._show_logs(request)
         elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
@@ -184,6 +176,15 @@ class Session:
         self._discard_input()
         self._state = State.FOLLOWING
         self._outflow = Outflow(self.port, feed, self._front.follow())
+        self._outflow.pump()
+
+    def _enter_room(self, request: Chat) -> None:
+        self._place = Place(self._service, self.caller, self._holders)
+        chat = Conversation(self, self._service, self._place, request)
+        self.member, self._topic, self._state = chat.member, str(chat.topic), State.FOLLOWING
+        chat.enter(self._front, self._lost)
+        self._outflow = Outflow(self.port, chat, b"\n")
+        self._intake.collect(chat)
         self._outflow.pump()
 
     @property

@@ -26,7 +26,7 @@ from pipe.ssh.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pipe.language.requests import Request
     from pipe.rights.callers import Caller
@@ -67,6 +67,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._command = ""
         self._terminal: Terminal | None = None
         self._screen: Screen | None = None
+        self._resized: Callable[[int], None] = _ignore
         self._drawn = 0  # columns of the line that the next one replaces
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -109,6 +110,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Draw in the new size from now on."""
         if self._screen:
             self._screen = Screen(width, height)
+            self._resized(width)
 
     @property
     def _line_end(self) -> str:
@@ -205,8 +207,14 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._channel.write(text.replace("\n", self._line_end).encode())
 
     def screen(self) -> Screen | None:
-        """Return the size of the client's terminal."""
+        """Return the client's terminal: what its variables say has come before its command."""
+        if self._screen and self._channel.no_colour:
+            return self._screen._replace(colours=False)
         return self._screen
+
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call it from now on."""
+        self._resized = resized
 
     def follow(self) -> bytes:
         """Say how a line ends: a terminal that we control is raw."""
@@ -238,8 +246,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._close_timer.cancel()
         self._connection.visit.traffic.add(traffic)
         self._connection.session_closed()
+        self._resized = _ignore
         del self.session, self._port
 
     def log_fields(self) -> dict[str, str]:
         """What the log says about the client's software and its data path."""
         return self._connection.log_fields()
+
+
+def _ignore(_columns: int) -> None:
+    """Nobody draws again by itself."""

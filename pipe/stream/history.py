@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.language.requests import OnSlow
 from pipe.stream.ring import Ring
+from pipe.stream.speakers import Speakers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,6 +120,7 @@ class History:
         self.laggards: dict[Reader, None] = {}
         self.linger = 0.0  # seconds after the last publisher
         self.lingers = False  # the topic stays although nobody may be there
+        self.speakers: Speakers | None = None  # nobody has asked who they are
         self._before: Stream | None = None
         self._floor: int | None = None  # no laggard is before this position
 
@@ -139,6 +141,11 @@ class History:
         """The last publisher has gone."""
         stream, self._before = self.stream, None
         stream.end, stream.broken, stream.status = self.ring.end, broken, status
+
+    def attribute(self) -> Speakers:
+        """Note from now on who publishes, and return who has."""
+        self.speakers = self.speakers or Speakers()
+        return self.speakers
 
     @property
     def kept(self) -> Kept:

@@ -36,6 +36,7 @@ class LateReaders(ABC):
     _clock: Callable[[], float]
     _topics: dict[TopicName, Topic]
     _fanning_out: bool
+    speaker: Member | None
     _changed: dict[Topic, None]
     _due: deque[tuple[Callable[[Any], None], Member | Topic]]
     _lingers: Callable[[TopicName, float], None]
@@ -108,6 +109,8 @@ class LateReaders(ABC):
 
     def _record(self, topic: Topic, history: History, chunk: Chunk) -> None:
         """Put a chunk into the ring, while it goes out to those who are not late."""
+        if history.speakers and self.speaker:
+            history.speakers.note(history.ring.end, self.speaker.user)
         for one in history.add(chunk.data):
             reader = cast("Member", one)
             if reader.on_slow is OnSlow.DROP:

@@ -96,6 +96,8 @@ class Router(Flow, LateReaders):
         self._standing = Standing()
         self.held = False
         self._fanning_out = False
+        self.speaker: Member | None = None
+        """Whose chunk is handed out now, for a sink that wants to know."""
         self._changed: dict[Topic, None] = {}
         self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
         self._due: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
@@ -258,6 +260,7 @@ class Router(Flow, LateReaders):
             for watcher in topic.watchers:
                 watcher.published(chunk.size)
         nested, self._fanning_out = self._fanning_out, True
+        spoke, self.speaker = self.speaker, member
         try:
             if member.dispatch is Dispatch.MULTICAST:
                 skipped = None if member.replay else member
@@ -273,6 +276,7 @@ class Router(Flow, LateReaders):
                 if chosen:
                     self._hand(chosen, chunk)
         finally:
+            self.speaker = spoke
             self._fanning_out = nested
             if self._changed or self._postponed or self._due:
                 self._settle()
@@ -299,11 +303,13 @@ class Router(Flow, LateReaders):
         chunks, count = deal_out(records, separator, len(readers))
         topic.turn = topic.sinks.index(readers[(count - 1) % len(readers)]) + 1
         nested, self._fanning_out = self._fanning_out, True
+        spoke, self.speaker = self.speaker, member
         try:
             for reader, chunk in zip(readers, chunks, strict=False):  # some readers may get none
                 member.received_chunks += 1
                 self._hand(reader, chunk)
         finally:
+            self.speaker = spoke
             self._fanning_out = nested
             self._settle()
         return count

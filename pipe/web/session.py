@@ -13,6 +13,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome
+from pipe.language.chat_requests import Chat
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session import Session
 from pipe.web.caller import admit, peer_of
@@ -113,7 +114,7 @@ class Exchange:
 
     def start(self, request: Request) -> None:
         """Begin to serve."""
-        if isinstance(request, (Publish, Subscribe, Pipe)):
+        if isinstance(request, (Publish, Subscribe, Pipe, Chat)):
             self._counted = True
             self.parts.service.metrics.web_streams.inc()
         self.session.start(lambda: request)
@@ -130,7 +131,7 @@ class Exchange:
 
     async def wait_joined(self) -> End | None:
         """Wait until it has its place on a topic, or return how it has ended without."""
-        while not self.end and not self.port.bound:
+        while not (self.end or self.port.bound or self.follows):
             await self.port.bell.wait()
         return self.end
 
@@ -208,6 +209,9 @@ class Exchange:
     def screen(self) -> Screen | None:
         """There is none."""
         return None
+
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """There is none."""
 
     def follow(self) -> bytes:
         """Let the handler begin its response."""

@@ -149,17 +149,19 @@ def test_3_copy_a_database(
 
 
 def test_4_talk(server: Server, desks: Desks, blocks: list[str]) -> None:
-    """What one says the other reads; Ctrl-C ends the one and not the other."""
-    [talk] = blocks
+    """What one says the others read, with the name; Ctrl-C ends the one and not the other."""
+    talk, say = blocks
     alices, bobs = desks.terminal("alice"), desks.terminal("bob")
     alice, bob = alices.start(talk, HELD), bobs.start(talk, HELD)
     server.wait_sessions(pipe=2)
 
     alice.write(b"tea?\n")
-    bob.wait_stdout(len("tea?\n"))
-    bob.write(b"with milk\n")
-    alice.wait_stdout(len("with milk\n"))
-    assert (alice.output, bob.output) == ("with milk\n", "tea?\n")
+    bob.wait_stdout(len("alice: tea?\n"))
+    assert desks.terminal("carol").start(say).wait() == Status.OK
+    alice.wait_stdout(len("carol: the kettle is on\n"))
+    assert alice.output == "carol: the kettle is on\n"
+    bob.wait_stdout(len("alice: tea?\n" + alice.output))
+    assert bob.output == "alice: tea?\n" + alice.output
 
     alices.control_c()
     server.wait_sessions(pipe=1)

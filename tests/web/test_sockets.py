@@ -62,6 +62,21 @@ async def test_two_talk(served: Served) -> None:
         await two.send(b"still here")
 
 
+async def test_a_chat_is_events_one_way_and_lines_the_other(served: Served) -> None:
+    """In the room of `chat`: the server says whose a line is, whatever a raw pipe claims."""
+    options = "mode=chat&json=true&format=text"
+    async with (
+        join(served, f"public/tea?{options}") as chat,
+        join(served, "public/tea", "bob") as raw,
+    ):
+        await served.wait_members(2)
+        await raw.send(b"alice: I owe you\n")
+        event = {"type": "message", "user": "bob", "name": "bob", "text": "alice: I owe you"}
+        assert json.loads(await chat.recv()) == event
+        await chat.send("hello\n")
+        assert await raw.recv() == b"alice: hello\n"
+
+
 async def test_replay(served: Served) -> None:
     """With replay one hears oneself."""
     async with join(served, "room?replay=true") as socket:
@@ -147,6 +162,7 @@ async def test_refusals_come_before_the_upgrade(served: Served) -> None:
     """What is refused is refused with a status, not with a WebSocket that closes."""
     cases: list[tuple[str, str, int]] = [
         ("bob/room", "alice", 403),
+        ("bob/room?mode=chat", "alice", 403),
         ("room?mode=shout", "alice", 400),
         ("room?mode=sub&replay=1", "alice", 400),
         ("room?status=1&format=text", "alice", 400),

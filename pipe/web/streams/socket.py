@@ -1,4 +1,4 @@
-"""``GET /pipe/T`` by WebSocket: both directions at once, as ``pipe``, ``pub`` or ``sub``.
+"""``GET /pipe/T`` by WebSocket: both directions at once, as ``pipe``, ``pub``, ``sub`` or ``chat``.
 
 A binary frame is some bytes of the stream, and each chunk that comes is one frame.  Where pages
 want text, frames are UTF-8, cut at the ends of characters.  With ``status=true`` text frames are
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pipe.errors import Outcome, UsageError
+from pipe.language.chat_requests import Chat
 from pipe.language.names import quoted
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.stream.chunks import Chunk
@@ -40,10 +41,11 @@ CLOSE_SECONDS = 5.0
 MAX_REASON_BYTES = 120
 """RFC 6455, section 5.5: a control frame has 125 bytes at most, the code takes two of them."""
 
-MODES: dict[str, type[Pipe] | type[Publish] | type[Subscribe]] = {
+MODES: dict[str, type[Pipe] | type[Publish] | type[Subscribe] | type[Chat]] = {
     "pipe": Pipe,
     "pub": Publish,
     "sub": Subscribe,
+    "chat": Chat,
 }
 
 EXTRAS: dict[str, Callable[[str], object]] = {
