@@ -25,9 +25,8 @@ ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
 """Parameters that are called otherwise than their flag."""
 
 
-ONLY_OVER_SSH = frozenset({"progress", "size", "hold"})
-"""Fields that no parameter sets: two are about the lines on stderr, and a request that is lost is
-sent again as another one."""
+ONLY_OVER_SSH = frozenset({"progress", "size"})
+"""Fields that no parameter sets: they are about the lines on stderr."""
 
 
 def read_options(
