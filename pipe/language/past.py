@@ -77,6 +77,7 @@ RESUMING = (
     Flag("hold", "--hold", parse_linger, "let the stream stand if the connection is lost", "DUR"),
     Flag("at", "--at", parse_offset, "go on with a held stream, at this byte", "OFFSET"),
 )
+HOLDING = Flag("hold", "--hold", parse_linger, "let a lost reader go on with --from", "DUR")
 LOOKING_BACK = (
     Flag("last", "--last", parse_last, "begin with so much of what is kept: 64KiB, 100l", "SIZE"),
     Flag("offset", "--from", parse_offset, "begin with this byte of the stream, or fail", "OFFSET"),

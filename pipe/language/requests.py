@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pipe.errors import UsageError
+from pipe.language import resume_help
 from pipe.language.account_requests import (
     ACCOUNT_COMMANDS,
     AddKey,
@@ -42,6 +43,7 @@ from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
 from pipe.language.names import quoted
 from pipe.language.past import (
+    HOLDING,
     KEEPING,
     LOOKING_BACK,
     PAST_COMMANDS,
@@ -162,6 +164,7 @@ class Subscribe:
     last: Last | None = None
     offset: int | None = None
     stream: str | None = None
+    hold: float = 0.0
     progress: bool = False
     size: int | None = None
 
@@ -170,6 +173,10 @@ class Subscribe:
         check_looking_back(self.last, self.offset, self.stream, whole=self.whole)
         if self.whole and self.on_slow is OnSlow.DROP:
             raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
+        if self.hold and self.on_slow is not OnSlow.BLOCK:
+            raise UsageError("--hold waits for this reader: choose that or --on-slow")
+        if self.hold and self.keep_alive:
+            raise UsageError("--hold is for one stream, and --keep-alive for many: choose one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +271,8 @@ Request: TypeAlias = Publish | Subscribe | Pipe | Chat | Logs | Top | Answerable
 
 
 def _command_name(text: str) -> str:
+    if text == resume_help.TOPIC:
+        return text
     return _find_command(spell_out([text])).name
 
 
@@ -321,6 +330,7 @@ COMMANDS = (
             Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
             Flag("whole", "-w --whole", boolean, _ALL_TEXT),
             *LOOKING_BACK,
+            HOLDING,
             *_READING,
             *_SHARED,
         ),
@@ -370,6 +380,7 @@ COMMANDS = (
         "help",
         Help,
         "show this list, or one command's flags",
+        "'help resume' prints functions for a shell that resume transfers.",
         arguments=(Argument("command", "COMMAND", convert=_command_name),),
     ),
 )
@@ -431,6 +442,8 @@ def help_text(command: str | None, ssh: str) -> str:
     """
     if command is None:
         lines = _overview(ssh)
+    elif command == resume_help.TOPIC:
+        return resume_help.resume_help(ssh)
     else:
         parts = (spec for spec in COMMANDS if spec.name.startswith(f"{command} "))
         lines = help_of(_find_command(command.split()), ssh, parts)
@@ -480,4 +493,5 @@ def _overview(ssh: str) -> Iterator[str]:
     yield f"  {ssh} sub greetings"
     yield f"  tar c folder | {ssh} pub -t 10m backup"
     yield ""
-    yield f"'{ssh} help COMMAND' shows a command's flags."
+    yield f"'{ssh} help COMMAND' shows a command's flags, and"
+    yield f"'{ssh} help resume' how to go on after a lost connection."

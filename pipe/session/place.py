@@ -50,6 +50,7 @@ class Place:
         self._pass: Pass | None = None
         self._pattern: tuple[Pattern, Callable[[TopicName], bool]] | None = None
         self._publishes = False
+        self._joined = False
         self._left = False
 
     def enter(
@@ -102,6 +103,8 @@ class Place:
             raise UsageError("--whole is for one topic, not for a pattern")
         if isinstance(request, Subscribe) and (request.last or request.offset is not None):
             raise UsageError("--last and --from are for one topic, not for a pattern")
+        if isinstance(request, Subscribe) and request.hold:
+            raise UsageError("--hold is for one topic, not for a pattern")
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
@@ -114,6 +117,7 @@ class Place:
 
     def join(self, member: Member) -> None:
         """Join the topic or pattern."""
+        self._joined = True
         if self._topic:
             self._service.router.join(member, self._topic)
         elif self._pattern:
@@ -144,6 +148,8 @@ class Place:
             if self._pass:
                 self._service.access.release(self._pass)
             self._service.router.leave(member)
+        if self._topic and not self._joined and self._topic not in self._service.router:
+            self._service.forget_topic(self._topic)  # it was counted, and never opened
 
 
 def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:

@@ -36,12 +36,12 @@ from pipe.session.collector import Collector
 from pipe.session.intake import Intake
 from pipe.session.midstream import what_it_missed, what_was_sent
 from pipe.session.outflow import Outflow
-from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
+from pipe.session.past import place_in_the_past, what_is_kept, what_it_gets
 from pipe.session.patience import Patience
 from pipe.session.place import Place, make_member
 from pipe.session.progress import Progress, show_progress
 from pipe.session.report import Ended, report, traffic_of
-from pipe.session.resume import check_resume, hold_place
+from pipe.session.resume import find_resumption, hold_place
 from pipe.session.stall import StallClock
 from pipe.session.state import State
 from pipe.stream.ports import Mode
@@ -237,12 +237,12 @@ class Session:
             self._do(partial(self._join_pattern, place, member, name, request))
             return
         place.enter(name, request, self._lost)
-        resumes = isinstance(request, Publish) and check_resume(
-            self._service, self.caller, name, request
-        )
+        resumption = find_resumption(self._service, self.caller, name, request)
+        if resumption.await_receipt(self._intake, member, self.fail, self.finish):
+            return
         told: list[str] = []
         if isinstance(request, Subscribe):
-            member.lag = place_in_the_past(self._service.router, name, request)
+            member.lag = place_in_the_past(self._service.router, name, request, resumption.reader)
             told = what_it_gets(member.lag, name, request)
         for line in told or what_it_missed(self._service.router, name, request):
             self.announce(line)
@@ -257,9 +257,8 @@ class Session:
         self._progress = show_progress(self._front, member, self.caller, request)
         with self._service.router.at_once():
             place.join(member)
-            if resumes:
-                self._service.holds.drop(name, broken=False)
-        for line in what_a_publisher_keeps(self._service.router, name, request):
+            resumption.complete(self._service, name, member)
+        for line in what_is_kept(self._service.router, name, request):
             self.announce(line)
 
     def _bind_input(
@@ -339,6 +338,8 @@ class Session:
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
+        if self._orphaned:
+            self._hold_place(receipt)
         self._show_no_more()  # the receipt stands below it
         self.announce(what_was_sent(receipt, self.member.at if self.member else None))
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
@@ -480,14 +481,14 @@ class Session:
             self._hold_place()
         self._close(outcome, error)
 
-    def _hold_place(self) -> bool:
+    def _hold_place(self, receipt: Receipt | None = None) -> bool:
         """Leave the place to whoever goes on with the stream, if that was asked for."""
-        if self._outcome or not self._place or not self.member:
+        place, member = self._place, self.member
+        if place is None or member is None or (self._outcome and not self._ends_stream):
             return False
-        if not hold_place(self._service, self.caller, self._request, self._place, self.member):
-            return False
-        self._place = None
-        return True
+        if hold_place(self._service, self.caller, self._request, place, member, receipt):
+            self._place = None
+        return self._place is None
 
     def hand_over(self) -> None:
         """Let another session go on with the stream, if that was asked for."""

@@ -44,10 +44,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
+from pipe.stream.away import AwayReaders
 from pipe.stream.chunks import deal_out
 from pipe.stream.flow import Flow
 from pipe.stream.history import Legacy
-from pipe.stream.late import LateReaders
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.standing import Standing
 from pipe.stream.topics import Topic
@@ -69,7 +69,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router(Flow, LateReaders):
+class Router(Flow, AwayReaders):
     """All topics of one server.
 
     Args:
@@ -205,7 +205,7 @@ class Router(Flow, LateReaders):
     def _detach(self, reader: Member) -> None:
         """Detach a reader from all its topics: it gets nothing published from now on."""
         for topic in list(reader.topics):
-            topic.departures += 1
+            topic.departures += not (topic.history and topic.history.is_spent(reader))
             self._remove(reader, topic)
 
     def _remove(self, reader: Member, topic: Topic) -> None:
@@ -351,6 +351,8 @@ class Router(Flow, LateReaders):
             for reader in readers:
                 mark = reader.accepted_bytes
                 if reader.lag and topic.history:
+                    if reader.lag.stream is not topic.history.stream and not reader.stays:
+                        continue  # it reads an earlier stream to its end
                     mark += topic.history.behind(reader)
                 late = member.received_bytes > 0 and reader.written_bytes < mark
                 if late or reader.finishing:
@@ -402,6 +404,8 @@ class Router(Flow, LateReaders):
         since = reader.since
         reader.finishing = True
         reader.clogged = False
+        if topic.history:
+            reader.ending = topic.history.end_for(reader)
         if reader.lag:
             reader.broken = reader.lag.stream.broken
             reader.inherited_status = reader.lag.stream.status

@@ -119,9 +119,14 @@ class Exchange:
             self.parts.service.metrics.web_streams.inc()
         self.session.start(lambda: request)
 
-    def leave(self) -> None:
-        """The request's handler is done with it, or its client is gone."""
-        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed)
+    def leave(self, *, lost: bool = False) -> None:
+        """The request's handler is done with it, or its client is gone.
+
+        Args:
+            lost: whether that is a lost connection, unless all was said: HTTP has no other goodbye.
+        """
+        lost = lost and self.transport.is_closing() and not self.confirmed
+        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed, lost=lost)
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits()
 

@@ -410,3 +410,14 @@ def test_17_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) 
     alert = json.loads(reader.output)
     assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")
     assert alert["reason"] == "a publisher ended with status 3"
+
+
+def test_18_move_a_large_file(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """The functions are printed, and the file is there; `test_resume.py` breaks the line."""
+    receive, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    (there.folder / "disk.img").write_bytes(noise(MIB))
+    reader = here.start(receive)
+    server.wait_sessions(subscribe=1)
+    assert statuses(there.start(send), reader) == [Status.OK] * 2
+    assert (here.folder / "disk.img").read_bytes() == noise(MIB)

@@ -26,9 +26,8 @@ ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
 """Parameters that are called otherwise than their flag."""
 
 
-ONLY_OVER_SSH = frozenset({"progress", "size", "hold", "plain"})
-"""Fields that no parameter sets: two are about the lines on stderr, one about a terminal, and a
-request that is lost is sent again as another one."""
+ONLY_OVER_SSH = frozenset({"progress", "size", "plain"})
+"""Fields that no parameter sets: two are about the lines on stderr, one about a terminal."""
 
 
 def read_options(
