@@ -13,6 +13,7 @@
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
     ├── Undelivered           a test of a webhook that has not arrived               74
+    ├── Unreachable           the worker where a topic is at home cannot be reached  69
     ├── WebOff                a web page is asked for where there is none            69
     └── StartError            a port, folder or file that the server cannot use      69
 
@@ -210,6 +211,12 @@ class Undelivered(PipeError):
 
 class WebOff(PipeError):
     """A command needs a web page, and the server has none."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class Unreachable(PipeError):
+    """The worker where a topic is at home, or who knows which one that is, cannot be reached."""
 
     outcome = Outcome.UNAVAILABLE
 

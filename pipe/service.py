@@ -47,6 +47,7 @@ from pipe.stream.router import Router
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pipe.elsewhere import Elsewhere
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
     from pipe.rights.access import Loss, Pass
@@ -111,6 +112,7 @@ class Service:
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
+    elsewhere: Elsewhere | None = None  # unless this is the only worker
     web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
 
@@ -227,6 +229,8 @@ class Service:
         self.quotas.close_topic(name)
         self.keeping.closed(name)
         self.access.closed(name)
+        if self.elsewhere:
+            self.elsewhere.closed(name)
 
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
         """End what is no longer allowed, and let patterns join what now is, in one step."""

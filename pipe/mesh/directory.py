@@ -52,6 +52,6 @@ class Directory(Protocol):
 
         Args:
             topic: which.
-            joins: how many joins have arrived here; if more were sent it keeps its home, as they
-                are on their way.
+            joins: how many joins have arrived here since this was last called for the topic.  If
+                more were sent it keeps its home, with those that are still on their way.
         """

@@ -1,12 +1,8 @@
 """One session, from its request to its end, whichever front it came through.
 
 What its client sends goes through its `Intake`, the router's source; what its client reads comes
-out of its front's `Port`, the router's sink.  It ends once, with one `Outcome`.
-
-    OPENING ── request ──> ANSWERING   a command that only answers
-        ├─────────────────> FOLLOWING   a command that goes on answering
-        └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
-    any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+out of its front's `Port`, the router's sink.  It goes from one `State` to the next, and ends once,
+with one `Outcome`.
 
 The end of a stream counts once the reader's client has confirmed it.  A client that goes without
 confirming has left, or was cut off.
@@ -15,38 +11,41 @@ confirming has left, or was cut off.
 from __future__ import annotations
 
 import asyncio
-import enum
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from pipe.commands import Answer, Asker, answer, input_limit, invitations
+from pipe.commands import Answer, Asker, answer, input_limit
 from pipe.commands.following import follow
 from pipe.commands.layout import count
 from pipe.commands.logs import show_logs
+from pipe.elsewhere import Gone, Size
 from pipe.errors import NobodyLeft, Outcome, PipeError
 from pipe.language.log_requests import Logs
-from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
+from pipe.language.names import TopicName
 from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.session.collector import Collector
 from pipe.session.intake import Intake
-from pipe.session.midstream import what_it_missed, what_was_sent
+from pipe.session.joining import Newcomer, name_of
+from pipe.session.midstream import what_was_sent
 from pipe.session.outflow import Outflow
-from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
 from pipe.session.patience import Patience
 from pipe.session.place import Place, make_member
 from pipe.session.progress import Progress, show_progress
+from pipe.session.relayed import Relayed, Visitor, name_topic, visits
 from pipe.session.report import Ended, report, traffic_of
-from pipe.session.resume import check_resume, hold_place
+from pipe.session.resume import hold_place
 from pipe.session.stall import StallClock
+from pipe.session.state import State
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from pipe.commands.screen import Screen
+    from pipe.elsewhere import Elsewhere, Visit
     from pipe.language.names import Pattern
     from pipe.language.requests import Answerable, Request
     from pipe.limits.quotas import Holder
@@ -65,18 +64,6 @@ log = structlog.get_logger()
 MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
-
-
-class State(enum.Enum):
-    """Where a session is in its life; see the module docstring."""
-
-    OPENING = enum.auto()
-    ANSWERING = enum.auto()
-    FOLLOWING = enum.auto()
-    STREAMING = enum.auto()
-    DRAINING = enum.auto()
-    ENDING = enum.auto()
-    CLOSED = enum.auto()
 
 
 class Session:
@@ -119,6 +106,7 @@ class Session:
         self._outflow: Outflow | None = None  # of a command that goes on answering
         self._progress: Progress | None = None  # nobody asked for it
         self._patience: Patience | None = None  # most need none
+        self._relayed: Relayed | None = None  # most run here
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -130,25 +118,65 @@ class Session:
 
     # -- the front: the request -------------------------------------------------------------------
 
-    def start(self, read: Callable[[], Request], hints: Sequence[str] = ()) -> None:
+    def start(
+        self, read: Callable[[], Request], hints: Sequence[str] = (), *, visit: Visit | None = None
+    ) -> None:
         """Count as alive, and soon serve the client's request.
 
         Args:
             read: returns the request; an error that it raises ends the session.
             hints: lines for clients that send a stream.
+            visit: for one that another worker has sent here, as its topic is at home here.
         """
         self._service.sessions[self] = None
         # Not at once: the front may need this to return before it is done with the request.
-        self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints))
+        self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints, visit))
 
-    def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
-        if self._state is not State.OPENING:
-            return
-        with self._ended_by_failure():
+    def _begin(
+        self, read: Callable[[], Request], hints: Sequence[str], visit: Visit | None
+    ) -> None:
+        with visits(visit), self._ended_by_failure():
+            if self._state is not State.OPENING:
+                return
             self._service.access.require(self.caller)
-            self._request = read()
+            self._request = request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
-                self._serve(self._request, hints)
+                self._serve_somewhere(request, hints, arrived=visit is not None)
+
+    def _serve_somewhere(self, request: Request, hints: Sequence[str], *, arrived: bool) -> None:
+        elsewhere = self._service.elsewhere
+        if elsewhere and not arrived and elsewhere.concerns(request):
+            self._do(partial(self._find_home, elsewhere, request, hints))
+        else:
+            self._serve(request, hints)
+
+    async def _find_home(
+        self, elsewhere: Elsewhere, request: Request, hints: Sequence[str]
+    ) -> None:
+        """Serve a request here, or have it served where its topic is at home."""
+        request, topic = name_topic(request, self.caller)
+        visit = await elsewhere.find(request, topic)
+        with visits(visit):
+            if self._state is not State.OPENING:
+                return
+            self._request = request
+            if visit.far:
+                self._topic = str(topic or "")
+                self._relay(visit, request, hints)
+            else:
+                self._serve(request, hints)
+
+    def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
+        self._state = State.RELAYING
+        self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
+        self.member = relayed.member
+        visitor = Visitor(self.caller, self.address, self._holders)
+        relayed.start(visit, visitor, request, hints)
+
+    def resized(self, screen: Screen) -> None:
+        """The client's terminal has another size."""
+        if self._relayed:
+            self._relayed.way.resize(Size(*screen))
 
     def _serve(self, request: Request, hints: Sequence[str]) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):
@@ -165,7 +193,7 @@ class Session:
             self._do(partial(self._answer, request))
 
     async def _answer(self, request: Answerable) -> None:
-        stdin = await self._collect_input(input_limit(request))
+        stdin = await self._intake.read_all(input_limit(request))
         asker = Asker(self.caller, self.address, self, stdin, self._holders)
         found = await answer(request, self._service, asker)
         self._front.answer(found)
@@ -174,14 +202,14 @@ class Session:
     def _show_logs(self, request: Logs) -> None:
         shown = show_logs(self._service, self.caller, request)
         if isinstance(shown, str):
-            self._discard_input()
+            self._intake.drain()
             self._front.answer(shown)
             self.end(Outcome.DONE)
         else:
             self._follow(shown)
 
     def _follow(self, feed: Feed) -> None:
-        self._discard_input()
+        self._intake.drain()
         self._state = State.FOLLOWING
         self._outflow = Outflow(self.port, feed, self._front.follow())
         self._outflow.pump()
@@ -189,6 +217,8 @@ class Session:
     @property
     def follows(self) -> bool:
         """Whether it goes on answering until somebody ends it."""
+        if self._state is State.RELAYING and self._relayed:
+            return self._relayed.follows
         return self._state is State.FOLLOWING
 
     def _do(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -208,26 +238,10 @@ class Session:
             log.exception("session failed", user=self.caller.user)
             self.end(Outcome.FAILED, Outcome.FAILED.text)
 
-    async def _collect_input(self, limit: int) -> bytes:
-        """Read the client's whole input, for a command that needs it."""
-        if not limit:
-            self._discard_input()
-            return b""
-        collector = Collector(limit)
-        self._intake.collect(collector)
-        return await collector.wait_collected()
-
-    def _discard_input(self) -> None:
-        """Read and discard whatever the client sends."""
-        self._intake.discard()
-        self.port.resume_reading()
-
     # -- joining a topic --------------------------------------------------------------------------
 
     def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
-        raw = request.topic or random_path()
-        parse_name = parse_pattern if isinstance(request, Subscribe) else parse_topic
-        name = parse_name(raw, caller=self.caller.user, public=request.public)
+        name = name_of(request, self.caller)
         self._topic = str(name)
         self.member = member = make_member(request, self._intake, self.port)
         member.user = self.caller.user
@@ -235,40 +249,9 @@ class Session:
         if not isinstance(name, TopicName):
             self._do(partial(self._join_pattern, place, member, name, request))
             return
-        place.enter(name, request, self._lost)
-        resumes = isinstance(request, Publish) and check_resume(
-            self._service, self.caller, name, request
-        )
-        told: list[str] = []
-        if isinstance(request, Subscribe):
-            member.lag = place_in_the_past(self._service.router, name, request)
-            told = what_it_gets(member.lag, name, request)
-        for line in told or what_it_missed(self._service.router, name, request):
-            self.announce(line)
-        self.port.bind(member)
-        if isinstance(request, Subscribe):
-            self._discard_input()
-        else:
-            bucket = place.publish(self._loop.time())
-            if bucket:
-                self._intake.throttle(bucket)
-            self._bind_input(member, request, name, hints)
-        self._progress = show_progress(self._front, member, self.caller, request)
-        with self._service.router.at_once():
-            place.join(member)
-            if resumes:
-                self._service.holds.drop(name, broken=False)
-        for line in what_a_publisher_keeps(self._service.router, name, request):
-            self.announce(line)
-
-    def _bind_input(
-        self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
-    ) -> None:
-        """Publish what the client sends, and tell the user how others can read it."""
-        empty = isinstance(request, Publish) and request.empty
-        self._intake.bind(member, request.framing, empty=empty)
-        for line in (*invitations(self._service, self.caller, request, name), *hints):
-            self.announce(line)
+        newcomer = Newcomer(self._service, self.caller, self.port, self._intake, self.announce)
+        with newcomer.joins(place, member, name, request, hints, self._lost):
+            self._progress = show_progress(self._front, member, self.caller, request)
 
     async def _join_pattern(
         self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
@@ -279,7 +262,7 @@ class Session:
                 return
             place.enter_pattern(pattern, request)
             self.port.bind(member)
-            self._discard_input()
+            self._intake.drain()
             self._progress = show_progress(self._front, member, self.caller, request)
             place.join(member)
 
@@ -308,6 +291,9 @@ class Session:
         publisher has no use for its stdout; if it closes before the end of input, the client itself
         is gone, and its connection lives on for others.
         """
+        if self._relayed:
+            self._relayed.way.stop_reading()
+            return
         reads = self.member and (self.member.sink or not self._intake.at_end)
         if reads or self.follows:
             self._deaf = True
@@ -371,7 +357,9 @@ class Session:
 
     def emptied(self) -> None:
         """Nothing is queued any longer: if this is the end, tell the client."""
-        if self._outflow and self.follows:
+        if self._relayed and self._state is State.RELAYING:
+            self._relayed.way.took()
+        elif self._outflow and self.follows:
             self._outflow.pump()
         elif self._state is State.ENDING and self._outcome and not self.port.queued:
             self._front.finish(self._outcome, self._exit_status)
@@ -405,6 +393,8 @@ class Session:
         """
         if self._state is State.CLOSED:
             return
+        if self._relayed:
+            self._relayed.way.cut(outcome, text)
         self._begin_end(outcome, None)
         if self._front.abort(outcome, text or outcome.text):
             self._outcome, self._exit_status = outcome, outcome.status
@@ -444,6 +434,11 @@ class Session:
             self._place.leave(self.member, self._loop.time())
 
     @property
+    def lacks_readers(self) -> bool:
+        """Whether it is a publisher that waits for readers to come."""
+        return self._intake.lacks_readers
+
+    @property
     def paused_seconds(self) -> float:
         """How long clogged readers have held this publisher back."""
         return self._intake.held_seconds
@@ -468,6 +463,9 @@ class Session:
         """
         if self._state is State.CLOSED or self._orphaned:
             return
+        if self._relayed:
+            complete = self._intake.complete_but_waiting
+            self._relayed.leave(Gone(outcome, str(error or ""), confirmed, lost, complete))
         if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
             # The client sent its whole stream and hung up; slow readers still get all of it.
             self._orphaned = True
@@ -533,7 +531,8 @@ class Session:
             seconds=self._loop.time() - self._opened_at,
             error=error,
         )
-        report(self._service, ended)
+        if self._relayed is None or self._relayed.lost:  # otherwise it is known where it ran
+            report(self._service, ended)
         self._forget()
 
     def _forget(self) -> None:
@@ -546,4 +545,5 @@ class Session:
         self.member = None
         self._stall_clock = None
         self._patience = None
+        self._relayed = None
         del self.port, self._intake, self._front

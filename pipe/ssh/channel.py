@@ -109,6 +109,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Draw in the new size from now on."""
         if self._screen:
             self._screen = Screen(width, height)
+            self.session.resized(self._screen)
 
     @property
     def _line_end(self) -> str:
