@@ -4,6 +4,7 @@
     sources       what counts as one address
     gate          who may connect at all, before the login
     doorman       asks the gate when a connection comes in
+    listener      listening sockets, whose connections are judged first
     penalties     how long an address has to wait after failed logins
     descriptors   how many connections the system lets this process have
     quotas        what a user or an address may have at a time, and at which rate

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipe.language.names import TopicName
+    from pipe.limits.bounds import Limits
 
 BURST_SECONDS = 1.0
 """A bucket holds what the rate allows in this time, so short messages need not wait."""
@@ -73,7 +74,7 @@ class Quotas:
         """
         for holder in holders:
             limit = self.limit(resource, holder.scope)
-            if limit and self._held[resource, holder] >= limit:
+            if limit and self.held(resource, holder) >= limit:
                 raise QuotaExceeded(
                     f"too many {resource.value} {holder.scope.value}: at most {limit} at once",
                     resource.value,
@@ -108,6 +109,21 @@ class Quotas:
     def held(self, resource: Resource, holder: Holder) -> int:
         """How many a holder has."""
         return self._held.get((resource, holder), 0)
+
+
+def make_quotas(limits: Limits) -> Quotas:
+    """Make the quotas that these limits describe."""
+    return Quotas(
+        {
+            (Resource.CONNECTIONS, Scope.USER): limits.max_connections_per_user,
+            (Resource.CONNECTIONS, Scope.ADDRESS): limits.max_connections_per_address,
+            (Resource.SESSIONS, Scope.USER): limits.max_sessions_per_user,
+            (Resource.SESSIONS, Scope.ADDRESS): limits.max_sessions_per_address,
+            (Resource.TOPICS, Scope.USER): limits.max_topics_per_user,
+            (Resource.TOPICS, Scope.ADDRESS): limits.max_topics_per_address,
+            (Resource.PATTERNS, Scope.USER): limits.max_patterns_per_user,
+        }
+    )
 
 
 class Bucket:
