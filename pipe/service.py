@@ -33,7 +33,7 @@ from pipe.limits.gate import Gate, make_gate
 from pipe.limits.holds import Holds
 from pipe.limits.keeping import ALARM_SHARE, Keeping
 from pipe.limits.memory import MemoryAlarm, default_threshold
-from pipe.limits.quotas import Quotas, Rates, Resource, make_quotas
+from pipe.limits.quotas import Quotas, Rates, Resource, most_of
 from pipe.limits.sources import ClaimLimit, OwnClaims
 from pipe.limits.turns import Turns
 from pipe.limits.turnstile import Turnstile
@@ -149,7 +149,7 @@ class Service:
             parse_networks(settings.webhook_networks),
         )
         self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
-        self.quotas = make_quotas(settings)
+        self.quotas = Quotas(most_of(settings))
         self.web_url = settings.resolved_web_url
         self.gate = make_gate(settings, self.quotas)
         self.claims = OwnClaims(ClaimLimit(settings.claims_per_day), time.monotonic)

@@ -10,9 +10,11 @@ it knows neither SSH nor HTTP.
     channel   messages between the hub and a worker
     homes     which topic is at home in which worker
     sums      what each worker counts, and what all do
+    census    how much memory and time of a processor the workers use
     figures   the metrics of all, added up
     worker    a worker's process
     far       what a worker has in place of what the hub counts
+    mates     what a worker knows of the others
 
 A worker that loses its hub ends at once: it could neither accept nor be counted.
 """

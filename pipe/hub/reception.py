@@ -19,7 +19,8 @@ from pipe.limits.bounds import parse_networks
 from pipe.limits.descriptors import most_connections
 from pipe.limits.gate import Refusal, make_gate
 from pipe.limits.penalties import Offence
-from pipe.limits.quotas import make_quotas
+from pipe.limits.quotas import most_of
+from pipe.limits.shares import SharedQuotas
 from pipe.limits.sources import ClaimLimit, OwnClaims, TrustedSources
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Reception:
         settings: the limits.
         find: returns the workers that can be given connections of a kind.
         refused: counts a refusal, by its label.
+        changed: is told each change of how many connections somebody has.
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class Reception:
         settings: Settings,
         find: Callable[[str], list[Worker]],
         refused: Callable[[str], None],
+        changed: Callable[[str, int], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._find = find
         self._refused = refused
         self._most_of_one = most_connections()
-        self.gate = make_gate(settings, make_quotas(settings), self._most_of_one * settings.workers)
+        quotas = SharedQuotas(most_of(settings), changed)
+        self.gate = make_gate(settings, quotas, self._most_of_one * settings.workers)
         self._claims = OwnClaims(ClaimLimit(settings.claims_per_day), loop.time)
         self._proxies = TrustedSources(parse_networks(settings.web_proxies))
         self._numbers = itertools.count(1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,15 +19,19 @@ from pipe import logs
 from pipe.data_dir import make_data_dir
 from pipe.errors import StartError
 from pipe.greeting import greet
+from pipe.hub.census import Census
 from pipe.hub.channel import Lost
 from pipe.hub.crew import Crew
 from pipe.hub.figures import Figures
+from pipe.hub.homes import Homes
 from pipe.hub.reception import SSH, WEB, Reception
+from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
+from pipe.mesh.directory import WorkerId
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
     from typing import Any
 
     from pipe.hub.channel import Message
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
 
 log = structlog.get_logger()
+
+HUB = "hub"
+"""By which it is told apart from workers, where all count."""
 
 LEAD_AGAIN_SECONDS = 1.0
 """When to ask again for somebody to take the duties that one worker has."""
@@ -60,6 +70,9 @@ class Hub:
         self._web_url = settings.resolved_web_url
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing = False
+        self._homes = Homes()
+        self._sums = Sums()
+        self._telling: asyncio.TimerHandle | None = None  # of sums
 
     async def run(self) -> int:
         """Start, serve, drain."""
@@ -67,8 +80,17 @@ class Hub:
         make_data_dir(settings)
         self._crew = Crew(settings.workers, self)
         self._figures = Figures(self._crew)
-        self._reception = Reception(settings, self._find, self._figures.refused)
+        self._reception = Reception(
+            settings,
+            self._find,
+            self._figures.refused,
+            lambda key, count: self._count(HUB, {key: count}),
+        )
+        self._census = Census(settings, self._crew)
+        self._links = Path(tempfile.mkdtemp(prefix="pipe-"))  # for this user alone
         async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.callback(shutil.rmtree, self._links, ignore_errors=True)
+            cleanup.callback(self._figures.close)
             ssh = Listener(partial(self._reception.welcome, SSH))
             web = Listener(partial(self._reception.welcome, WEB))
             cleanup.callback(ssh.close)
@@ -92,6 +114,8 @@ class Hub:
                 )
                 cleanup.callback(server.close)
                 metrics_port = server.port
+            watch = asyncio.get_running_loop().create_task(self._census.watch())
+            cleanup.callback(watch.cancel)
             self._watch_signals()
             greet(settings, self._port, self._web_url, metrics_port)
 
@@ -159,6 +183,7 @@ class Hub:
             self._renewing = False
         for worker in old:
             worker.leaving = True
+        self._tell_of_peers()
         leader = self._leader
         if leader in old:
             with contextlib.suppress(Lost):
@@ -182,10 +207,16 @@ class Hub:
             "port": self._port,
             "web": bool(self._web_url),
             "leads": self._leader is worker,
+            "link": str(self._link_of(worker)),
         }
 
-    def came(self, worker: Worker) -> None:  # noqa: ARG002 - all are looked at
+    def _link_of(self, worker: Worker) -> Path:
+        return self._links / f"{worker.ident.number}.{worker.ident.epoch}"
+
+    def came(self, worker: Worker) -> None:
         """A worker is ready."""
+        worker.channel.send({"type": "others", "counts": self._sums.others(_name(worker))})
+        self._tell_of_peers()
         self._reception.place_early()
         self._elect()
 
@@ -193,6 +224,15 @@ class Hub:
         """A worker is gone."""
         self._reception.went(worker)
         self._figures.went(worker)
+        self._sums.forget(_name(worker))
+        self._tell_sums_later()
+        if worker.is_ready:
+            self._link_of(worker).unlink(missing_ok=True)
+            self._tell_of_peers()
+            self._homes.died(worker.ident)
+            for other in self._crew.workers.values():
+                if other.is_ready:
+                    self._do(self._settle(other, worker.ident))
         if self._leader is worker:
             self._leader = None
             self._elect()
@@ -213,10 +253,53 @@ class Hub:
                 reception.give_back_claim(message["address"])
             case "charge":
                 reception.charge(message["address"], message["offence"])
+            case "counts":
+                self._count(_name(worker), message["counts"])
             case "last figures":
                 self._figures.take(worker, message["families"])
+            case "enter":
+                home = self._homes.enter(message["topic"], worker.ident, self._census.busy)
+                channel.answer(message, [*home.worker[1:], home.joins])
+            case "find":
+                found = self._homes.find(message["topic"])
+                channel.answer(message, found[1:] if found else None)
+            case "withdraw":
+                self._homes.withdraw(message["topic"], WorkerId("", *message["home"]), worker.ident)
+            case "closed":
+                joins = {WorkerId("", *asker): count for *asker, count in message["joins"]}
+                self._homes.closed(message["topic"], worker.ident, joins)
             case other:
                 log.error("unknown message", type=other, worker=worker.ident.number)
+
+    async def _settle(self, home: Worker, dead: WorkerId) -> None:
+        """Tell a worker that another one is dead, and forget its joins that never came there."""
+        with contextlib.suppress(Lost):
+            arrived = await home.channel.ask({"type": "died", "worker": dead[1:]})
+            self._homes.settle(home.ident, dead, arrived)
+
+    def _tell_of_peers(self) -> None:
+        ready = [one for one in self._crew.workers.values() if one.is_ready]
+        peers = [[*one.ident[1:], str(self._link_of(one)), one.leaving] for one in ready]
+        for worker in ready:
+            worker.channel.send({"type": "peers", "peers": peers})
+
+    def _count(self, process: str, counts: Mapping[str, int]) -> None:
+        """A process counts otherwise than before: the others hear of it soon."""
+        self._sums.report(process, counts)
+        self._tell_sums_later()
+
+    def _tell_sums_later(self) -> None:
+        if self._telling is None and self._sums.pending:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_SECONDS, self._tell_sums)
+
+    def _tell_sums(self) -> None:
+        self._telling = None
+        changed = self._sums.take_changed()
+        for worker in self._crew.workers.values():
+            if worker.is_ready:
+                others = self._sums.others(_name(worker), changed)
+                worker.channel.send({"type": "others", "counts": others})
 
     async def _answer_claim(self, worker: Worker, message: Message) -> None:
         worker.channel.answer(message, await self._reception.answer_claim(message))
@@ -249,3 +332,8 @@ class Hub:
                 self._elect()
             return
         self._reception.place_early()
+
+
+def _name(worker: Worker) -> str:
+    """By which its counts are told apart: a number may be used again."""
+    return f"{worker.ident.number}.{worker.ident.epoch}"

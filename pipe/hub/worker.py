@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,11 +19,16 @@ from pipe.errors import Outcome, PipeError
 from pipe.hub.channel import Channel, receive_first
 from pipe.hub.far import FarClaims, FarGate
 from pipe.hub.figures import families_of
+from pipe.hub.mates import HubDirectory, HubPeers
+from pipe.hub.sums import TELL_SECONDS
+from pipe.limits.memory import resident_bytes
+from pipe.limits.quotas import most_of
+from pipe.limits.shares import RATE, SharedQuotas, SharedRates
 from pipe.mesh.directory import WorkerId
+from pipe.mesh.peers import Peer
 from pipe.settings import Settings
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Coroutine
 
     from pipe.hub.channel import Message
@@ -66,7 +73,11 @@ class WorkerApp(App):
         super().__init__(settings)
         self._first = first
         self._end = end
-        self.ident = WorkerId("", first["number"], first["epoch"])
+        ident = WorkerId("", first["number"], first["epoch"])
+        self.peers = HubPeers(Peer(ident, Path(first["link"])))
+        self.directory: HubDirectory
+        self._counts: dict[str, int] = {}  # what the hub has not been told
+        self._resident = 0  # bytes of all processes, as the hub has told
         self._service: Service
         self._server: SSHServer
         self._web: WebServer | None = None
@@ -76,6 +87,7 @@ class WorkerApp(App):
         """Start, serve, drain."""
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._end, self._receive, self._orphaned)
+        self.directory = HubDirectory(self._channel)
         try:
             status = await super().run()
         except PipeError as error:
@@ -91,6 +103,10 @@ class WorkerApp(App):
 
     def _orphaned(self) -> None:
         """The hub is gone, so nobody is let in, counted or told to stop: end at once."""
+        link = self.peers.own.path
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+            link.parent.rmdir()  # the last one can
         os._exit(Outcome.UNAVAILABLE.status)
 
     # -- what one process does by itself ----------------------------------------------------------
@@ -101,6 +117,9 @@ class WorkerApp(App):
     def share(self, service: Service) -> None:
         """Have the hub count what all workers count together."""
         self._service = service
+        self._quotas = SharedQuotas(most_of(self._settings), self._count)
+        self._rates = SharedRates(self._settings.max_rate_per_user, self._count)
+        service.quotas, service.rates = self._quotas, self._rates
         service.gate = self._gate = FarGate(self._settings, self._channel)
         service.claims = FarClaims(self._channel)
         service.port = self._first["port"]
@@ -128,6 +147,10 @@ class WorkerApp(App):
         service.metrics.add(service.snapshot)
         return self._web, 0
 
+    def resident(self) -> int:
+        """The bytes of all processes where they are near the alarm, else of this one."""
+        return max(resident_bytes(), self._resident)
+
     def watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do nothing: signals are for the hub."""
 
@@ -150,6 +173,14 @@ class WorkerApp(App):
             case "figures":
                 figures = families_of(self._service.metrics.registry)
                 self._channel.answer(message, figures)
+            case "others":
+                self._hear_of_others(message["counts"])
+            case "memory":
+                self._resident = message["resident"]
+            case "peers":
+                self.peers.take(message["peers"])
+            case "died":
+                self._do(self._bury(message))
             case "stop":
                 self.stop()
             case "lead":
@@ -160,6 +191,30 @@ class WorkerApp(App):
                 log.error("unknown message", type=other)
                 if descriptor:
                     descriptor.close()
+
+    def _count(self, key: str, count: int) -> None:
+        """Tell the hub soon."""
+        if not self._counts:
+            self._loop.call_later(TELL_SECONDS, self._tell)
+        self._counts[key] = count
+
+    def _tell(self) -> None:
+        counts, self._counts = self._counts, {}
+        self._channel.send({"type": "counts", "counts": counts})
+
+    def _hear_of_others(self, counts: dict[str, int]) -> None:
+        now = self._loop.time()
+        for key, count in counts.items():
+            if key.startswith(f"{RATE}/"):
+                self._rates.tell_others(key, count, now)
+            else:
+                self._quotas.tell_others(key, count)
+
+    async def _bury(self, message: Message) -> None:
+        """Another worker is dead: tell which of its joins have come."""
+        dead = WorkerId("", *message["worker"])
+        await self.peers.bury(dead)
+        self._channel.answer(message, self.directory.arrived_from(dead))
 
     def _visit(self, message: Message) -> Visit:
         return self._gate.receive(message["guest"], message["source"], trusted=message["trusted"])

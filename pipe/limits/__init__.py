@@ -8,6 +8,7 @@
     penalties     how long an address has to wait after failed logins
     descriptors   how many connections the system lets this process have
     quotas        what a user or an address may have at a time, and at which rate
+    shares        the same, where several processes count together
     turnstile     runs each user's commands one at a time
     turns         how much of a turn of the event loop one connection may use
     memory        how much memory there is, and when it is too little

@@ -111,19 +111,17 @@ class Quotas:
         return self._held.get((resource, holder), 0)
 
 
-def make_quotas(limits: Limits) -> Quotas:
-    """Make the quotas that these limits describe."""
-    return Quotas(
-        {
-            (Resource.CONNECTIONS, Scope.USER): limits.max_connections_per_user,
-            (Resource.CONNECTIONS, Scope.ADDRESS): limits.max_connections_per_address,
-            (Resource.SESSIONS, Scope.USER): limits.max_sessions_per_user,
-            (Resource.SESSIONS, Scope.ADDRESS): limits.max_sessions_per_address,
-            (Resource.TOPICS, Scope.USER): limits.max_topics_per_user,
-            (Resource.TOPICS, Scope.ADDRESS): limits.max_topics_per_address,
-            (Resource.PATTERNS, Scope.USER): limits.max_patterns_per_user,
-        }
-    )
+def most_of(limits: Limits) -> dict[tuple[Resource, Scope], int]:
+    """The quotas that an operator has set."""
+    return {
+        (Resource.CONNECTIONS, Scope.USER): limits.max_connections_per_user,
+        (Resource.CONNECTIONS, Scope.ADDRESS): limits.max_connections_per_address,
+        (Resource.SESSIONS, Scope.USER): limits.max_sessions_per_user,
+        (Resource.SESSIONS, Scope.ADDRESS): limits.max_sessions_per_address,
+        (Resource.TOPICS, Scope.USER): limits.max_topics_per_user,
+        (Resource.TOPICS, Scope.ADDRESS): limits.max_topics_per_address,
+        (Resource.PATTERNS, Scope.USER): limits.max_patterns_per_user,
+    }
 
 
 class Bucket:
@@ -147,6 +145,11 @@ class Bucket:
         self._refill(now)
         self._tokens -= size
         return self._wait()
+
+    def share(self, rate: int, now: float) -> None:
+        """Have another rate from now on."""
+        self._refill(now)
+        self._rate = rate
 
     def is_full(self, now: float) -> bool:
         """Whether it is full, so that it need not be kept."""
