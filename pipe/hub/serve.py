@@ -100,13 +100,6 @@ class Hub:
             except OSError as error:
                 raise why_not(settings.host, settings.port, error) from error
             await self._bind_web(web)
-            await self._crew.start()
-            try:
-                ssh.accept()
-            except OSError as error:
-                raise why_not(settings.host, settings.port, error) from error
-            if self._web_url:
-                web.accept()
             metrics_port = 0
             if settings.metrics_port:
                 server = await self._figures.serve(
@@ -114,6 +107,13 @@ class Hub:
                 )
                 cleanup.callback(server.close)
                 metrics_port = server.port
+            await self._crew.start()
+            try:
+                ssh.accept()
+            except OSError as error:
+                raise why_not(settings.host, settings.port, error) from error
+            if self._web_url:
+                web.accept()
             watch = asyncio.get_running_loop().create_task(self._census.watch())
             cleanup.callback(watch.cancel)
             self._watch_signals()
