@@ -72,6 +72,9 @@ class Visit:
         self.traffic = Traffic()
         self._gate = gate
 
+    async def ask(self, user: str) -> None:
+        """Ask whether `admit` will let a user in, where another process keeps the counts."""
+
     def admit(self, user: str) -> None:
         """Note that it has logged in.
 
@@ -208,21 +211,32 @@ class Gate:
                 del self._waiting[visit.source]
 
 
-def make_gate(limits: Limits, quotas: Quotas) -> Gate:
-    """Make the gate that these limits describe; all fronts of a server share it."""
+def make_gate(limits: Limits, quotas: Quotas, most_open: int = 0) -> Gate:
+    """Make the gate that these limits describe; all fronts of a server share it.
+
+    Args:
+        limits: what it keeps to.
+        quotas: how many connections a user and an address may have.
+        most_open: connections at once, logged in or not; 0: as many as fit into this process.
+    """
     return Gate(
         most=limits.max_unauthenticated,
         most_per_source=limits.max_unauthenticated_per_address,
-        most_open=most_connections(),
+        most_open=most_open or most_connections(),
         trusted=TrustedSources(parse_networks(limits.trusted_sources)),
-        penalties=Penalties(
-            {
-                Offence.REFUSED: limits.penalty_refused,
-                Offence.NO_LOGIN: limits.penalty_no_login,
-                Offence.TIMEOUT: limits.penalty_timeout,
-            },
-            limits.penalty_min,
-            limits.penalty_max,
-        ),
+        penalties=make_penalties(limits),
         quotas=quotas,
+    )
+
+
+def make_penalties(limits: Limits) -> Penalties:
+    """Make the table of penalties that these limits describe."""
+    return Penalties(
+        {
+            Offence.REFUSED: limits.penalty_refused,
+            Offence.NO_LOGIN: limits.penalty_no_login,
+            Offence.TIMEOUT: limits.penalty_timeout,
+        },
+        limits.penalty_min,
+        limits.penalty_max,
     )

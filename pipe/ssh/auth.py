@@ -218,6 +218,7 @@ class Peer(asyncssh.SSHServer):
                 await self._service.guard.catch_up()
                 if not self._service.access.why_barred(caller):
                     break
+            await self._connection.visit.ask(identity.user)
             self._identity, self._caller = identity, caller
 
         return await self._ask(question)
