@@ -36,7 +36,7 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
-from pipe.mesh.edge import EdgeEnd
+from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
@@ -223,7 +223,8 @@ class Mesh:
         return await asyncio.shield(self._opening[worker])
 
     async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
-        end = EdgeEnd(str(worker), partial(self._edge_over, worker))
+        mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
+        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes)
         end.link = self._make_link(end)
         await self._reach.connect(worker, end.link)
         if end.link.over:
