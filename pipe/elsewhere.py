@@ -142,6 +142,13 @@ class Visit(Protocol):
     def far(self) -> bool:
         """Whether that is another worker; otherwise it runs here."""
 
+    def carry(self, front: object) -> bool:
+        """Move a client there, with all its front has, before anything of its session has begun.
+
+        Returns:
+            Whether it is gone; if not, nothing has changed, and it has to `open`.
+        """
+
     def open(self, errand: Errand, client: Client) -> Way:
         """Run the session there."""
 

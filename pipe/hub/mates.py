@@ -60,7 +60,9 @@ class HubDirectory:
 
     def closed(self, topic: TopicName) -> None:
         """A topic that was at home here is gone."""
-        joins = self._arrived.pop(str(topic), Counter())
+        joins = self._arrived.pop(str(topic), None)
+        if joins is None:
+            return  # it is none of those that are used from everywhere
         self._channel.send(
             {
                 "type": "closed",
@@ -90,6 +92,7 @@ class HubPeers:
     def __init__(self, own: Peer) -> None:
         self._own = own
         self._others: dict[WorkerId, Peer] = {}
+        self._first: WorkerId | None = None
         self._followers: list[tuple[Callable[[], None], Callable[[WorkerId], Awaitable[None]]]] = []
 
     @property
@@ -102,6 +105,11 @@ class HubPeers:
         """All that are ready now."""
         return MappingProxyType(self._others)
 
+    @property
+    def first(self) -> WorkerId | None:
+        """Who has the duties of one."""
+        return self._first
+
     def follow(
         self,
         changed: Callable[[], None],
@@ -110,8 +118,14 @@ class HubPeers:
         """Be told from now on; see `pipe.mesh.peers.Peers`."""
         self._followers.append((changed, gone))
 
-    def take(self, peers: list[list[Any]]) -> None:
-        """The hub tells who is ready: number, epoch, path, whether it leaves."""
+    def take(self, peers: list[list[Any]], first: list[int] | None) -> None:
+        """The hub tells who is ready, and who has the duties of one.
+
+        Args:
+            peers: of each its number, epoch, path, and whether it leaves.
+            first: number and epoch.
+        """
+        self._first = WorkerId("", *first) if first else None
         found = [
             Peer(WorkerId("", number, epoch), Path(path), leaving)
             for number, epoch, path, leaving in peers

@@ -41,11 +41,18 @@ class Relay:
         number: the session's on the link.
         client: what it is for.
         left: called with the number when the client is gone.
+        mark_bytes: see `MARK_BYTES`.
     """
 
     def __init__(
-        self, link: Link, number: int, client: Client, left: Callable[[int], None]
+        self,
+        link: Link,
+        number: int,
+        client: Client,
+        left: Callable[[int], None],
+        mark_bytes: int = MARK_BYTES,
     ) -> None:
+        self._mark_bytes = mark_bytes
         self._link = link
         self._number = number
         self._client = client
@@ -95,7 +102,7 @@ class Relay:
         """Tell the home what is written, and whether the client is clogged."""
         if self._gone:
             return
-        self._mark(MARK_BYTES)
+        self._mark(self._mark_bytes)
         if self._client.clogged is not self._clogged:
             self._clogged = not self._clogged
             self._link.send(Kind.CLOGGED, self._number, pack_flag(self._clogged))
@@ -232,12 +239,16 @@ class EdgeEnd:
     Args:
         name: of the other worker, for people to read.
         over: called when the link has ended.
+        mark_bytes: see `MARK_BYTES`; no more than a quarter of what a port may hold.
     """
 
     link: Link
 
-    def __init__(self, name: str, over: Callable[[EdgeEnd, str], None]) -> None:
+    def __init__(
+        self, name: str, over: Callable[[EdgeEnd, str], None], mark_bytes: int = MARK_BYTES
+    ) -> None:
         self._name = name
+        self._mark_bytes = mark_bytes
         self._over = over
         self._newest = 0
         self._relays: dict[int, Relay] = {}
@@ -257,14 +268,10 @@ class EdgeEnd:
         """
         data = write_errand(errand)
         self._newest += 1
-        relay = Relay(self.link, self._newest, client, self._forget)
+        relay = Relay(self.link, self._newest, client, self._forget, self._mark_bytes)
         self._relays[self._newest] = relay
         self.link.send(Kind.OPEN, self._newest, data)
         return relay
-
-    def void(self, topic: str) -> None:
-        """Tell the home of a topic that a join that was sent there will not come."""
-        self.link.send(Kind.VOID, 0, topic.encode())
 
     def ask(self, question: str, answered: Callable[[str | None], None]) -> Callable[[], None]:
         """Ask the other worker something.

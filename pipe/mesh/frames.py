@@ -42,7 +42,6 @@ class Kind(enum.IntEnum):
 
     # From the worker that has the client.
     OPEN = 10
-    VOID = 11
     UP = 12
     END_OF_FILE = 13
     MARK = 14

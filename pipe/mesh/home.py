@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.elsewhere import Errand, Gone
+    from pipe.mesh.directory import WorkerId
     from pipe.mesh.frames import Frame
     from pipe.mesh.hello import Hello
     from pipe.mesh.link import Link
@@ -215,9 +216,9 @@ class HomeEnd:
 
     Args:
         welcome: makes a session of an errand, and returns its front.
-        void: called with the topic of a join that was sent here, and will not come.
         ask: called with the number of a question, and the question.
         over: called when the link has ended.
+        known: called once it is known who the other worker is.
     """
 
     link: Link
@@ -225,14 +226,14 @@ class HomeEnd:
     def __init__(
         self,
         welcome: Callable[[HomeEnd, int, Errand], FarFront],
-        void: Callable[[str], None],
         ask: Callable[[HomeEnd, int, str], None],
         over: Callable[[HomeEnd, str], None],
+        known: Callable[[], None] = lambda: None,
     ) -> None:
         self._welcome = welcome
-        self._void = void
         self._ask = ask
         self._over = over
+        self._known = known
         self.fronts: dict[int, FarFront] = {}
         self._newest = 0
         self.hello: Hello | None = None
@@ -240,6 +241,14 @@ class HomeEnd:
     def greeted(self, hello: Hello) -> None:
         """The other worker has said who it is."""
         self.hello = hello
+        self._known()
+
+    @property
+    def worker(self) -> WorkerId:
+        """Who that is; sessions come after its greeting only."""
+        if self.hello is None:
+            raise BadFrame("no greeting")
+        return self.hello.worker
 
     def taken(self, frame: Frame) -> None:
         """A frame has come: for a session, or for a new one.
@@ -253,8 +262,6 @@ class HomeEnd:
             front.taken(frame)
         elif frame.kind is Kind.OPEN:
             self._open(number, frame.body)
-        elif frame.kind is Kind.VOID:
-            self._void(unpack_text(frame.body))
         elif frame.kind is Kind.ASK:
             self._ask(self, number, unpack_text(frame.body))
         elif number > self._newest:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from pipe import __version__
-from pipe.errors import Unreachable
+from pipe.errors import PipeError, Unreachable
 from pipe.language.hook_requests import (
     AddHook,
     ListHooks,
@@ -25,7 +25,7 @@ from pipe.language.hook_requests import (
 )
 from pipe.language.log_requests import Logs
 from pipe.language.monitor_requests import MonitorRequest
-from pipe.language.names import TopicName, is_pattern, parse_topic
+from pipe.language.names import TopicName, is_pattern
 from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Pipe, Publish, Subscribe
@@ -36,7 +36,7 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
-from pipe.mesh.edge import EdgeEnd
+from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
     from pipe.mesh.directory import Directory, WorkerId
+    from pipe.mesh.peers import Peers
     from pipe.service import Service
 
 log = structlog.get_logger()
@@ -60,9 +61,6 @@ both ends."""
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
-
-FIRST = 1
-"""The number of the worker in which runs what there is once: logs, hooks, webhooks, monitors."""
 
 _JOINS = (Publish, Subscribe, Pipe)
 _LOOKS = (Stat, Offset, Explain)
@@ -97,10 +95,15 @@ class _Here:
 
     far = False
 
-    def __init__(self, mesh: Mesh, topic: TopicName | None) -> None:
+    def __init__(self, mesh: Mesh, topic: TopicName | None, asker: WorkerId) -> None:
         self._mesh = mesh
         self._topic = topic
-        mesh.arrived(topic)
+        self._asker = asker
+        mesh.coming[asker] += 1
+
+    def carry(self, front: object) -> bool:  # noqa: ARG002
+        """It runs here."""
+        return False
 
     def open(self, errand: Errand, client: Client) -> Way:
         """It runs here."""
@@ -108,7 +111,7 @@ class _Here:
 
     def settle(self) -> None:
         """It has joined or failed."""
-        self._mesh.settle(self._topic)
+        self._mesh.settle(self._topic, self._asker)
 
 
 class _There:
@@ -116,25 +119,35 @@ class _There:
 
     far = True
 
-    def __init__(self, end: EdgeEnd, topic: TopicName | None) -> None:
+    def __init__(
+        self, mesh: Mesh, end: EdgeEnd, worker: WorkerId, topic: TopicName | None
+    ) -> None:
+        self._mesh = mesh
         self._end = end
+        self._worker = worker
         self._topic = topic
-        self._opened = False
+        self._sent = False
         end.visits += 1
+
+    def carry(self, front: object) -> bool:
+        """Move the client there."""
+        if self._topic and not self._end.link.over:
+            self._sent = self._mesh.carry(front, self._topic, self._worker)
+        return self._sent
 
     def open(self, errand: Errand, client: Client) -> Way:
         """Have it run there."""
         relay = self._end.open(errand, client)
-        self._opened = True
-        if self._end.link.over:  # since it was found
+        self._sent = not self._end.link.over
+        if not self._sent:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
 
     def settle(self) -> None:
         """It was opened or never will be."""
         self._end.visits -= 1
-        if self._topic and not self._opened:
-            self._end.void(str(self._topic))
+        if self._topic and not self._sent:
+            self._mesh.withdraw(self._topic, self._worker)
 
 
 class Mesh:
@@ -142,37 +155,41 @@ class Mesh:
 
     Args:
         service: what this worker's sessions share.
-        me: this worker.
+        peers: this worker, and the others.
         directory: knows where topics are at home.
         reach: how other workers are reached.
-        first: returns the worker in which runs what there is once.
         answer: answers what other workers ask.
+        carry: moves a client, of which it gets the front, to the home of a topic, as
+            `pipe.elsewhere.Visit.carry` does.
     """
 
     def __init__(
         self,
         service: Service,
-        me: WorkerId,
+        peers: Peers,
         directory: Directory,
         reach: Reach,
-        first: Callable[[], WorkerId],
         answer: Callable[[str], Awaitable[str]],
+        carry: Callable[[object, TopicName, WorkerId], bool] = lambda *_: False,
     ) -> None:
         self._service = service
-        self._me = me
+        self._peers = peers
+        self._me = me = peers.own.worker
         self._directory = directory
         self._reach = reach
-        self._first = first
         self._answer = answer
+        self.carry = carry
         self._loop = asyncio.get_running_loop()
         self._hello = Hello(PROTOCOL, __version__, me)
         self._edges: dict[WorkerId, EdgeEnd] = {}
         self._opening: dict[WorkerId, asyncio.Task[EdgeEnd]] = {}
         self._idle_since: dict[EdgeEnd, float] = {}
         self._homes: dict[HomeEnd, None] = {}
-        self._arrived: Counter[TopicName] = Counter()
+        self.coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._burying: set[asyncio.Event] = set()
+        peers.follow(lambda: None, self._bury)
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -199,14 +216,21 @@ class Mesh:
     async def _find(self, request: Request, topic: TopicName | None) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
         if topic is None:
-            worker: WorkerId | None = self._first()
+            worker = self._peers.first
+            if worker is None:
+                raise Unreachable("the worker that does this is being replaced: try again")
         elif counted:
             worker = (await self._directory.enter(topic)).worker
         else:
             worker = await self._directory.find(topic)
         if worker is None or worker == self._me:
-            return _Here(self, counted)
-        return _There(await self._edge(worker), counted)
+            return _Here(self, counted, self._me)
+        try:
+            return _There(self, await self._edge(worker), worker, counted)
+        except PipeError:
+            if counted:
+                self.withdraw(counted, worker)
+            raise
 
     async def _edge(self, worker: WorkerId) -> EdgeEnd:
         """Return the link to another worker, opened if there is none.
@@ -223,7 +247,8 @@ class Mesh:
         return await asyncio.shield(self._opening[worker])
 
     async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
-        end = EdgeEnd(str(worker), partial(self._edge_over, worker))
+        mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
+        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes)
         end.link = self._make_link(end)
         await self._reach.connect(worker, end.link)
         if end.link.over:
@@ -240,7 +265,7 @@ class Mesh:
         return link
 
     def _edge_over(self, worker: WorkerId, end: EdgeEnd, reason: str) -> None:
-        log.info("link ended", worker=str(worker), reason=reason)
+        log.info("link ended", peer=str(worker), reason=reason)
         if self._edges.get(worker) is end:
             del self._edges[worker]
         self._idle_since.pop(end, None)
@@ -249,7 +274,7 @@ class Mesh:
 
     def accept(self) -> Link:
         """Make this side's end of a link that another worker opens."""
-        end = HomeEnd(self._welcome, self._void, self._asked, self._home_over)
+        end = HomeEnd(self._welcome, self._asked, self._home_over, self._tell_buriers)
         end.link = self._make_link(end)
         self._homes[end] = None
         self._watch()
@@ -258,41 +283,76 @@ class Mesh:
     def _welcome(self, end: HomeEnd, number: int, errand: Errand) -> FarFront:
         service, request = self._service, errand.request
         topic = name_topic(request, errand.caller)[1] if isinstance(request, _JOINS) else None
-        visit = _Here(self, topic)
+        visit = self.receive(topic, end.worker)
         front = FarFront(
             end.link, number, errand, service.router, service.settings.buffer, end.forget
         )
         front.session = session = Session(
             service, front, errand.caller, errand.address, errand.holders
         )
-        session.start(lambda: request, errand.hints, visit=visit)
+        session.visit = visit
+        session.start(lambda: request, errand.hints)
         return front
 
-    def _void(self, topic: str) -> None:
-        _Here(self, parse_topic(topic, caller="")).settle()
+    def receive(self, topic: TopicName | None, asker: WorkerId) -> Visit:
+        """A session has come that runs here.
+
+        Args:
+            topic: which one it joins, if that was counted by the directory.
+            asker: the worker from which it comes.
+        """
+        return _Here(self, topic, asker)
 
     def _home_over(self, end: HomeEnd, reason: str) -> None:
-        worker = str(end.hello.worker) if end.hello else ""
-        log.info("link ended", worker=worker, reason=reason)
+        log.info("link ended", peer=str(end.hello.worker) if end.hello else "", reason=reason)
         self._homes.pop(end, None)
+        self._tell_buriers()
 
     # -- the directory ----------------------------------------------------------------------------
 
-    def arrived(self, topic: TopicName | None) -> None:
-        """A join that the directory has counted is here."""
-        if topic:
-            self._arrived[topic] += 1
+    def withdraw(self, topic: TopicName, home: WorkerId) -> None:
+        """A join that the directory has counted is not sent."""
+        self._directory.withdraw(topic, home)
 
-    def settle(self, topic: TopicName | None) -> None:
-        """A join has joined or failed: a topic that it has not opened is gone again."""
-        if topic and topic not in self._service.router:
-            self.closed(topic)
+    def settle(self, topic: TopicName | None, asker: WorkerId) -> None:
+        """A session that runs here has begun; it has joined its topic, if it has one, or never will.
+
+        Only now its join has arrived: before, the topic may close and must keep its home for it.
+        """
+        self.coming[asker] -= 1
+        if not self.coming[asker]:
+            del self.coming[asker]
+            self._tell_buriers()
+        if topic:
+            self._directory.arrived(topic, asker)
+            if topic not in self._service.router:
+                self._directory.closed(topic)
 
     def closed(self, topic: TopicName) -> None:
         """A topic that was at home here is gone."""
-        joins = self._arrived.pop(topic, 0)
-        if joins:
-            self._directory.closed(topic, joins)
+        self._directory.closed(topic)
+
+    async def _bury(self, worker: WorkerId) -> None:
+        """A worker is dead: cut the link there, and take what it has sent until nothing is left."""
+        edge = self._edges.get(worker)
+        if edge:
+            edge.link.fail("its process has ended")
+        for _ in range(2):  # so that links are accepted that it has opened
+            await asyncio.sleep(0)
+        news = asyncio.Event()
+        self._burying.add(news)
+        while self._may_hear_of(worker):
+            news.clear()
+            await news.wait()
+        self._burying.remove(news)
+
+    def _may_hear_of(self, worker: WorkerId) -> bool:
+        unread = any(home.hello is None or home.worker == worker for home in self._homes)
+        return unread or worker in self.coming
+
+    def _tell_buriers(self) -> None:
+        for news in self._burying:
+            news.set()
 
     # -- questions --------------------------------------------------------------------------------
 

@@ -34,6 +34,10 @@ class Peers(Protocol):
     def others(self) -> Mapping[WorkerId, Peer]:
         """All that are ready now."""
 
+    @property
+    def first(self) -> WorkerId | None:
+        """Who does what there is once, as logs, hooks, webhooks and monitors, if anybody does."""
+
     def follow(
         self,
         changed: Callable[[], None],

@@ -16,10 +16,9 @@ from pipe.mesh.link import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.link import Link
+    from pipe.mesh.peers import Peers
     from pipe.mesh.wire import End
 
 HIGH_WATER_BYTES = 1 << 20
@@ -148,23 +147,18 @@ class Sockets:
     """The sockets of one machine's workers.
 
     Args:
-        folder: where they are; only this user may open it.
+        peers: who they are.
         used: called with the seconds that the frames of a read took.
     """
 
-    def __init__(self, folder: Path, used: Callable[[float], None] = lambda _: None) -> None:
-        self._folder = folder
+    def __init__(self, peers: Peers, used: Callable[[float], None] = lambda _: None) -> None:
+        self._peers = peers
         self._used = used
 
-    def path_of(self, worker: WorkerId) -> Path:
-        """Where a worker listens."""
-        return self._folder / f"{worker.number}-{worker.epoch}.sock"
-
-    async def listen(self, worker: WorkerId, accept: Callable[[], Link]) -> asyncio.Server:
+    async def listen(self, accept: Callable[[], Link]) -> asyncio.Server:
         """Take links from other workers.
 
         Args:
-            worker: this one.
             accept: makes this side's end of a new link.
 
         Raises:
@@ -175,11 +169,8 @@ class Sockets:
             link = accept()
             return UnixWire(link, link.attach, self._used)
 
-        path = self.path_of(worker)
+        path = self._peers.own.path
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
-            path.unlink(missing_ok=True)
             return await asyncio.get_running_loop().create_unix_server(make, str(path))
         except OSError as error:
             raise StartError(f"cannot listen on {path}: {error.strerror or error}") from None
@@ -190,10 +181,10 @@ class Sockets:
         Raises:
             Unreachable: it is not there.
         """
-        path = self.path_of(worker)
         try:
+            peer = self._peers.others[worker]
             await asyncio.get_running_loop().create_unix_connection(
-                lambda: UnixWire(link, link.attach, self._used), str(path)
+                lambda: UnixWire(link, link.attach, self._used), str(peer.path)
             )
-        except OSError:
+        except (KeyError, OSError):
             raise Unreachable(f"worker {worker} cannot be reached: try again") from None

@@ -107,6 +107,8 @@ class Session:
         self._progress: Progress | None = None  # nobody asked for it
         self._patience: Patience | None = None  # most need none
         self._relayed: Relayed | None = None  # most run here
+        self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
+        self.movable = True  # to where its topic is at home
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -118,34 +120,29 @@ class Session:
 
     # -- the front: the request -------------------------------------------------------------------
 
-    def start(
-        self, read: Callable[[], Request], hints: Sequence[str] = (), *, visit: Visit | None = None
-    ) -> None:
+    def start(self, read: Callable[[], Request], hints: Sequence[str] = ()) -> None:
         """Count as alive, and soon serve the client's request.
 
         Args:
             read: returns the request; an error that it raises ends the session.
             hints: lines for clients that send a stream.
-            visit: for one that another worker has sent here, as its topic is at home here.
         """
         self._service.sessions[self] = None
         # Not at once: the front may need this to return before it is done with the request.
-        self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints, visit))
+        self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints))
 
-    def _begin(
-        self, read: Callable[[], Request], hints: Sequence[str], visit: Visit | None
-    ) -> None:
-        with visits(visit), self._ended_by_failure():
+    def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
+        with visits(self.visit), self._ended_by_failure():
             if self._state is not State.OPENING:
                 return
             self._service.access.require(self.caller)
             self._request = request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
-                self._serve_somewhere(request, hints, arrived=visit is not None)
+                self._serve_somewhere(request, hints)
 
-    def _serve_somewhere(self, request: Request, hints: Sequence[str], *, arrived: bool) -> None:
+    def _serve_somewhere(self, request: Request, hints: Sequence[str]) -> None:
         elsewhere = self._service.elsewhere
-        if elsewhere and not arrived and elsewhere.concerns(request):
+        if elsewhere and not self.visit and elsewhere.concerns(request):
             self._do(partial(self._find_home, elsewhere, request, hints))
         else:
             self._serve(request, hints)
@@ -153,18 +150,22 @@ class Session:
     async def _find_home(
         self, elsewhere: Elsewhere, request: Request, hints: Sequence[str]
     ) -> None:
-        """Serve a request here, or have it served where its topic is at home."""
         request, topic = name_topic(request, self.caller)
         visit = await elsewhere.find(request, topic)
-        with visits(visit):
+        self._topic = str(topic or "")
+        # Not in this task: a client that moves takes along what its session does.
+        self._loop.call_soon(self._serve_at_home, visit, request, hints)
+
+    def _serve_at_home(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
+        """Serve a request here, or have it served where its topic is at home."""
+        with visits(visit), self._ended_by_failure():
             if self._state is not State.OPENING:
                 return
             self._request = request
-            if visit.far:
-                self._topic = str(topic or "")
-                self._relay(visit, request, hints)
-            else:
+            if not visit.far:
                 self._serve(request, hints)
+            elif not (self.movable and visit.carry(self._front)):
+                self._relay(visit, request, hints)
 
     def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
         self._state = State.RELAYING
