@@ -49,6 +49,8 @@ _BLAMELESS = frozenset(
     (Ending.EVICTED, Ending.QUOTA, Ending.SHUTDOWN, Ending.FAILED, Ending.UNAVAILABLE)
 )
 
+UNAVAILABLE_TEXT = "nobody can log in right now, as the accounts database does not answer"
+
 
 class Standing(NamedTuple):
     """A login, for another process that goes on with it.
@@ -73,9 +75,6 @@ def caller_of(identity: Identity, login: int | None = None) -> Caller:
         until=identity.expires,
         backing=identity.backing,
     )
-
-
-UNAVAILABLE_TEXT = "nobody can log in right now, as the accounts database does not answer"
 
 
 class Peer(asyncssh.SSHServer):
