@@ -160,6 +160,25 @@ class Gate:
         self.open += 1
         return visit
 
+    def take_over(self, source: str, *, trusted: bool) -> Visit:
+        """Count a connection that another process let in; it is to be admitted at once.
+
+        Penalties and places before the login do not concern it, as its client has logged in.
+
+        Args:
+            source: as the other process's `Visit` has it.
+            trusted: the same.
+
+        Raises:
+            QuotaExceeded: its source has as many connections as allowed, or all together have.
+        """
+        if self.open >= self._most_open:
+            raise QuotaExceeded("too many connections", Refusal.DESCRIPTORS.value)
+        visit = Visit(source, trusted=trusted, gate=self)
+        self._quotas.take(Resource.CONNECTIONS, *visit.holders)
+        self.open += 1
+        return visit
+
     def trusts(self, address: str) -> bool:
         """Whether an address is exempt from what is counted per source, and from penalties."""
         return not address or address in self._trusted

@@ -200,7 +200,8 @@ class Metrics:
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
-                self.sessions_ended.labels(mode, outcome.label)
+                if outcome is not Outcome.MOVED:  # where it goes on it is counted
+                    self.sessions_ended.labels(mode, outcome.label)
         for result in LOGIN_RESULTS:
             self.logins.labels(result)
         for reason in REFUSALS:

@@ -19,13 +19,14 @@ from weakref import WeakSet
 import asyncssh
 import structlog
 
-from pipe.errors import Ending, StartError
+from pipe.errors import Ending, NotMoved, StartError
 from pipe.language.names import escape
 from pipe.limits.doorman import Doorman
 from pipe.limits.gate import Refusal
 from pipe.limits.sources import ClaimLimit
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
+from pipe.ssh.handover import adopt, decode
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals
 from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
@@ -34,9 +35,11 @@ from pipe.ssh.plain import PlainConnection
 from pipe.ssh.windows import MAX_PACKET_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pipe.service import Service
+    from pipe.session import Session
     from pipe.ssh.connection import Connection
 
 KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")
@@ -158,7 +161,7 @@ class SSHServer:
         logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
         self._tenures = Tenures(logins, self._service.access, self._service.expel)
         self._service.tokens.voucher = self._tenures
-        options = make_options(
+        self._options = options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
             partial(Peer, self._service, logins, self._tenures),
@@ -207,6 +210,33 @@ class SSHServer:
         visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)
         return connection
+
+    async def adopt(
+        self,
+        data: bytes,
+        client: socket.socket,
+        ready: Callable[[Session], object] = lambda _: None,
+    ) -> None:
+        """Go on with a connection that another process has exported; see `pipe.ssh.handover`.
+
+        Args:
+            data: its state, encoded.
+            client: its socket, which is closed if this fails.
+            ready: called with its session before that begins.
+
+        Raises:
+            NotMoved: it cannot go on here.
+            StoreUnavailable: whether its client is still welcome cannot be known now.
+        """
+        try:
+            cargo = decode(data)
+            if self._service.settings.lane is not Lane.FAST:
+                raise NotMoved("this process does not use the fast lane")
+        except NotMoved:
+            client.close()
+            raise
+        connection = await adopt(self._service, self._options, self._outbox, cargo, client, ready)
+        self._connections.add(connection)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; connections go on."""
