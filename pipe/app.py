@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
-import shlex
 import signal
-import stat
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
-from pipe import __version__, logs
+from pipe import logs
+from pipe.data_dir import make_data_dir
 from pipe.errors import Outcome, StartError
 from pipe.events.listener import Listener
-from pipe.language.names import escape
+from pipe.greeting import greet
 from pipe.limits.allocator import keep_large_blocks
 from pipe.limits.bounds import parse_networks
+from pipe.limits.memory import resident_bytes
 from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
-from pipe.settings import LogFormat, Signup
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from pipe.store.web_key import load_web_key
@@ -72,53 +70,50 @@ def run(settings: Settings) -> int:
 
 
 class App:
-    """One server process."""
+    """One server process.
+
+    A worker is one too (`pipe.hub.worker`): what it has from its hub it gets by the methods that
+    are not private.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._listener: Listener | None = None  # on the topic of log lines
 
     async def run(self) -> int:
         """Start, serve, drain."""
         settings = self._settings
-        _make_data_dir(settings)
+        self.prepare()
         store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.push_async_callback(store.close)
             service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
+            self.share(service)
             cleanup.push_async_callback(service.guard.close)
             await service.guard.start()
-            self._drain_logs(service, cleanup)
-            await start_webhooks(service)
+            cleanup.callback(self._stop_listening)
             cleanup.push_async_callback(service.webhooks.close)
             cleanup.push_async_callback(service.monitors.close)
             cleanup.callback(service.keeping.close)
             cleanup.callback(service.holds.close)
-            await service.monitors.start()
+            await self.begin(service)
             server = SSHServer(service)
-            await server.start()
-            web = await start_web(service)
+            web, metrics_port = await self.open(service, server, cleanup)
             loop = asyncio.get_running_loop()
-            metrics_port = 0
-            if settings.metrics_port:
-                metrics = await service.metrics.serve(
-                    settings.metrics_host, settings.metrics_port, service.snapshot
-                )
-                cleanup.callback(metrics.close)
-                metrics_port = metrics.port
             lag = loop.create_task(service.metrics.watch_lag())
             cleanup.callback(lag.cancel)
             memory = loop.create_task(
-                watch_memory(service.router, service.memory_alarm, settings.buffer)
+                watch_memory(service.router, service.memory_alarm, settings.buffer, self.resident)
             )
             cleanup.callback(memory.cancel)
-            self._watch_signals(loop)
+            self.watch_signals(loop)
             _spare_collector()
             cleanup.callback(_release_collector)
             looking = loop.create_task(_look_for_garbage(service))
             cleanup.callback(looking.cancel)
-            self._greet(service, metrics_port)
+            self.greet(service, metrics_port)
 
             await self._stop.wait()
             log.info("stopping", sessions=len(service.sessions), drain_seconds=settings.drain)
@@ -133,45 +128,79 @@ class App:
             log.info("stopped")
         return 0
 
-    def _drain_logs(self, service: Service, cleanup: contextlib.AsyncExitStack) -> None:
-        """Read the topic of log lines, if there is one."""
-        topic = self._settings.log_drain_topic
-        if topic:
-            listener = Listener(service.router, topic, service.logs.take, service.logs.ended)
-            listener.start()
-            cleanup.callback(listener.stop)
+    # -- what a worker has from its hub -----------------------------------------------------------
 
-    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+    def prepare(self) -> None:
+        """Make what has to be there before the database."""
+        make_data_dir(self._settings)
+
+    def share(self, service: Service) -> None:
+        """Replace what several processes count together; here there is one."""
+
+    async def begin(self, service: Service) -> None:
+        """Begin with what only one process does."""
+        await self.take_duties(service)
+
+    async def open(
+        self, service: Service, server: SSHServer, cleanup: contextlib.AsyncExitStack
+    ) -> tuple[WebServer | None, int]:
+        """Listen on all ports; return the HTTP front, and where metrics are."""
+        settings = self._settings
+        await server.start()
+        web = await start_web(service)
+        if not settings.metrics_port:
+            return web, 0
+        metrics = await service.metrics.serve(
+            settings.metrics_host, settings.metrics_port, service.snapshot
+        )
+        cleanup.callback(metrics.close)
+        return web, metrics.port
+
+    def resident(self) -> int:
+        """The bytes of memory that the alarm looks at."""
+        return resident_bytes()
+
+    def greet(self, service: Service, metrics_port: int) -> None:
+        """Say that it serves."""
+        greet(self._settings, service.port, service.web_url, metrics_port)
+
+    def watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.
 
         Otherwise SIGHUP asks a service to read its settings again, which must not end any stream;
         nohup makes the process ignore it.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self.stop)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             in_terminal = sys.stderr.isatty()
-            loop.add_signal_handler(signal.SIGHUP, self._signalled if in_terminal else _hung_up)
+            loop.add_signal_handler(signal.SIGHUP, self.stop if in_terminal else _hung_up)
 
-    def _signalled(self) -> None:
+    # -- what may be asked of it ------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Drain; called again, stop now."""
         (self._stop_now if self._stop.is_set() else self._stop).set()
 
-    def _greet(self, service: Service, metrics_port: int) -> None:
-        settings = self._settings
-        log.info(
-            "serving",
-            version=__version__,
-            data=str(settings.data_dir.absolute()),
-            ssh=_place(settings.host, service.port),
-            web=service.web_url or "none",
-            metrics=f"http://{_place(settings.metrics_host, metrics_port)}/metrics"
-            if metrics_port
-            else "none",
-            signup=settings.resolved_signup.value,
-            lane=settings.lane.value,
-        )
-        if settings.log_format is LogFormat.CONSOLE:
-            sys.stderr.write(_invitation(service))
+    async def take_duties(self, service: Service) -> None:
+        """Read the topic of log lines, send webhooks, keep monitors."""
+        topic = self._settings.log_drain_topic
+        if topic:
+            self._listener = Listener(service.router, topic, service.logs.take, service.logs.ended)
+            self._listener.start()
+        await start_webhooks(service)
+        await service.monitors.start()
+
+    async def lay_down_duties(self, service: Service) -> None:
+        """Leave all that to another process."""
+        self._stop_listening()
+        await service.webhooks.close(GOODBYE_SECONDS)
+        await service.monitors.close()
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener:
+            listener.stop()
 
     async def _drain(self, service: Service) -> None:
         service.draining = True
@@ -199,10 +228,7 @@ async def start_web(service: Service) -> WebServer | None:
     settings = service.settings
     if not settings.web_port:
         return None
-    from pipe.web.server import WebServer  # aiohttp takes some 10 MiB of memory
-
-    keep_large_blocks()
-    web = WebServer(service, service.tokens)
+    web = make_web(service)
     try:
         await web.start()
     except StartError as error:
@@ -212,6 +238,18 @@ async def start_web(service: Service) -> WebServer | None:
         log.warning("no web pages", reason=error.message)
         return None
     return web
+
+
+def make_web(service: Service) -> WebServer:
+    """Make the HTTP front.
+
+    Raises:
+        StartError: it would send tokens over a network in the open.
+    """
+    from pipe.web.server import WebServer  # aiohttp takes some 10 MiB of memory
+
+    keep_large_blocks()
+    return WebServer(service, service.tokens)
 
 
 async def start_webhooks(service: Service) -> None:
@@ -230,30 +268,6 @@ async def start_webhooks(service: Service) -> None:
     webhooks.shared.key = service.web_key
     webhooks.make_poster = make_poster
     await webhooks.start()
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _invitation(service: Service) -> str:
-    """What to do next after starting a server by hand."""
-    settings, ssh = service.settings, service.ssh_command("alice")
-    advice = 'If ssh says "Permission denied", make a key first: ssh-keygen -t ed25519'
-    if settings.resolved_signup is Signup.CLOSED:
-        store = f"--data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
-        if settings.database_url:
-            store = "--database-url URL"
-        advice = f"Sign-up is closed. Add users with: pipe user add NAME --key FILE.pub {store}"
-    page = f"""or a browser at {service.web_url}: xdg-open "$({ssh} login)"\n\n"""
-    return (
-        "\nTry it from two other terminals:\n\n"
-        f"    {ssh} sub greetings\n"
-        f"    echo hello | {ssh} pub greetings\n"
-        f"    {ssh} help\n\n"
-        f"{page if service.web_url else ''}"
-        f"{advice}\n\n"
-    )
 
 
 def _cut(service: Service, sessions: list[LiveSession]) -> None:
@@ -328,22 +342,3 @@ def _hung_up() -> None:
         reason="settings are read at the start, so restart to change them;"
         " files of keys and CAs are read again by themselves",
     )
-
-
-def _make_data_dir(settings: Settings) -> None:
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13))
-    except OSError as error:
-        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
-        raise StartError(
-            f"cannot use the data folder {settings.data_dir}: {reason}; choose another --data-dir"
-        ) from error
-    mode = settings.data_dir.stat().st_mode
-    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
-        log.warning(
-            "data folder is open to others",
-            path=escape(str(settings.data_dir)),
-            reason="whoever can write there can put in another host key or database: chmod go-w",
-        )

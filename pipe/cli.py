@@ -46,6 +46,9 @@ HELP_COLUMN = 26
 COMPLETION_VARIABLE = "_PIPE_COMPLETE"
 """By this a shell asks what may come next, in the way of click."""
 
+WORKER_VARIABLE = "_PIPE_WORKER"
+"""By this the hub tells a process that it is a worker, and which descriptor is its socket."""
+
 _STORE_SETTINGS = ("data_dir", "database_url")
 
 _Result = TypeVar("_Result")
@@ -128,6 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Not `program.main`: it handles Ctrl-C and a closed stdout in its own way.
         if instruction := os.environ.get(COMPLETION_VARIABLE):
             return shell_complete(program, {}, "pipe", COMPLETION_VARIABLE, instruction)
+        if os.environ.get(WORKER_VARIABLE):
+            from pipe.hub.worker import run as run_worker
+
+            return run_worker(int(os.environ.pop(WORKER_VARIABLE)))
         given = sys.argv[1:] if arguments is None else list(arguments)
         with program.make_context("pipe", given) as context:
             result = program.invoke(context)
@@ -165,6 +172,10 @@ def serve(settings: Settings) -> int:
     key of the file given with --config (data-dir = "/var/lib/pipe"). Durations are written like 90s
     or 1h30m, sizes like 512KiB or 2MiB.
     """
+    if settings.workers > 1:
+        from pipe.hub import run as run_hub
+
+        return run_hub(settings)
     from pipe.app import run
 
     return run(settings)

@@ -13,7 +13,9 @@
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
     ├── Undelivered           a test of a webhook that has not arrived               74
+    ├── Unreachable           the worker where a topic is at home cannot be reached  69
     ├── WebOff                a web page is asked for where there is none            69
+    ├── NotMoved              a connection that another process cannot take over     69
     └── StartError            a port, folder or file that the server cannot use      69
 
 Every session ends with exactly one `Outcome`.  It determines the exit status that the client sees,
@@ -61,6 +63,9 @@ class Outcome(enum.Enum):
     """A quota is used up; trying again later may work."""
     CUT = ("cut", 74, "the connection was cut off")
     """The server ended the connection; the connection's log line says why."""
+    MOVED = ("moved", 0, "")
+    """It goes on in another process, which will tell the client how it ends: here it counts and is
+    logged nowhere."""
 
     def __init__(self, label: str, status: int, text: str) -> None:
         self.label = label
@@ -104,6 +109,8 @@ class Ending(enum.Enum):
     """The accounts database did not answer, so nobody could log in."""
     FAILED = ("failed", Outcome.FAILED)
     """A fault in the server; its log has the traceback."""
+    MOVED = ("moved", Outcome.MOVED)
+    """Another process of the service has it now; its client noticed nothing."""
 
     def __init__(self, label: str, outcome: Outcome) -> None:
         self.label = label
@@ -210,6 +217,18 @@ class Undelivered(PipeError):
 
 class WebOff(PipeError):
     """A command needs a web page, and the server has none."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class Unreachable(PipeError):
+    """The worker where a topic is at home, or who knows which one that is, cannot be reached."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class NotMoved(PipeError):
+    """A connection that cannot be handed to another process, or not be taken over here."""
 
     outcome = Outcome.UNAVAILABLE
 

@@ -34,7 +34,8 @@ from pipe.limits.gate import Gate, make_gate
 from pipe.limits.holds import Holds
 from pipe.limits.keeping import ALARM_SHARE, Keeping
 from pipe.limits.memory import MemoryAlarm, default_threshold
-from pipe.limits.quotas import Quotas, Rates, Resource, Scope
+from pipe.limits.quotas import Quotas, Rates, Resource, most_of
+from pipe.limits.sources import ClaimLimit, OwnClaims
 from pipe.limits.turns import Turns
 from pipe.limits.turnstile import Turnstile
 from pipe.metrics import Metrics, Snapshot
@@ -48,8 +49,10 @@ from pipe.stream.router import Router
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pipe.elsewhere import Elsewhere
     from pipe.language.names import TopicName
     from pipe.limits.quotas import Holder
+    from pipe.limits.sources import Claims
     from pipe.rights.access import Loss, Pass
     from pipe.rights.callers import Caller
     from pipe.rights.live import LiveSession
@@ -94,6 +97,7 @@ class Service:
     logs: LogDrain = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
+    claims: Claims = field(init=False)
     rates: Rates = field(init=False)
     keeping: Keeping = field(init=False)
     holds: Holds = field(default_factory=Holds)
@@ -113,6 +117,7 @@ class Service:
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
     tunnels: TunnelServer | None = None  # unless there is no HTTP inside connections
+    elsewhere: Elsewhere | None = None  # unless this is the only worker
     web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
 
@@ -148,19 +153,10 @@ class Service:
             parse_networks(settings.webhook_networks),
         )
         self.guard.call(Kind.WEBHOOK, self.webhooks.follow)
-        self.quotas = Quotas(
-            {
-                (Resource.CONNECTIONS, Scope.USER): settings.max_connections_per_user,
-                (Resource.CONNECTIONS, Scope.ADDRESS): settings.max_connections_per_address,
-                (Resource.SESSIONS, Scope.USER): settings.max_sessions_per_user,
-                (Resource.SESSIONS, Scope.ADDRESS): settings.max_sessions_per_address,
-                (Resource.TOPICS, Scope.USER): settings.max_topics_per_user,
-                (Resource.TOPICS, Scope.ADDRESS): settings.max_topics_per_address,
-                (Resource.PATTERNS, Scope.USER): settings.max_patterns_per_user,
-            }
-        )
+        self.quotas = Quotas(most_of(settings))
         self.web_url = settings.resolved_web_url
         self.gate = make_gate(settings, self.quotas)
+        self.claims = OwnClaims(ClaimLimit(settings.claims_per_day), time.monotonic)
         self.rates = Rates(settings.max_rate_per_user)
         self.memory_alarm = MemoryAlarm(settings.memory_alarm or default_threshold())
         self.keeping = Keeping(
@@ -229,6 +225,8 @@ class Service:
         self.quotas.close_topic(name)
         self.keeping.closed(name)
         self.access.closed(name)
+        if self.elsewhere:
+            self.elsewhere.closed(name)
 
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
         """End what is no longer allowed, and let patterns join what now is, in one step."""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from pipe.errors import BadName, SettingsError
+from pipe.errors import BadName, SettingsError, UsageError
 from pipe.language.names import PUBLIC, TopicName, escape, parse_topic, quoted
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
 from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
@@ -33,6 +33,9 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 
 YES, NO = "yes", "no"
 """How to write a switch outside of TOML, which has its own ``true`` and ``false``."""
+
+AUTO = "auto"
+"""As many workers as there are processors."""
 
 DATABASE_NAME = "pipe.db"
 """The SQLite file in the data folder."""
@@ -142,6 +145,34 @@ DrainTopic = Annotated[str, AfterValidator(_check_drain)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
+
+MOST_WORKERS = 256
+"""More than there are cores: each opens the database and takes some 60 MiB."""
+
+
+def _parse_workers(text: str) -> int:
+    """Read a number, or ``auto``: as many as this process may use processors.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == AUTO:
+        return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    if text.isascii() and text.isdigit() and len(text) <= 20:
+        return int(text)
+    raise UsageError("this is not a whole number")
+
+
+_WORKERS = BeforeValidator(
+    Quantity(
+        "N",
+        _parse_workers,
+        "{:.0f}".format,
+        1,
+        MOST_WORKERS,
+        f", or {AUTO}: one per processor",
+    )
+)
 
 _ALLOWED_TEXT = {
     _check_host: ("HOST", "a host name or an IP address, IPv6 without brackets"),
@@ -282,6 +313,11 @@ class Settings(Limits):
     window: Annotated[int, size(64 * KIB, 64 * MIB)] = Field(
         default=MIB,
         description="bytes that a writer may send ahead per channel: memory against distance",
+    )
+    workers: Annotated[int, _WORKERS] = Field(
+        default=1,
+        description="processes that share the work, each with a core of its own; with more than one"
+        " another process accepts for them",
     )
     lane: Lane = Field(
         default=Lane.FAST, description="data path: our own, or asyncssh's to compare"

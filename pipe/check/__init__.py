@@ -5,7 +5,7 @@
     accounts    the database, and who may log in
     places      addresses and ports, and where browsers are led
     tls         the certificate for HTTPS
-    system      descriptors and the clock
+    system      descriptors, processors and the clock
     registry    whether the container registry answers
 
 It makes no file, migrates no database and accepts no connection.  Where it can it asks the code

@@ -1,7 +1,8 @@
-"""What the machine gives: descriptors, and the right time."""
+"""What the machine gives: descriptors, processors, and the right time."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ _SLACK_SECONDS = 60.0
 
 
 def check_system(settings: Settings) -> Iterator[Finding]:
-    """Look at descriptors and clock."""
+    """Look at descriptors, processors and clock."""
     yield _check_descriptors(settings)
+    if settings.workers > 1:
+        yield _check_workers(settings.workers)
     yield _check_clock(settings)
 
 
@@ -40,6 +43,17 @@ def _check_descriptors(settings: Settings) -> Finding:
             " all: raise ulimit -n (LimitNOFILE of a unit, nofile of a container), or lower that",
         )
     return ok("descriptors", f"they are enough for {most} connections, in a shell like this one")
+
+
+def _check_workers(workers: int) -> Finding:
+    processors = len(os.sched_getaffinity(0))
+    if workers > processors:
+        return warning(
+            "workers",
+            f"they are {workers}, and there are {processors} processors: more than one for each"
+            " takes memory and gains nothing; --workers auto is as many",
+        )
+    return ok("workers", f"they are {workers}, and there are {processors} processors")
 
 
 def _check_clock(settings: Settings) -> Finding:

@@ -72,6 +72,9 @@ class Visit:
         self.traffic = Traffic()
         self._gate = gate
 
+    async def ask(self, user: str) -> None:
+        """Ask whether `admit` will let a user in, where another process keeps the counts."""
+
     def admit(self, user: str) -> None:
         """Note that it has logged in.
 
@@ -160,6 +163,25 @@ class Gate:
         self.open += 1
         return visit
 
+    def take_over(self, source: str, *, trusted: bool) -> Visit:
+        """Count a connection that another process let in; it is to be admitted at once.
+
+        Penalties and places before the login do not concern it, as its client has logged in.
+
+        Args:
+            source: as the other process's `Visit` has it.
+            trusted: the same.
+
+        Raises:
+            QuotaExceeded: its source has as many connections as allowed, or all together have.
+        """
+        if self.open >= self._most_open:
+            raise QuotaExceeded("too many connections", Refusal.DESCRIPTORS.value)
+        visit = Visit(source, trusted=trusted, gate=self)
+        self._quotas.take(Resource.CONNECTIONS, *visit.holders)
+        self.open += 1
+        return visit
+
     def trusts(self, address: str) -> bool:
         """Whether an address is exempt from what is counted per source, and from penalties."""
         return not address or address in self._trusted
@@ -208,21 +230,32 @@ class Gate:
                 del self._waiting[visit.source]
 
 
-def make_gate(limits: Limits, quotas: Quotas) -> Gate:
-    """Make the gate that these limits describe; all fronts of a server share it."""
+def make_gate(limits: Limits, quotas: Quotas, most_open: int = 0) -> Gate:
+    """Make the gate that these limits describe; all fronts of a server share it.
+
+    Args:
+        limits: what it keeps to.
+        quotas: how many connections a user and an address may have.
+        most_open: connections at once, logged in or not; 0: as many as fit into this process.
+    """
     return Gate(
         most=limits.max_unauthenticated,
         most_per_source=limits.max_unauthenticated_per_address,
-        most_open=most_connections(),
+        most_open=most_open or most_connections(),
         trusted=TrustedSources(parse_networks(limits.trusted_sources)),
-        penalties=Penalties(
-            {
-                Offence.REFUSED: limits.penalty_refused,
-                Offence.NO_LOGIN: limits.penalty_no_login,
-                Offence.TIMEOUT: limits.penalty_timeout,
-            },
-            limits.penalty_min,
-            limits.penalty_max,
-        ),
+        penalties=make_penalties(limits),
         quotas=quotas,
+    )
+
+
+def make_penalties(limits: Limits) -> Penalties:
+    """Make the table of penalties that these limits describe."""
+    return Penalties(
+        {
+            Offence.REFUSED: limits.penalty_refused,
+            Offence.NO_LOGIN: limits.penalty_no_login,
+            Offence.TIMEOUT: limits.penalty_timeout,
+        },
+        limits.penalty_min,
+        limits.penalty_max,
     )

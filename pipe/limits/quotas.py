@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipe.language.names import TopicName
+    from pipe.limits.bounds import Limits
 
 BURST_SECONDS = 1.0
 """A bucket holds what the rate allows in this time, so short messages need not wait."""
@@ -73,7 +74,7 @@ class Quotas:
         """
         for holder in holders:
             limit = self.limit(resource, holder.scope)
-            if limit and self._held[resource, holder] >= limit:
+            if limit and self.held(resource, holder) >= limit:
                 raise QuotaExceeded(
                     f"too many {resource.value} {holder.scope.value}: at most {limit} at once",
                     resource.value,
@@ -110,6 +111,19 @@ class Quotas:
         return self._held.get((resource, holder), 0)
 
 
+def most_of(limits: Limits) -> dict[tuple[Resource, Scope], int]:
+    """The quotas that an operator has set."""
+    return {
+        (Resource.CONNECTIONS, Scope.USER): limits.max_connections_per_user,
+        (Resource.CONNECTIONS, Scope.ADDRESS): limits.max_connections_per_address,
+        (Resource.SESSIONS, Scope.USER): limits.max_sessions_per_user,
+        (Resource.SESSIONS, Scope.ADDRESS): limits.max_sessions_per_address,
+        (Resource.TOPICS, Scope.USER): limits.max_topics_per_user,
+        (Resource.TOPICS, Scope.ADDRESS): limits.max_topics_per_address,
+        (Resource.PATTERNS, Scope.USER): limits.max_patterns_per_user,
+    }
+
+
 class Bucket:
     """A token bucket for one user's bytes.  The last chunk published may put it into debt.
 
@@ -131,6 +145,11 @@ class Bucket:
         self._refill(now)
         self._tokens -= size
         return self._wait()
+
+    def share(self, rate: int, now: float) -> None:
+        """Have another rate from now on."""
+        self._refill(now)
+        self._rate = rate
 
     def is_full(self, now: float) -> bool:
         """Whether it is full, so that it need not be kept."""

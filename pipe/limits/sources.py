@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pipe.limits.bounds import Network
 
@@ -83,5 +83,53 @@ class ClaimLimit:
         if len(self._claims) > MAX_SOURCES:
             self._claims.popitem(last=False)
 
+    def give_back(self, address: str) -> None:
+        """Forget the last claim: nothing came of it."""
+        claims = self._claims.get(source_of(address))
+        if claims:
+            claims.pop()
+
     def _recent(self, source: str, now: float) -> list[float]:
         return [then for then in self._claims.get(source, ()) if now - then < SECONDS_PER_DAY]
+
+
+class Claims(Protocol):
+    """Who may claim one more name, wherever that is counted."""
+
+    async def allows(self, address: str) -> bool:
+        """Whether one more claim is allowed now."""
+
+    async def take(self, address: str) -> bool:
+        """Count a claim, or return False if it is one too many."""
+
+    def give_back(self, address: str) -> None:
+        """Nothing came of it."""
+
+
+class OwnClaims:
+    """The claims that this process counts itself.
+
+    Args:
+        limit: the counts.
+        clock: seconds, steady.
+    """
+
+    def __init__(self, limit: ClaimLimit, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+
+    async def allows(self, address: str) -> bool:
+        """Whether one more claim is allowed now."""
+        return self._limit.allows(address, self._clock())
+
+    async def take(self, address: str) -> bool:
+        """Count a claim, or return False if it is one too many."""
+        now = self._clock()
+        allowed = self._limit.allows(address, now)
+        if allowed:
+            self._limit.record(address, now)
+        return allowed
+
+    def give_back(self, address: str) -> None:
+        """Nothing came of it."""
+        self._limit.give_back(address)

@@ -47,11 +47,19 @@ class Directory(Protocol):
             PipeError: it cannot be known now.
         """
 
-    def closed(self, topic: TopicName, joins: int) -> None:
-        """A topic that was at home here is gone.
+    def arrived(self, topic: TopicName, asker: WorkerId) -> None:
+        """A join has come here, where the topic is at home, whatever becomes of it.
 
         Args:
             topic: which.
-            joins: how many joins have arrived here; if more were sent it keeps its home, as they
-                are on their way.
+            asker: the worker whose `enter` sent it; this one for a client of its own.
+        """
+
+    def withdraw(self, topic: TopicName, home: WorkerId) -> None:
+        """A join that `enter` has counted is not sent after all; never if it may have been."""
+
+    def closed(self, topic: TopicName) -> None:
+        """A topic that was at home here is gone, or was not opened by the join that came.
+
+        It keeps its home if joins are on their way that have not `arrived`.
         """

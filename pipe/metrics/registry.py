@@ -200,7 +200,8 @@ class Metrics:
         for mode in (*(mode.value for mode in Mode), COMMAND_MODE):
             self.session_duration.labels(mode)
             for outcome in Outcome:
-                self.sessions_ended.labels(mode, outcome.label)
+                if outcome is not Outcome.MOVED:  # where it goes on it is counted
+                    self.sessions_ended.labels(mode, outcome.label)
         for result in LOGIN_RESULTS:
             self.logins.labels(result)
         for reason in REFUSALS:
@@ -219,20 +220,12 @@ class Metrics:
         Raises:
             StartError: the address cannot be used.
         """
+        self.add(take)
+        return await serve(self.registry, host, port)
+
+    def add(self, take: Callable[[], Snapshot]) -> None:
+        """Add the figures of snapshots to the registry."""
         self.registry.register(_SnapshotCollector(take))
-        server = ScrapeServer(self.registry)
-        try:
-            await server.start(host, port)
-        except OSError as error:
-            if isinstance(error, socket.gaierror):  # its numbers are not those of errno
-                reason = "there is no such host"
-            else:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-            raise StartError(
-                f"cannot serve metrics on {host}:{port}: {reason}; "
-                "choose another --metrics-port, or 0 for none"
-            ) from error
-        return server
 
     async def watch_lag(self) -> None:
         """Measure the event loop's lag until cancelled."""
@@ -241,6 +234,38 @@ class Metrics:
             planned = loop.time() + LAG_INTERVAL_SECONDS
             await asyncio.sleep(LAG_INTERVAL_SECONDS)
             self.loop_lag.observe(max(0.0, loop.time() - planned))
+
+
+async def serve(
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    gather: Callable[[Callable[[], None]], object] | None = None,
+) -> ScrapeServer:
+    """Answer scrapes with the figures of a registry.
+
+    Args:
+        registry: where they are.
+        host: the address to listen on.
+        port: where; 0 for any that is free.
+        gather: brings them there, then calls what it is given; None: they are there.
+
+    Raises:
+        StartError: the address cannot be used.
+    """
+    server = ScrapeServer(registry, gather)
+    try:
+        await server.start(host, port)
+    except OSError as error:
+        if isinstance(error, socket.gaierror):  # its numbers are not those of errno
+            reason = "there is no such host"
+        else:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(
+            f"cannot serve metrics on {host}:{port}: {reason}; "
+            "choose another --metrics-port, or 0 for none"
+        ) from error
+    return server
 
 
 class _SnapshotCollector(Collector):

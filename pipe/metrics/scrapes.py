@@ -20,6 +20,8 @@ import structlog
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
 log = structlog.get_logger()
@@ -49,10 +51,17 @@ class ScrapeServer:
 
     Args:
         registry: the figures.
+        gather: brings them there from elsewhere, and then calls what it is given; None: they are
+            there.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        gather: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         self._registry = registry
+        self._gather = gather
         self._loop = asyncio.get_running_loop()
         self.port = 0  # set once it listens
         self._server: asyncio.Server | None = None
@@ -98,7 +107,13 @@ class ScrapeServer:
         """Answer it with the next snapshot."""
         self._waiting[connection] = None
         if self._timer is None:
-            self._timer = self._loop.call_at(self._rested, self._answer)
+            self._timer = self._loop.call_at(self._rested, self._take)
+
+    def _take(self) -> None:
+        if self._gather:
+            self._gather(self._answer)
+        else:
+            self._answer()
 
     def _answer(self) -> None:
         """Take one snapshot, and write it in each format that a client wants."""

@@ -2,6 +2,9 @@
 
     session    reads the request, joins the topic, and ends for one reason
     front      what it asks of its front: a data path, lines to the user, an end
+    state      where it is in its life
+    joining    how it comes onto a topic
+    relayed    its client, where it runs in another worker
     place      its place on a topic or pattern: right, quotas, rate, membership
     intake     what its client sends, on the way to the router: the router's source
     midstream  what users are told when readers come and go in mid-stream

@@ -184,7 +184,8 @@ class Conversation:
     def _make_side(self, front: Front) -> Side:
         request = self._request
         self._lines = request.lines or 0
-        if front.follow() == b"\n":
+        front.follow()
+        if front.line_end == b"\n":
             return LineSide(self._say, self._owner.announce, as_json=request.json)
         screen = front.screen()
         if screen is None:

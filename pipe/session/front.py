@@ -33,6 +33,16 @@ class Owner(Protocol):
         """Nothing is queued any longer."""
 
 
+class Listener(Protocol):
+    """What hears of a sink: the router, or what stands in its place."""
+
+    def update(self, reader: Member) -> None:
+        """The sink has become clogged, or no longer is."""
+
+    def flushed(self, reader: Member) -> None:
+        """The sink has written everything that it took."""
+
+
 class Port(Sink, Valve, Protocol):
     """A session's data path: what its client reads goes in, what it sends comes out."""
 
@@ -46,8 +56,8 @@ class Port(Sink, Valve, Protocol):
     def connect(self, feed: Callable[[Chunk], None]) -> None:
         """Pass what the client sends to ``feed``, chunk by chunk."""
 
-    def bind(self, member: Member) -> None:
-        """Report this member's sink to the router from now on."""
+    def bind(self, member: Member, hears: Listener | None = None) -> None:
+        """Report this member's sink from now on: to the router, or to whoever ``hears`` instead."""
 
     def close(self) -> None:
         """Let go of everything, as the client is gone."""
@@ -77,12 +87,12 @@ class Front(Protocol):
     def on_resize(self, resized: Callable[[int], None]) -> None:
         """Call ``resized`` with the columns whenever the size of that terminal changes."""
 
-    def follow(self) -> bytes:
-        """Get ready for an answer that goes on: the port gets lines as they come.
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line of an answer."""
 
-        Returns:
-            What ends a line there.
-        """
+    def follow(self) -> None:
+        """Get ready for an answer that goes on: the port gets lines as they come."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """End in order, as nothing is queued; may be called again until the client is gone."""

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.language.requests import Framing
+from pipe.session.collector import Collector
 from pipe.stream.chunks import Backlog, Chunk, Framer, RecordTooLong
 from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
@@ -130,11 +131,28 @@ class Intake:
             self._eof = True
             self._valve.resume_reading()  # for the keys of a terminal
 
+    async def read_all(self, limit: int) -> bytes:
+        """Read the client's whole input, for a command that needs it.
+
+        Raises:
+            UsageError: it is more than ``limit`` bytes.
+        """
+        if not limit:
+            self.drain()
+            return b""
+        collector = Collector(limit)
+        self.collect(collector)
+        return await collector.wait_collected()
+
     def collect(self, destination: Destination) -> None:
         """Hand what the client sends to a command instead of the router."""
+        self.divert(destination)
+        self.resume()
+
+    def divert(self, destination: Destination) -> None:
+        """From the first `resume` on, hand what the client sends to something else."""
         self._router = destination
         self._member = Member(Mode.PUBLISH)
-        self.resume()
 
     def take_back(self) -> Iterator[Chunk]:
         """Hand back what has arrived so far."""
@@ -147,6 +165,11 @@ class Intake:
         self._pending.clear()
         self._stop_clocks()
         self._stop_resting()
+
+    def drain(self) -> None:
+        """Read and discard whatever the client sends."""
+        self.discard()
+        self._valve.resume_reading()
 
     def close(self) -> None:
         """Let go of everything, as the session is over."""
@@ -163,6 +186,11 @@ class Intake:
         """Whether the client sent its end of file and readers lack bytes from before it."""
         waits = self._paused or bool(self._pending)
         return self._eof and waits and not self._missing and not self._done and bool(self._member)
+
+    @property
+    def lacks_readers(self) -> bool:
+        """Whether it waits for readers to come."""
+        return bool(self._missing)
 
     @property
     def held_seconds(self) -> float:

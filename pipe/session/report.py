@@ -51,7 +51,12 @@ class Ended(NamedTuple):
 
 
 def report(service: Service, ended: Ended) -> None:
-    """Say all of it.  Users are told of their streams; their commands answered by themselves."""
+    """Say all of it.  Users are told of their streams; their commands answered by themselves.
+
+    Nothing is said of a session that goes on in another process: that one will report it.
+    """
+    if ended.outcome is Outcome.MOVED:
+        return
     mode = _MODES.get(type(ended.request), COMMAND_MODE)
     label, seconds = ended.outcome.label, round(ended.seconds, 3)
     service.metrics.sessions_ended.labels(mode, label).inc()

@@ -1,12 +1,8 @@
 """One session, from its request to its end, whichever front it came through.
 
 What its client sends goes through its `Intake`, the router's source; what its client reads comes
-out of its front's `Port`, the router's sink.  It ends once, with one `Outcome`.
-
-    OPENING ── request ──> ANSWERING   a command that only answers
-        ├─────────────────> FOLLOWING   a command that goes on answering
-        └─────────────────> STREAMING ── end of file of a publisher ──> DRAINING
-    any of them ── outcome ──> ENDING  (the last bytes are on their way) ──> CLOSED
+out of its front's `Port`, the router's sink.  It goes from one `State` to the next, and ends once,
+with one `Outcome`.
 
 The end of a stream counts once the reader's client has confirmed it.  A client that goes without
 confirming has left, or was cut off.
@@ -14,62 +10,42 @@ confirming has left, or was cut off.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from pipe.commands import Answer, Asker, answer, input_limit, invitations
-from pipe.commands.following import follow
 from pipe.commands.layout import count
-from pipe.commands.logs import show_logs
+from pipe.elsewhere import Gone
 from pipe.errors import NobodyLeft, Outcome, PipeError
-from pipe.language.chat_requests import Chat
-from pipe.language.log_requests import Logs
-from pipe.language.names import TopicName, parse_pattern, parse_topic, random_path
-from pipe.language.progress_requests import Stat, Top
-from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.session.chat import Conversation
-from pipe.session.collector import Collector
+from pipe.language.requests import Publish
 from pipe.session.intake import Intake
-from pipe.session.midstream import what_it_missed, what_was_sent
-from pipe.session.outflow import Outflow
-from pipe.session.past import place_in_the_past, what_is_kept, what_it_gets
+from pipe.session.midstream import what_was_sent
 from pipe.session.patience import Patience
-from pipe.session.place import Place, make_member
-from pipe.session.progress import Progress, show_progress
+from pipe.session.relayed import visits
 from pipe.session.report import Ended, report, traffic_of
-from pipe.session.resume import find_resumption, hold_place
+from pipe.session.resume import hold_place
+from pipe.session.serving import Serving
 from pipe.session.stall import StallClock
 from pipe.session.state import State
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pipe.language.names import Pattern
-    from pipe.language.requests import Answerable, Request
+    from pipe.language.requests import Request
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.session.front import Front, Port
-    from pipe.session.outflow import Feed
+    from pipe.session.front import Front
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
-    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
-
-log = structlog.get_logger()
 
 MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
 
 
-class Session:
+class Session(Serving):
     """One session.
 
     Args:
@@ -80,9 +56,6 @@ class Session:
         holders: the user and address whose quotas it counts for.
     """
 
-    _intake: Intake
-    port: Port
-
     def __init__(
         self,
         service: Service,
@@ -91,23 +64,10 @@ class Session:
         address: str,
         holders: tuple[Holder, ...],
     ) -> None:
-        self.caller = caller
-        self.address = address
-        self.member: Member | None = None
+        super().__init__(service, front, caller, address, holders)
         self.receipt: Receipt | None = None
-        self._service = service
-        self._front = front
-        self._holders = holders
-        self._loop = asyncio.get_running_loop()
-        self._state = State.OPENING
-        self._request: Request | None = None  # until its command has been read
-        self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
-        self._place: Place | None = None  # on a topic
-        self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
-        self._outflow: Outflow | None = None  # of a command that goes on answering
-        self._progress: Progress | None = None  # nobody asked for it
         self._patience: Patience | None = None  # most need none
         self._outcome: Outcome | None = None
         self._exit_status = 0
@@ -132,160 +92,13 @@ class Session:
         self._loop.call_soon(self._service.turns.do, partial(self._begin, read, hints))
 
     def _begin(self, read: Callable[[], Request], hints: Sequence[str]) -> None:
-        if self._state is not State.OPENING:
-            return
-        with self._ended_by_failure():
-            self._service.access.require(self.caller)
-            self._request = read()
-            if self._state is State.OPENING:  # no early Ctrl-C
-                self._serve(self._request, hints)
-
-    def _serve(self, request: Request, hints: Sequence[str]) -> None:
-        if isinstance(request, (Publish, Subscribe, Pipe)):
-            self._state = State.STREAMING
-            self._join(request, hints)
-        elif isinstance(request, Chat):
-            self._enter_room(request)
-        elif isinstance(request, Logs):
-            self._show_logs(request)
-        elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
-            answers = follow(self._service, self.caller, request, self._front.screen)
-            self._follow(answers)
-            self._do(answers.look)
-        else:
-            self._state = State.ANSWERING
-            self._do(partial(self._answer, request))
-
-    async def _answer(self, request: Answerable) -> None:
-        stdin = await self._collect_input(input_limit(request))
-        asker = Asker(self.caller, self.address, self, stdin, self._holders)
-        found = await answer(request, self._service, asker)
-        self._front.answer(found)
-        self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
-
-    def _show_logs(self, request: Logs) -> None:
-        shown = show_logs(self._service, self.caller, request)
-        if isinstance(shown, str):
-            self._discard_input()
-            self._front.answer(shown)
-            self.end(Outcome.DONE)
-        else:
-            self._follow(shown)
-
-    def _follow(self, feed: Feed) -> None:
-        self._discard_input()
-        self._state = State.FOLLOWING
-        self._outflow = Outflow(self.port, feed, self._front.follow())
-        self._outflow.pump()
-
-    def _enter_room(self, request: Chat) -> None:
-        self._place = Place(self._service, self.caller, self._holders)
-        chat = Conversation(self, self._service, self._place, request)
-        self.member, self._topic, self._state = chat.member, str(chat.topic), State.FOLLOWING
-        chat.enter(self._front, self._lost)
-        self._outflow = Outflow(self.port, chat, b"\n")
-        self._intake.collect(chat)
-        self._outflow.pump()
-
-    @property
-    def follows(self) -> bool:
-        """Whether it goes on answering until somebody ends it."""
-        return self._state is State.FOLLOWING
-
-    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._task = self._loop.create_task(self._do_in_order(work))
-
-    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
-        with self._ended_by_failure():
-            await work()
-
-    @contextmanager
-    def _ended_by_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except PipeError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("session failed", user=self.caller.user)
-            self.end(Outcome.FAILED, Outcome.FAILED.text)
-
-    async def _collect_input(self, limit: int) -> bytes:
-        """Read the client's whole input, for a command that needs it."""
-        if not limit:
-            self._discard_input()
-            return b""
-        collector = Collector(limit)
-        self._intake.collect(collector)
-        return await collector.wait_collected()
-
-    def _discard_input(self) -> None:
-        """Read and discard whatever the client sends."""
-        self._intake.discard()
-        self.port.resume_reading()
-
-    # -- joining a topic --------------------------------------------------------------------------
-
-    def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
-        raw = request.topic or random_path()
-        parse_name = parse_pattern if isinstance(request, Subscribe) else parse_topic
-        name = parse_name(raw, caller=self.caller.user, public=request.public)
-        self._topic = str(name)
-        self.member = member = make_member(request, self._intake, self.port)
-        member.user = self.caller.user
-        self._place = place = Place(self._service, self.caller, self._holders)
-        if not isinstance(name, TopicName):
-            self._do(partial(self._join_pattern, place, member, name, request))
-            return
-        place.enter(name, request, self._lost)
-        resumption = find_resumption(self._service, self.caller, name, request)
-        if resumption.await_receipt(self._intake, member, self.fail, self.finish):
-            return
-        told: list[str] = []
-        if isinstance(request, Subscribe):
-            member.lag = place_in_the_past(self._service.router, name, request, resumption.reader)
-            told = what_it_gets(member.lag, name, request)
-        for line in told or what_it_missed(self._service.router, name, request):
-            self.announce(line)
-        self.port.bind(member)
-        if isinstance(request, Subscribe):
-            self._discard_input()
-        else:
-            bucket = place.publish(self._loop.time())
-            if bucket:
-                self._intake.throttle(bucket)
-            self._bind_input(member, request, name, hints)
-        self._progress = show_progress(self._front, member, self.caller, request)
-        with self._service.router.at_once():
-            place.join(member)
-            resumption.complete(self._service, name, member)
-        for line in what_is_kept(self._service.router, name, request):
-            self.announce(line)
-
-    def _bind_input(
-        self, member: Member, request: Publish | Pipe, name: TopicName, hints: Sequence[str]
-    ) -> None:
-        """Publish what the client sends, and tell the user how others can read it."""
-        empty = isinstance(request, Publish) and request.empty
-        self._intake.bind(member, request.framing, empty=empty)
-        for line in (*invitations(self._service, self.caller, request, name), *hints):
-            self.announce(line)
-
-    async def _join_pattern(
-        self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
-    ) -> None:
-        """Join all matching topics; one reader per user and turn, as this looks at every topic."""
-        async with self._service.joining.turn(self.caller.user):
-            if self._state is not State.STREAMING:
+        with visits(self.visit), self._ended_by_failure():
+            if self._state is not State.OPENING:
                 return
-            place.enter_pattern(pattern, request)
-            self.port.bind(member)
-            self._discard_input()
-            self._progress = show_progress(self._front, member, self.caller, request)
-            place.join(member)
-
-    def _lost(self, loss: Loss) -> None:
-        """End, as the right to be here has ended."""
-        self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
+            self._service.access.require(self.caller)
+            self._request = request = read()
+            if self._state is State.OPENING:  # no early Ctrl-C
+                self._serve_somewhere(request, hints)
 
     # -- the front: bytes come --------------------------------------------------------------------
 
@@ -308,6 +121,9 @@ class Session:
         publisher has no use for its stdout; if it closes before the end of input, the client itself
         is gone, and its connection lives on for others.
         """
+        if self._relayed:
+            self._relayed.way.stop_reading()
+            return
         reads = self.member and (self.member.sink or not self._intake.at_end)
         if reads or self.follows:
             self._deaf = True
@@ -373,7 +189,9 @@ class Session:
 
     def emptied(self) -> None:
         """Nothing is queued any longer: if this is the end, tell the client."""
-        if self._outflow and self.follows:
+        if self._relayed and self._state is State.RELAYING:
+            self._relayed.way.took()
+        elif self._outflow and self.follows:
             self._outflow.pump()
         elif self._state is State.ENDING and self._outcome and not self.port.queued:
             self._front.finish(self._outcome, self._exit_status)
@@ -407,6 +225,8 @@ class Session:
         """
         if self._state is State.CLOSED:
             return
+        if self._relayed:
+            self._relayed.way.cut(outcome, text)
         self._begin_end(outcome, None)
         if self._front.abort(outcome, text or outcome.text):
             self._outcome, self._exit_status = outcome, outcome.status
@@ -446,6 +266,11 @@ class Session:
             self._place.leave(self.member, self._loop.time())
 
     @property
+    def lacks_readers(self) -> bool:
+        """Whether it is a publisher that waits for readers to come."""
+        return self._intake.lacks_readers
+
+    @property
     def paused_seconds(self) -> float:
         """How long clogged readers have held this publisher back."""
         return self._intake.held_seconds
@@ -470,6 +295,9 @@ class Session:
         """
         if self._state is State.CLOSED or self._orphaned:
             return
+        if self._relayed:
+            complete = self._intake.complete_but_waiting
+            self._relayed.leave(Gone(outcome, str(error or ""), confirmed, lost, complete))
         if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
             # The client sent its whole stream and hung up; slow readers still get all of it.
             self._orphaned = True
@@ -535,7 +363,8 @@ class Session:
             seconds=self._loop.time() - self._opened_at,
             error=error,
         )
-        report(self._service, ended)
+        if self._relayed is None or self._relayed.lost:  # otherwise it is known where it ran
+            report(self._service, ended)
         self._forget()
 
     def _forget(self) -> None:
@@ -548,4 +377,5 @@ class Session:
         self.member = None
         self._stall_clock = None
         self._patience = None
+        self._relayed = None
         del self.port, self._intake, self._front

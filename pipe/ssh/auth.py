@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncssh
 import structlog
@@ -23,7 +23,7 @@ import structlog
 from pipe.errors import Ending, PipeError, QuotaExceeded, StoreUnavailable
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import Resource
-from pipe.rights.callers import Caller
+from pipe.rights.callers import Caller, next_login
 from pipe.ssh.channel import Channel
 from pipe.ssh.login.signatures import fingerprint_of, name_of
 from pipe.ssh.tunnel import Tunnels, prohibited
@@ -50,6 +50,31 @@ _BLAMELESS = frozenset(
 )
 
 UNAVAILABLE_TEXT = "nobody can log in right now, as the accounts database does not answer"
+
+
+class Standing(NamedTuple):
+    """A login, for another process that goes on with it.
+
+    ``seconds`` is how long ago its connection came in, and ``used_tunnels`` whether it ever had a
+    tunnel.
+    """
+
+    identity: Identity
+    seconds: float
+    used_tunnels: bool
+
+
+def caller_of(identity: Identity, login: int | None = None) -> Caller:
+    """Make the caller that an identity logs in as, as a new login or by a number of `Caller`."""
+    return Caller(
+        identity.user,
+        identity.fingerprint,
+        identity.admin,
+        next_login() if login is None else login,
+        lent=identity.ends_with_another,
+        until=identity.expires,
+        backing=identity.backing,
+    )
 
 
 class Peer(asyncssh.SSHServer):
@@ -103,7 +128,8 @@ class Peer(asyncssh.SSHServer):
 
     def _conclude(self, ending: Ending, exc: Exception | None) -> None:
         if self._logged_in:
-            self._report("connection ended", ending, exc)
+            moved = ending is Ending.MOVED
+            self._report("connection handed over" if moved else "connection ended", ending, exc)
             self._forget()
             return
         if ending is Ending.PROBE:
@@ -206,18 +232,11 @@ class Peer(asyncssh.SSHServer):
                 # Made before the decision, so that a later removal applies to this login.
                 attempt = Caller(username, "")
                 identity = await self._logins.admit(username, key_data, address)
-                caller = Caller(
-                    identity.user,
-                    identity.fingerprint,
-                    identity.admin,
-                    attempt.login,
-                    lent=identity.ends_with_another,
-                    until=identity.expires,
-                    backing=identity.backing,
-                )
+                caller = caller_of(identity, attempt.login)
                 await self._service.guard.catch_up()
                 if not self._service.access.why_barred(caller):
                     break
+            await self._connection.visit.ask(identity.user)
             self._identity, self._caller = identity, caller
 
         return await self._ask(question)
@@ -258,22 +277,51 @@ class Peer(asyncssh.SSHServer):
             raise asyncssh.PermissionDenied("No identity was proved")
         metrics = self._service.metrics
         try:
-            self._connection.visit.admit(identity.user)
+            self._enter(identity, caller)
         except QuotaExceeded as error:
-            metrics.refused.labels(error.resource).inc()
-            self._connection.ending = Ending.QUOTA
-            self._reason = error.message
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_TOO_MANY_CONNECTIONS, error.message
             ) from error
-        self._logged_in = True
-        self._tenures.begin(caller, identity, self._connection.peer_address)
         metrics.logins.labels("claimed" if identity.claimed else "accepted").inc()
         metrics.handshake.observe(self._loop.time() - self._connected_at)
-        self._service.lanes[self._connection.lane.value] += 1
-        self._start_idle_timer()
         if identity.stored and time.time() - (identity.last_used or 0) > TOUCH_INTERVAL_SECONDS:
             self._service.store.note_use(identity.user, identity.fingerprint)
+
+    def _enter(self, identity: Identity, caller: Caller) -> None:
+        try:
+            self._connection.visit.admit(identity.user)
+        except QuotaExceeded as error:
+            self._service.metrics.refused.labels(error.resource).inc()
+            self._connection.ending = Ending.QUOTA
+            self._reason = error.message
+            raise
+        self._logged_in = True
+        self._tenures.begin(caller, identity, self._connection.peer_address)
+        self._service.lanes[self._connection.lane.value] += 1
+        self._start_idle_timer()
+
+    # -- another process --------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing | None:
+        """What another process has to know of this login; None if there is none."""
+        if not self._logged_in or self._gone or self._identity is None:
+            return None
+        seconds = self._loop.time() - self._connected_at
+        return Standing(self._identity, seconds, self._tunnels.used)
+
+    def resume(self, standing: Standing, caller: Caller) -> None:
+        """Go on with a login that another process has decided; no metric counts it again.
+
+        Raises:
+            QuotaExceeded: the user has as many connections as allowed.
+        """
+        identity = standing.identity
+        self._user, self._identity, self._caller = identity.user, identity, caller
+        self._tried = True
+        self._connected_at = self._loop.time() - standing.seconds
+        self._tunnels.used = standing.used_tunnels
+        self._enter(identity, caller)
 
     # -- asyncssh: sessions -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from pipe.ssh.terminal import (
     STREAM_TEXTS,
     Terminal,
 )
+from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pipe.ssh.connection import Connection
     from pipe.ssh.login.restrictions import Restrictions
     from pipe.ssh.port import Port
-    from pipe.stream.chunks import Chunk
     from pipe.stream.traffic import Traffic
 
 CLOSE_TIMEOUT_SECONDS = 5.0
@@ -116,6 +116,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def _line_end(self) -> str:
         return LINE_END if self._terminal else "\n"
 
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line: a terminal that we control is raw."""
+        return self._line_end.encode()
+
     def shell_requested(self) -> bool:
         """Answer ``ssh HOST`` without a command with help, or run the login's only command."""
         return self.exec_requested("")
@@ -139,6 +144,43 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self._terminal and not sends_stream(request):
             self._heed_keys()
         return request
+
+    # -- another process --------------------------------------------------------------------------
+
+    @property
+    def channel(self) -> ConfirmedChannel:
+        """What asyncssh knows of it."""
+        return self._channel
+
+    @property
+    def connection(self) -> Connection:
+        """What carries it."""
+        return self._connection
+
+    @property
+    def command(self) -> str:
+        """What it was asked to do, or its login says that it does."""
+        return self._command
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether the client has a pseudo-terminal."""
+        return self._terminal is not None
+
+    def resume(self, command: str, early: bytes, *, ended: bool) -> None:
+        """Go on with a session that was begun in another process, where its request was accepted.
+
+        Args:
+            command: what it was asked to do.
+            early: what the client has sent so far, of which nothing was used.
+            ended: whether that was all.
+        """
+        self.exec_requested(command)
+        if early:
+            self.session.feed(Chunk(early))
+        if ended:
+            self.session.feed_eof()
+        self.session_started()
 
     # -- asyncssh: bytes come ---------------------------------------------------------------------
 
@@ -216,9 +258,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Call it from now on."""
         self._resized = resized
 
-    def follow(self) -> bytes:
-        """Say how a line ends: a terminal that we control is raw."""
-        return self._line_end.encode()
+    def follow(self) -> None:
+        """There is nothing to do: stdout carries lines as it carries a stream."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:  # noqa: ARG002
         """Send end of file and the exit status, once stderr is written too."""

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
-    from pipe.session.front import Owner
+    from pipe.session.front import Listener, Owner
     from pipe.ssh.windows import Windowed
-    from pipe.stream.router import Router
     from pipe.stream.topics import Member
 
 CHUNK_COST = 512
@@ -66,7 +65,7 @@ class Port:
         owner: Owner,
         channel: Windowed,
         connection: Carrier,
-        router: Router,
+        router: Listener,
         buffer: int,
     ) -> None:
         self._owner = owner
@@ -95,9 +94,10 @@ class Port:
         """Pass what the client sends to ``feed``, chunk by chunk."""
         self._feed = feed
 
-    def bind(self, member: Member) -> None:
+    def bind(self, member: Member, hears: Listener | None = None) -> None:
         """Report this member's sink to the router from now on."""
         self._member = member
+        self._router = hears or self._router
 
     def close(self) -> None:
         """Let go of everything, as the channel is gone."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import socket
 import stat
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,13 +17,14 @@ from weakref import WeakSet
 import asyncssh
 import structlog
 
-from pipe.errors import Ending, StartError
+from pipe.errors import Ending, NotMoved, StartError
 from pipe.language.names import escape
 from pipe.limits.doorman import Doorman
 from pipe.limits.gate import Refusal
-from pipe.limits.sources import ClaimLimit
+from pipe.limits.listener import BACKLOG, why_not
 from pipe.settings import Lane
 from pipe.ssh.auth import Peer
+from pipe.ssh.handover import adopt, decode
 from pipe.ssh.lane import LaneConnection, Outbox, check_internals, prepare_quickly
 from pipe.ssh.login.logins import Logins
 from pipe.ssh.login.signatures import SIGNATURE_ALGORITHMS
@@ -34,9 +33,13 @@ from pipe.ssh.plain import PlainConnection
 from pipe.ssh.windows import MAX_PACKET_BYTES
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
     from pathlib import Path
 
+    from pipe.limits.gate import Visit
     from pipe.service import Service
+    from pipe.session import Session
     from pipe.ssh.connection import Connection
 
 KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")
@@ -61,9 +64,6 @@ It begins with OpenSSH because `ssh` tells only such servers that its stdout is 
 (`pipe.ssh.openssh`); otherwise ``ssh HOST sub -k log | head -n 2`` would never end.  Clients detect
 old and faulty releases by the number that follows, and there is none.
 """
-
-BACKLOG = 512
-"""Connections that the kernel may hold ready while the loop is busy; sshd has 128."""
 
 
 log = structlog.get_logger()
@@ -143,62 +143,60 @@ class SSHServer:
         self._server: asyncio.Server | None = None
         self._connections: WeakSet[Connection] = WeakSet()
 
-    async def start(self) -> None:
-        """Begin to accept; sets ``service.port``.
+    def prepare(self) -> None:
+        """Make everything but a listening socket.
 
         Raises:
-            StartError: the address, the host key, the trusted CAs or the folder of authorized keys
-            cannot be used, or asyncssh does not fit the lane.
+            StartError: the host key, the trusted CAs or the folder of authorized keys cannot be
+            used, or asyncssh does not fit the lane.
         """
         settings = self._service.settings
-        loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop, self._service.turns)
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(self._loop, self._service.turns)
         if settings.lane is Lane.FAST:
             check_internals()
             prepare_quickly()
-        logins = Logins(self._service, ClaimLimit(settings.claims_per_day))
+        logins = Logins(self._service, self._service.claims)
         self._tenures = Tenures(logins, self._service.access, self._service.expel)
         self._service.tokens.voucher = self._tenures
-        options = make_options(
+        self._options = make_options(
             self._service,
             load_host_key(settings.host_key_path),
             partial(Peer, self._service, logins, self._tenures),
         )
+
+    async def start(self) -> None:
+        """Begin to accept; sets ``service.port``.
+
+        Raises:
+            StartError: as `prepare`, or the address cannot be used.
+        """
+        self.prepare()
+        settings = self._service.settings
         try:
-            self._server = await loop.create_server(
-                lambda: Doorman(partial(self._welcome, loop, options)),
+            self._server = await self._loop.create_server(
+                lambda: Doorman(self._welcome),
                 # With port 0 each family would get a different port.
                 _families(settings.host) if settings.port else settings.host,
                 settings.port,
                 backlog=BACKLOG,
             )
         except OSError as error:
-            if isinstance(error, socket.gaierror):  # its numbers are not those of errno
-                reason = "there is no such host"
-            else:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-            advice = "choose another --host or --port"
-            if error.errno == errno.EACCES:
-                advice = "ports below 1024 take a right: docs/operations.md, 'Port 22'"
-            elif error.errno == errno.EADDRINUSE:
-                advice = f"'ss -ltnp' shows by whom; {advice}"
-            raise StartError(
-                f"cannot listen on {settings.host}:{settings.port}: {reason}; {advice}"
-            ) from error
+            raise why_not(settings.host, settings.port, error) from error
         self._service.port = self._server.sockets[0].getsockname()[1]
 
-    def _welcome(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        options: asyncssh.SSHServerConnectionOptions,
-        address: str,
-    ) -> Connection | None:
+    def _welcome(self, address: str) -> Connection | None:
         """Make a connection for a client that the gate lets in."""
-        visit = self._service.gate.enter(address, loop.time())
+        visit = self._service.gate.enter(address, self._loop.time())
         if isinstance(visit, Refusal):
             self._service.metrics.refused.labels(visit.value).inc()
             log.info("connection refused", address=address, reason=visit.value)
             return None
+        return self.receive(visit)
+
+    def receive(self, visit: Visit) -> Connection:
+        """Make the protocol of a connection that was let in."""
+        loop, options = self._loop, self._options
         connection: Connection
         if self._service.settings.lane is Lane.FAST:
             connection = LaneConnection(loop, options, self._service, self._outbox)
@@ -208,6 +206,33 @@ class SSHServer:
         visit.cut = partial(connection.cut_off, Ending.EVICTED)
         self._connections.add(connection)
         return connection
+
+    async def adopt(
+        self,
+        data: bytes,
+        client: socket.socket,
+        ready: Callable[[Session], object] = lambda _: None,
+    ) -> None:
+        """Go on with a connection that another process has exported; see `pipe.ssh.handover`.
+
+        Args:
+            data: its state, encoded.
+            client: its socket, which is closed if this fails.
+            ready: called with its session before that begins.
+
+        Raises:
+            NotMoved: it cannot go on here.
+            StoreUnavailable: whether its client is still welcome cannot be known now.
+        """
+        try:
+            cargo = decode(data)
+            if self._service.settings.lane is not Lane.FAST:
+                raise NotMoved("this process does not use the fast lane")
+        except NotMoved:
+            client.close()
+            raise
+        connection = await adopt(self._service, self._options, self._outbox, cargo, client, ready)
+        self._connections.add(connection)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; connections go on."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
@@ -50,6 +50,22 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 """How late another process's change may be noticed: half of what is promised."""
+
+
+class Mark(NamedTuple):
+    """How far a server has read the log of changes.
+
+    ``newest`` is the number of the newest entry that it has read, and ``missing`` has those of the
+    `LOOK_BACK` numbers up to it that it has not.
+    """
+
+    newest: int
+    missing: tuple[int, ...]
+
+    @property
+    def recent(self) -> range:
+        """The numbers of which ``missing`` tells."""
+        return range(max(1, self.newest - LOOK_BACK + 1), self.newest + 1)
 
 
 class Guard:
@@ -308,6 +324,34 @@ class Guard:
                     await follow(user)
             self._note_seen(changes)
         self._stamp = stamp
+
+    @property
+    def mark(self) -> Mark:
+        """How far it has read, for a process that takes over one of the logins here."""
+        mark = Mark(self._newest, ())
+        return mark._replace(missing=tuple(n for n in mark.recent if n not in self._seen))
+
+    async def why_lost(self, caller: Caller, mark: Mark) -> str:
+        """Why a caller may do nothing more who was good when another process's guard was there.
+
+        Make ``caller`` after a `catch_up` and before this, so that what is taken away later bars it
+        as it bars everybody.
+
+        Returns:
+            The reason, or nothing.
+
+        Raises:
+            StoreUnavailable: it cannot be known now.
+        """
+        if self._store.database.tells_at_once and mark == self.mark:
+            return ""
+        seen = set(mark.recent).difference(mark.missing)
+
+        def look(connection: Connection) -> Kind | None:
+            return last_loss(connection, caller.user, caller.fingerprint, mark.newest, seen)
+
+        loss = await self._store.database.write(look)
+        return _LOST_TEXTS.get(loss, REMOVED_TEXT) if loss else ""
 
     def _note_seen(self, changes: Sequence[Change]) -> None:
         self._newest = max((one.number for one in changes), default=self._newest)

@@ -175,7 +175,7 @@ async def welcome(request: web.Request, ask: Callable[[str], Awaitable[Caller]])
         refused(request, error)
         raise Unauthorized(error.message) from error
     try:
-        if parts.door.logged_in(request.protocol, caller.user):
+        if await parts.door.logged_in(request.protocol, caller.user):
             service.metrics.logins.labels("accepted").inc()
         return Visitor(parts, caller, address, _holders(parts, caller.user, address))
     except QuotaExceeded:

@@ -71,6 +71,10 @@ class Door:
             log.info("connection refused", address=address, reason=visit.value)
             connection.close()
             return
+        self.receive(connection, visit)
+
+    def receive(self, connection: socket.socket, visit: Visit) -> None:
+        """Serve a connection that was let in."""
         guest = Guest(self._service, self._make_handler(), visit, self._guests)
         visit.cut = guest.cut_off
         guest.arrival = self._loop.create_task(self._serve(guest, connection))
@@ -120,7 +124,7 @@ class Door:
         if guest:
             guest.offended = True
 
-    def logged_in(self, handler: object, user: str) -> bool:
+    async def logged_in(self, handler: object, user: str) -> bool:
         """Somebody has logged in.
 
         Returns:
@@ -130,7 +134,7 @@ class Door:
             QuotaExceeded: the user has as many connections as anybody may.
         """
         guest = self._guests.get(handler)
-        return guest.log_in(user) if guest else False
+        return await guest.log_in(user) if guest else False
 
     def stop(self) -> None:
         """Close connections that ask for nothing now, and others after their answer."""
@@ -310,10 +314,11 @@ class Guest(asyncio.Protocol):
         if closing and self._transport and not self._transport.get_write_buffer_size():
             self._loop.call_soon(self.close_if_idle)
 
-    def log_in(self, user: str) -> bool:
+    async def log_in(self, user: str) -> bool:
         """Somebody has logged in on it."""
         if self._known:
             return False
+        await self._visit.ask(user)
         try:
             self._visit.admit(user)
         except QuotaExceeded as error:

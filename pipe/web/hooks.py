@@ -111,7 +111,7 @@ async def receive(request: web.Request) -> web.StreamResponse:
             hooks.note_unknown()
         return _refuse(request)
     try:
-        parts.door.logged_in(request.protocol, hook.user)
+        await parts.door.logged_in(request.protocol, hook.user)
         hooks.deliveries.take(hook.id, now)
     except QuotaExceeded as error:
         hooks.note(hook, Delivery(time.time(), Result.LIMITED, len(body)), now)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.errors import Outcome
-    from pipe.session.front import Owner
+    from pipe.session.front import Listener, Owner
     from pipe.stream.chunks import Chunk
-    from pipe.stream.router import Router
     from pipe.stream.topics import Member
     from pipe.web.hangup import Watch
 
@@ -92,7 +91,7 @@ class WebPort:
         self,
         owner: Owner,
         transport: asyncio.Transport,
-        router: Router,
+        router: Listener,
         hangups: Watch,
         buffer: int,
     ) -> None:
@@ -128,9 +127,10 @@ class WebPort:
         """Give what the client sends to ``feed``, chunk by chunk."""
         self._feed = feed
 
-    def bind(self, member: Member) -> None:
+    def bind(self, member: Member, hears: Listener | None = None) -> None:
         """From now on, tell the router what happens to this member's sink."""
         self._member = member
+        self._router = hears or self._router
         self.bell.ring()
 
     @property

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import socket
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -14,13 +11,13 @@ from aiohttp import HttpVersion11, web, web_response
 
 from pipe.errors import Outcome, PipeError, StartError, UsageError
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
+from pipe.limits.listener import Listener, why_not_web
 from pipe.limits.sources import TrustedSources
 from pipe.settings import is_loopback
 from pipe.web import api, feeds, hooks
 from pipe.web.caller import client_of, login_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
-from pipe.web.listener import Listener
 from pipe.web.manual import Manual
 from pipe.web.origin import Site, accepts_in_tunnel
 from pipe.web.pages import Pages
@@ -118,11 +115,11 @@ class WebServer:
         # What aiohttp refuses by itself, a head that it cannot read, never comes to `_dress`.
         web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]
 
-    async def start(self) -> None:
-        """Begin to accept; sets ``port``.
+    async def prepare(self) -> None:
+        """Make everything but a listening socket.
 
         Raises:
-            StartError: the address or the certificate cannot be used.
+            StartError: the certificate cannot be used.
         """
         settings, parts = self._settings, self.parts
         certificate = None
@@ -148,14 +145,23 @@ class WebServer:
         if settings.web_tunnel:
             parts.service.tunnels = parts.door
         self._listener = Listener(parts.door.welcome)
+
+    async def start(self) -> None:
+        """Begin to accept; sets ``port``.
+
+        Raises:
+            StartError: the address or the certificate cannot be used.
+        """
+        await self.prepare()
+        host, port = self._settings.web_host, self._settings.web_port
         try:
-            self.port = await self._listener.start(settings.web_host, settings.web_port)
+            self.port = await self._listener.start(host, port)
         except OSError as error:
             await self.close()
-            raise StartError(_why_not(settings, error)) from error
+            raise why_not_web(host, port, error) from error
 
     def stop_accepting(self) -> None:
-        """Close the listening socket, and connections that ask for nothing."""
+        """Close the listening socket, if there is one, and connections that ask for nothing."""
         self._listener.close()
         self.parts.door.stop()
 
@@ -356,14 +362,3 @@ def check_privacy(settings: Settings) -> None:
         )
     if settings.web_tls_key and not settings.web_tls_cert:
         raise StartError("web-tls-key is given without web-tls-cert")
-
-
-def _why_not(settings: Settings, error: OSError) -> str:
-    if isinstance(error, socket.gaierror):  # its numbers are not the system's
-        reason = "there is no such host"
-    else:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-    advice = "choose another --web-port, or 0 for no web"
-    if error.errno == errno.EADDRINUSE:
-        advice = f"'ss -ltnp' shows by whom; {advice}"
-    return f"cannot listen on {settings.web_host}:{settings.web_port}: {reason}; {advice}"

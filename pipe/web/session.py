@@ -218,11 +218,15 @@ class Exchange:
     def on_resize(self, resized: Callable[[int], None]) -> None:
         """There is none."""
 
-    def follow(self) -> bytes:
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line."""
+        return b"\n"
+
+    def follow(self) -> None:
         """Let the handler begin its response."""
         self.follows = True
         self.port.bell.ring()
-        return b"\n"
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """All is written: the handler does the rest."""

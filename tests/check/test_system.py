@@ -39,3 +39,13 @@ def test_clock(make: Callable[..., Settings]) -> None:
     os.utime(settings.web_key_path, (tomorrow, tomorrow))
     found = list(check_system(settings))[1]
     assert (found.level, "web_key is of" in found.text) == (Level.WARNING, True)
+
+
+def test_workers(make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """More workers than processors gain nothing; of one nothing is said."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    levels = {
+        number: [one.level for one in check_system(make(workers=number)) if one.about == "workers"]
+        for number in (1, 2, 3)
+    }
+    assert levels == {1: [], 2: [Level.OK], 3: [Level.WARNING]}

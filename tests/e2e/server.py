@@ -31,6 +31,9 @@ ROOT: Final = Path(__file__).parents[2]
 LANES: Final = tuple(os.environ.get("PIPE_TEST_LANES", "fast,asyncssh").split(","))
 """The data paths on which the whole suite runs, one after the other."""
 
+WORKERS: Final = int(os.environ.get("PIPE_TEST_WORKERS", "1"))
+"""How many workers each server has whose test does not say it."""
+
 PIPE: Final = "pipe"
 PATIENT: Final = "tests.e2e.patient"
 """The programs of which a server is one."""
@@ -143,6 +146,7 @@ class Server:
             "log_format": "json",
             "lane": lane,
             "drain": "10s",
+            **({"workers": WORKERS} if WORKERS > 1 else {}),
             **settings,
         }
         self._clients: list[Process] = []

@@ -53,6 +53,23 @@ def test_one_source_has_its_share() -> None:
     assert (gate.waiting, gate.open) == (4, 5)
 
 
+def test_taken_over_from_another_process() -> None:
+    """A client that has logged in elsewhere is counted as one that has here."""
+    quotas = Quotas({(Resource.CONNECTIONS, Scope.ADDRESS): 4})
+    gate = make_gate(quotas=quotas, most=3, most_open=4)
+    enter(gate, *["10.0.0.1"] * 3)
+    visit = gate.take_over("10.0.0.1", trusted=False)
+    visit.admit("alice")
+    assert (gate.waiting, gate.open) == (3, 4)
+    assert quotas.held(Resource.CONNECTIONS, Holder(Scope.USER, "alice")) == 1
+    with pytest.raises(QuotaExceeded, match="too many connections"):
+        gate.take_over("10.0.0.2", trusted=False)
+    visit.leave(None, 0.0)
+    assert (gate.waiting, gate.open) == (3, 3)
+    gate.take_over("10.0.0.1", trusted=False)
+    assert quotas.held(Resource.CONNECTIONS, Holder(Scope.ADDRESS, "10.0.0.1")) == 4
+
+
 def test_crowd_makes_way() -> None:
     """Its oldest connection goes for one from a source that has none."""
     gate = make_gate()

@@ -145,9 +145,13 @@ class Client:
     def on_resize(self, resized: Callable[[int], None]) -> None:
         """Nor does its size change."""
 
-    def follow(self) -> bytes:
+    @property
+    def line_end(self) -> bytes:
         """Lines end as lines do."""
         return b"\n"
+
+    def follow(self) -> None:
+        """Nothing is to be done."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """Nothing is left."""
@@ -177,7 +181,8 @@ class Person(Client):
         """Keep it."""
         self.resized = resized
 
-    def follow(self) -> bytes:
+    @property
+    def line_end(self) -> bytes:
         """Lines end as a terminal's do."""
         return b"\r\n"
 

@@ -120,6 +120,22 @@ def test_looks_are_often_enough() -> None:
 
 
 @pytest.mark.usefixtures("no_look")
+async def test_lost_since_a_mark(service: Service, people: People, outside: Store) -> None:
+    """What was taken away after another guard's mark counts, and what came before it does not."""
+    guard = service.guard
+    await guard.catch_up()
+    before = guard.mark
+    assert await guard.why_lost(Caller("alice", fingerprint("alice")), before) == ""
+    await outside.remove_user("alice")
+    await people.add("alice")
+    await guard.catch_up()
+    caller = Caller("alice", fingerprint("alice"))
+    assert not service.access.why_barred(caller)
+    assert await guard.why_lost(caller, before) == REMOVED_TEXT
+    assert await guard.why_lost(caller, guard.mark) == ""
+
+
+@pytest.mark.usefixtures("no_look")
 async def test_grant_ends_by_itself(
     clock: Clock, service: Service, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,7 +163,9 @@ class Monitors:
             self._note(watched, watched.monitor.come_back(now, max(0.0, away)))
 
     async def close(self) -> None:
-        """Store what can be stored, and watch no more."""
+        """Store what can be stored, and watch no more; calling this again does nothing."""
+        if self._closed:
+            return
         self._closed = True
         if self._timer:
             self._timer.cancel()

@@ -58,6 +58,7 @@ class Webhooks:
     """
 
     make_poster: Callable[[], Poster] | None = None
+    rests = False  # whether another process sends them
 
     def __init__(
         self,
@@ -143,6 +144,8 @@ class Webhooks:
         Raises:
             StoreUnavailable: The database cannot be read.
         """
+        if self.rests:
+            return
         async with self._lock:
             self._follow(self.of(user), await self._store.list_webhooks(user))
 

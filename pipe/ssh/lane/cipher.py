@@ -30,6 +30,7 @@ class _State(Encryption):
     """The key, and the nonce of the next packet."""
 
     def __init__(self, key: bytes, nonce: bytes) -> None:
+        self._key = key
         self._aead = AESGCM(key)
         self._fixed = nonce[:_FIXED_BYTES]
         self._counter = int.from_bytes(nonce[_FIXED_BYTES:], "big")
@@ -39,6 +40,15 @@ class _State(Encryption):
         """Continue from the state of one of asyncssh's own objects."""
         cipher = encryption._cipher
         return cls(cipher._key, cipher._iv)
+
+    def secrets(self, *, back: int = 0) -> tuple[bytes, bytes]:
+        """Return what it was made of, as it would have to be made now: the key and the nonce.
+
+        Args:
+            back: how many of the last packets are to be opened again.
+        """
+        counter = (self._counter - back) % _COUNTER_MODULUS
+        return self._key, self._fixed + counter.to_bytes(8, "big")
 
     def _next_nonce(self) -> bytes:
         counter = self._counter

@@ -177,6 +177,11 @@ class LaneConnection(SendingConnection):
         if self._transport is not None:
             self._transport.set_protocol(BufferReader(self))
 
+    def _send_version(self) -> None:
+        """Begin the handshake, unless another process has done it."""
+        if not self._session_id:
+            super()._send_version()
+
     def get_buffer(self) -> memoryview:
         """Return where to put the next input: in the shared buffer, after what is left."""
         rest = self._rest()

@@ -71,6 +71,11 @@ class Outbox:
             self._scheduled = True
             self._loop.call_soon(self._flush_later)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a connection handles input right now."""
+        return self._depth > 0
+
     def begin_turn(self) -> None:
         """Note that a connection begins to handle input."""
         self._depth += 1

@@ -19,9 +19,8 @@ from pipe.ssh.windows import MAX_WINDOW
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
-    from pipe.session.front import Owner
+    from pipe.session.front import Listener, Owner
     from pipe.ssh.lane.channel import LaneChannel, LaneTunnelChannel
-    from pipe.stream.router import Router
 
 DATA_OFFSET = 10
 """Offset of the data in an opened CHANNEL_DATA packet: after the padding length (1 byte), the type
@@ -83,7 +82,7 @@ class LanePort(Port):
         owner: Owner,
         channel: LaneChannel | LaneTunnelChannel,
         connection: LaneCarrier,
-        router: Router,
+        router: Listener,
         buffer: int,
     ) -> None:
         super().__init__(owner, channel, connection, router, buffer)

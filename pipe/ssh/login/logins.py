@@ -43,7 +43,7 @@ from pipe.store import read_public_key
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipe.limits.sources import ClaimLimit
+    from pipe.limits.sources import Claims
     from pipe.service import Service
     from pipe.ssh.login.certificates import Certificate
     from pipe.store import Token
@@ -108,7 +108,7 @@ class Logins:
         StartError: the key files or the trusted CAs cannot be used.
     """
 
-    def __init__(self, service: Service, claims: ClaimLimit) -> None:
+    def __init__(self, service: Service, claims: Claims) -> None:
         settings = service.settings
         self._service = service
         self._store = service.store
@@ -185,7 +185,7 @@ class Logins:
             PipeError: it would not; if the message is empty, tell the client nothing.
         """
         if not await self._find(user, fingerprint_of(blob), address):
-            self._check_claims(address)
+            self._check_claim(allowed=await self._claims.allows(address))
 
     async def admit(self, user: str, blob: bytes, address: str) -> Identity:
         """Return who has signed, and make the account if needed.
@@ -303,9 +303,9 @@ class Logins:
 
     # -- claims -----------------------------------------------------------------------------------
 
-    def _check_claims(self, address: str) -> None:
-        """Check that an address has not claimed too many names."""
-        if not self._claims.allows(address, time.monotonic()):
+    def _check_claim(self, *, allowed: bool) -> None:
+        """Refuse an address that has claimed too many names."""
+        if not allowed:
             self._service.metrics.refused.labels("claims").inc()
             raise AccessDenied("too many new names from your address today; try again tomorrow")
 
@@ -315,9 +315,14 @@ class Logins:
             found = await self._find(user, fingerprint_of(blob), address)
             if found:  # two first logins of the same person at once
                 return found
-            self._check_claims(address)
-            if await self._store.claim(user, read_public_key(public_line(blob))):
-                self._claims.record(address, time.monotonic())
+            self._check_claim(allowed=await self._claims.take(address))
+            claimed = False
+            try:
+                claimed = await self._store.claim(user, read_public_key(public_line(blob)))
+            finally:
+                if not claimed:
+                    self._claims.give_back(address)
+            if claimed:
                 return Identity(user, fingerprint_of(blob), stored=True, claimed=True)
         # Somebody has the key, or another server on the same database was faster.
         found = await self._find(user, fingerprint_of(blob), address)

@@ -1,0 +1,182 @@
+"""What a session asks of the other workers of its service, where there are any.
+
+A topic is at home in one worker.  A session on a topic that is at home elsewhere runs there; in the
+worker that its client came to, a `Client` hands on what comes from there, and a `Way` takes there
+what the client does.  `pipe.mesh` carries both; nothing here knows how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipe.errors import Outcome
+    from pipe.language.names import TopicName
+    from pipe.language.requests import Request
+    from pipe.limits.quotas import Holder
+    from pipe.rights.callers import Caller
+    from pipe.stream.chunks import Chunk
+
+
+class Size(NamedTuple):
+    """A terminal's size, with 0 if it is not known, and whether its user wants colours."""
+
+    columns: int
+    rows: int
+    colours: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """All that another worker needs to know to run a session.
+
+    ``hints`` are lines for clients that send a stream, ``screen`` is the size of the client's
+    terminal if an answer can be redrawn there, ``line_end`` what ends a line of an answer, and
+    ``client`` what the log says of the client's software.
+    """
+
+    request: Request
+    caller: Caller
+    address: str
+    holders: tuple[Holder, ...]
+    hints: tuple[str, ...]
+    screen: Size | None
+    line_end: str
+    client: Mapping[str, str]
+
+
+class Gone(NamedTuple):
+    """How a client went.
+
+    ``confirmed`` and ``lost`` are those of `pipe.session.Session.client_gone`.  ``complete`` says
+    that it had sent its end of file, which is still on its way.
+    """
+
+    outcome: Outcome
+    error: str
+    confirmed: bool
+    lost: bool
+    complete: bool
+
+
+class Way(Protocol):
+    """What a client does, on its way to where its session runs.  No call may raise."""
+
+    def send(self, chunk: Chunk) -> None:
+        """Take what the client has sent; may call `Client.pause` from inside."""
+
+    def end_input(self) -> None:
+        """The client has sent everything."""
+
+    def took(self) -> None:
+        """The client has written something, or has become clogged, or no longer is."""
+
+    def stop_reading(self) -> None:
+        """The client discards what it gets."""
+
+    def resize(self, size: Size) -> None:
+        """The client's terminal has another size."""
+
+    def cut(self, outcome: Outcome, text: str) -> None:
+        """The session was ended here."""
+
+    def leave(self, gone: Gone) -> None:
+        """The client is gone.  Unless its end of file is on its way, this is the last call."""
+
+
+class Client(Protocol):
+    """A client whose session runs elsewhere, as what comes from there sees it.
+
+    No call may raise.
+    """
+
+    @property
+    def pending(self) -> int:
+        """Bytes given to it and not yet written to its connection."""
+
+    @property
+    def clogged(self) -> bool:
+        """Whether it takes no more for now."""
+
+    def joined(self) -> None:
+        """The session has its place on a topic."""
+
+    def write(self, chunk: Chunk) -> None:
+        """Take a chunk, and call `Way.took` once nothing is pending."""
+
+    def pause(self) -> None:
+        """Send nothing until `resume`; it starts paused."""
+
+    def resume(self) -> None:
+        """Go on; this may send from inside."""
+
+    def tell(self, text: str) -> None:
+        """Tell the user a line."""
+
+    def draw(self, line: str, *, last: bool) -> None:
+        """Show a line in place of the one before."""
+
+    def answer(self, text: str) -> None:
+        """Send a command's answer."""
+
+    def follow(self) -> None:
+        """From now on what is written is an answer that goes on."""
+
+    def waited_for(self, others: bool) -> None:
+        """Others start or stop waiting for it, as it is clogged (law 4)."""
+
+    def finish(self, outcome: Outcome, exit_status: int) -> None:
+        """End in order, after the last byte."""
+
+    def cut(self, outcome: Outcome, text: str) -> None:
+        """End now."""
+
+    def lose(self, reason: str) -> None:
+        """The other worker, or the way there, is gone."""
+
+
+class Visit(Protocol):
+    """A session's way to where it has to run."""
+
+    @property
+    def far(self) -> bool:
+        """Whether that is another worker; otherwise it runs here."""
+
+    def carry(self, front: object) -> bool:
+        """Move a client there, with all its front has, before anything of its session has begun.
+
+        Returns:
+            Whether it is gone; if not, nothing has changed, and it has to `open`.
+        """
+
+    def open(self, errand: Errand, client: Client) -> Way:
+        """Run the session there."""
+
+    def settle(self) -> None:
+        """The session has joined here, was opened there, or never will."""
+
+
+class Elsewhere(Protocol):
+    """The other workers."""
+
+    def concerns(self, request: Request) -> bool:
+        """Whether it depends on a topic or a worker where a request is served."""
+
+    async def find(self, request: Request, topic: TopicName | None) -> Visit:
+        """Find out where a session has to run; call `Visit.settle` afterwards in any case.
+
+        Cancelling is safe.
+
+        Args:
+            request: what it is for.
+            topic: which one that is about, if it is about one.
+
+        Raises:
+            PipeError: it cannot be known, or the other worker cannot be reached.
+        """
+
+    def closed(self, topic: TopicName) -> None:
+        """A topic that was at home here is gone."""

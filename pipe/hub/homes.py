@@ -1,0 +1,120 @@
+"""Which topic is at home in which worker: there is never more than one for a name.
+
+Rules:
+
+- A join that is on its way keeps the topic where it was sent, whatever happens meanwhile.  So joins
+  are counted by who asked: as they are sent, and as the home tells that they have arrived, which it
+  does when the topic closes.  With none left on its way nor arrived, the topic has no home.
+- What a worker had is forgotten when it dies: its topics at once, the joins that it sent once their
+  home has told which of them had arrived (`settle`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipe.mesh.directory import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipe.mesh.directory import WorkerId
+
+SLACK = 0.1
+"""A worker that uses this much more of a core than the mean still keeps its own topics: moving a
+client costs more than it gains."""
+
+
+class _Entry:
+    """One topic's home, and the joins that were sent there and that it has not told of, by who."""
+
+    __slots__ = ("joins", "worker")
+
+    def __init__(self, worker: WorkerId) -> None:
+        self.worker = worker
+        self.joins: dict[WorkerId, int] = {}
+
+
+class Homes:
+    """All of them, by the topic's name as text."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def enter(self, topic: str, asker: WorkerId, busy: Mapping[WorkerId, float]) -> Home:
+        """Count a join, and say where to send it.
+
+        Args:
+            topic: which; it gets a home if it has none.
+            asker: the worker whose client joins.
+            busy: the workers that may get one, and how much of a core each uses.
+        """
+        entry = self._entries.get(topic)
+        if entry is None:
+            entry = self._entries[topic] = _Entry(_choose(asker, busy))
+        entry.joins[asker] = entry.joins.get(asker, 0) + 1
+        return Home(entry.worker, sum(entry.joins.values()))
+
+    def find(self, topic: str) -> WorkerId | None:
+        """Return a topic's home, or None if it has none."""
+        entry = self._entries.get(topic)
+        return entry.worker if entry else None
+
+    def withdraw(self, topic: str, home: WorkerId, asker: WorkerId) -> None:
+        """A join of that worker was never sent."""
+        self._arrived(topic, home, {asker: 1})
+
+    def closed(self, topic: str, home: WorkerId, arrived: Mapping[WorkerId, int]) -> None:
+        """A topic is gone at its home.
+
+        Args:
+            topic: which.
+            home: who tells.
+            arrived: the joins that it has had since it told last, by who sent them.
+        """
+        self._arrived(topic, home, arrived)
+
+    def settle(self, home: WorkerId, dead: WorkerId, arrived: Mapping[str, int]) -> None:
+        """A home has had all that a dead worker sent it.
+
+        Args:
+            home: who tells.
+            dead: whose joins these are.
+            arrived: those that it has not told of, by topic: the others never come.
+        """
+        for topic, entry in list(self._entries.items()):
+            if entry.worker == home and dead in entry.joins:
+                never = entry.joins[dead] - arrived.get(topic, 0)
+                self._arrived(topic, home, {dead: never})
+
+    def died(self, worker: WorkerId) -> set[WorkerId]:
+        """Forget what was at home in a worker, and return the homes that have to `settle`."""
+        self._entries = {
+            topic: entry for topic, entry in self._entries.items() if entry.worker != worker
+        }
+        return {entry.worker for entry in self._entries.values() if worker in entry.joins}
+
+    def _arrived(self, topic: str, home: WorkerId, joins: Mapping[WorkerId, int]) -> None:
+        entry = self._entries.get(topic)
+        if entry is None or entry.worker != home:
+            return
+        for asker, count in joins.items():
+            left = entry.joins.get(asker, 0) - count
+            if left > 0:
+                entry.joins[asker] = left
+            else:
+                entry.joins.pop(asker, None)
+        if not entry.joins:
+            del self._entries[topic]
+
+
+def _choose(asker: WorkerId, busy: Mapping[WorkerId, float]) -> WorkerId:
+    """The asker if it is no busier than the mean, else the idlest; the asker if there is nobody."""
+    if not busy:
+        return asker
+    if asker in busy and busy[asker] <= sum(busy.values()) / len(busy) + SLACK:
+        return asker
+    return min(busy, key=lambda worker: (busy[worker], worker))

@@ -1,0 +1,170 @@
+"""Accepts connections for the workers, counts them, and chooses who serves.
+
+A worker tells who has logged in, and waits to be told whether that is one too many; and it tells
+why a connection has ended.  So the gate's counts, penalties and quotas have one owner, as where
+there is one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pipe.errors import QuotaExceeded
+from pipe.limits.bounds import parse_networks
+from pipe.limits.descriptors import most_connections
+from pipe.limits.gate import Refusal, make_gate
+from pipe.limits.penalties import Offence
+from pipe.limits.quotas import most_of
+from pipe.limits.shares import SharedQuotas
+from pipe.limits.sources import ClaimLimit, OwnClaims, TrustedSources
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from pipe.hub.channel import Message
+    from pipe.hub.crew import Worker
+    from pipe.limits.gate import Visit
+    from pipe.settings import Settings
+
+log = structlog.get_logger()
+
+SSH, WEB = "ssh", "web"
+"""The kinds of connections, as messages name them."""
+
+
+class Reception:
+    """All connections of all workers.
+
+    Args:
+        settings: the limits.
+        find: returns the workers that can be given connections of a kind.
+        refused: counts a refusal, by its label.
+        changed: is told each change of how many connections somebody has.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        find: Callable[[str], list[Worker]],
+        refused: Callable[[str], None],
+        changed: Callable[[str, int], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._find = find
+        self._refused = refused
+        self._most_of_one = most_connections()
+        quotas = SharedQuotas(most_of(settings), changed)
+        self.gate = make_gate(settings, quotas, self._most_of_one * settings.workers)
+        self._claims = OwnClaims(ClaimLimit(settings.claims_per_day), loop.time)
+        self._proxies = TrustedSources(parse_networks(settings.web_proxies))
+        self._numbers = itertools.count(1)
+        self._early: list[tuple[str, socket.socket, Visit]] = []  # nobody can serve them yet
+
+    def welcome(self, kind: str, connection: socket.socket, address: str) -> None:
+        """Hand a connection to a worker, or close it."""
+        exempt = kind == WEB and address in self._proxies
+        visit = self.gate.enter(address, self._clock(), exempt=exempt)
+        if isinstance(visit, Refusal):
+            self._refused(visit.value)
+            log.info("connection refused", address=address, reason=visit.value)
+            connection.close()
+            return
+        self._place(kind, connection, visit)
+
+    def _place(self, kind: str, connection: socket.socket, visit: Visit) -> None:
+        workers = [one for one in self._find(kind) if len(one.guests) < self._most_of_one]
+        if not workers:
+            # The gate bounds those who have not logged in, and these are some of them.
+            entry = kind, connection, visit
+            self._early.append(entry)
+            visit.cut = partial(self._turn_away, entry)
+            return
+        worker = min(workers, key=_business)
+        number = next(self._numbers)
+        worker.guests[number] = visit
+        worker.logging_in += 1
+        visit.cut = partial(worker.channel.send, {"type": "cut", "guest": number})
+        worker.channel.send(
+            {"type": kind, "guest": number, "source": visit.source, "trusted": visit.trusted},
+            connection,
+        )
+
+    def place_early(self) -> None:
+        """Somebody can serve: hand over who had to wait for that."""
+        early, self._early = self._early, []
+        for kind, connection, visit in early:
+            self._place(kind, connection, visit)
+
+    def close(self) -> None:
+        """Turn away who waits for a worker."""
+        for entry in list(self._early):
+            self._turn_away(entry)
+
+    def _turn_away(self, entry: tuple[str, socket.socket, Visit]) -> None:
+        self._early.remove(entry)
+        _, connection, visit = entry
+        connection.close()
+        visit.leave(None, self._clock())
+
+    # -- what workers tell ------------------------------------------------------------------------
+
+    def admit(self, worker: Worker, number: int, user: str) -> dict[str, Any]:
+        """Count a login, and say what is wrong with it."""
+        visit = worker.guests.get(number)
+        if visit is None:
+            return {}  # it has left
+        try:
+            visit.admit(user)
+        except QuotaExceeded as error:
+            return {"text": error.message, "resource": error.resource}
+        finally:
+            self._count(worker, visit)
+        return {}
+
+    def left(self, worker: Worker, number: int, offence: str | None) -> None:
+        """A connection has ended."""
+        visit = worker.guests.pop(number, None)
+        if visit:
+            self._count(worker, visit)
+            visit.leave(Offence[offence] if offence else None, self._clock())
+
+    def _count(self, worker: Worker, visit: Visit) -> None:
+        if visit.cut is not _known:
+            visit.cut = _known
+            worker.logging_in -= 1
+
+    def went(self, worker: Worker) -> None:
+        """A worker is gone with all its connections."""
+        for visit in worker.guests.values():
+            visit.leave(None, self._clock())
+        worker.guests.clear()
+
+    def charge(self, address: str, offence: str) -> None:
+        """A request has offended."""
+        self.gate.charge(address, Offence[offence], self._clock())
+
+    async def answer_claim(self, question: Message) -> bool:
+        """Say whether an address may claim a name; count it if it does."""
+        address = question["address"]
+        if question["what"] == "may claim":
+            return await self._claims.allows(address)
+        return await self._claims.take(address)
+
+    def give_back_claim(self, address: str) -> None:
+        """Nothing came of a claim."""
+        self._claims.give_back(address)
+
+
+def _known() -> None:
+    """Cut nothing: the gate evicts nobody who has logged in."""
+
+
+def _business(worker: Worker) -> tuple[bool, int, int, int]:
+    return worker.channel.full, worker.logging_in, len(worker.guests), worker.ident.number

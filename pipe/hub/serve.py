@@ -1,0 +1,339 @@
+"""The hub: opens the ports, starts the workers, and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from pipe import logs
+from pipe.data_dir import make_data_dir
+from pipe.errors import StartError
+from pipe.greeting import greet
+from pipe.hub.census import Census
+from pipe.hub.channel import Lost
+from pipe.hub.crew import Crew
+from pipe.hub.figures import Figures
+from pipe.hub.homes import Homes
+from pipe.hub.reception import SSH, WEB, Reception
+from pipe.hub.sums import TELL_SECONDS, Sums
+from pipe.limits.listener import Listener, why_not, why_not_web
+from pipe.mesh.directory import WorkerId
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine, Mapping
+    from typing import Any
+
+    from pipe.hub.channel import Message
+    from pipe.hub.crew import Worker
+    from pipe.settings import Settings
+
+log = structlog.get_logger()
+
+HUB = "hub"
+"""By which it is told apart from workers, where all count."""
+
+LEAD_AGAIN_SECONDS = 1.0
+"""When to ask again for somebody to take the duties that one worker has."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal says stop, and return the process's exit status.
+
+    Raises:
+        PipeError: the server cannot start.
+    """
+    logs.configure(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Hub(settings).run())
+
+
+class Hub:
+    """One server of several processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._stopping = False
+        self._leader: Worker | None = None  # who has the duties of one
+        self._port = 0
+        self._web_url = settings.resolved_web_url
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing = False
+        self._homes = Homes()
+        self._sums = Sums()
+        self._telling: asyncio.TimerHandle | None = None  # of sums
+
+    async def run(self) -> int:
+        """Start, serve, drain."""
+        settings = self._settings
+        make_data_dir(settings)
+        self._crew = Crew(settings.workers, self)
+        self._figures = Figures(self._crew)
+        self._reception = Reception(
+            settings,
+            self._find,
+            self._figures.refused,
+            lambda key, count: self._count(HUB, {key: count}),
+        )
+        self._census = Census(settings, self._crew)
+        self._links = Path(tempfile.mkdtemp(prefix="pipe-"))  # for this user alone
+        async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.callback(shutil.rmtree, self._links, ignore_errors=True)
+            cleanup.callback(self._figures.close)
+            ssh = Listener(partial(self._reception.welcome, SSH))
+            web = Listener(partial(self._reception.welcome, WEB))
+            cleanup.callback(ssh.close)
+            cleanup.callback(web.close)
+            try:
+                self._port = await ssh.bind(settings.host, settings.port)
+            except OSError as error:
+                raise why_not(settings.host, settings.port, error) from error
+            await self._bind_web(web)
+            metrics_port = 0
+            if settings.metrics_port:
+                server = await self._figures.serve(
+                    settings.metrics_host, settings.metrics_port, self._reception.gate
+                )
+                cleanup.callback(server.close)
+                metrics_port = server.port
+            await self._crew.start()
+            try:
+                ssh.accept()
+            except OSError as error:
+                raise why_not(settings.host, settings.port, error) from error
+            if self._web_url:
+                web.accept()
+            watch = asyncio.get_running_loop().create_task(self._census.watch())
+            cleanup.callback(watch.cancel)
+            self._watch_signals()
+            greet(settings, self._port, self._web_url, metrics_port)
+
+            await self._stop.wait()
+            log.info("stopping", workers=len(self._crew.workers), drain_seconds=settings.drain)
+            ssh.close()
+            web.close()
+            self._reception.close()
+            self._crew.stop()
+            await self._crew.wait_gone()
+            log.info("stopped")
+        return 0
+
+    async def _bind_web(self, web: Listener) -> None:
+        """Take the port for HTTP, unless that is not wanted, as one process does."""
+        settings = self._settings
+        if not settings.web_port:
+            return
+        try:
+            await web.bind(settings.web_host, settings.web_port)
+        except OSError as error:
+            reason = why_not_web(settings.web_host, settings.web_port, error)
+            self._web_url = ""  # it may be another server's
+            if "web_port" in settings.model_fields_set:
+                raise reason from error
+            log.warning("no web pages", reason=reason.message)
+
+    def _watch_signals(self) -> None:
+        """Stop on SIGTERM and SIGINT; on SIGHUP renew the workers, or stop if the terminal went."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            in_terminal = sys.stderr.isatty()
+            loop.add_signal_handler(
+                signal.SIGHUP,
+                self._signalled if in_terminal else lambda: self._do(self._renew()),
+            )
+
+    def _signalled(self) -> None:
+        if self._stopping:
+            self._crew.stop(now=True)
+        self._stopping = True
+        self._stop.set()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _renew(self) -> None:
+        """Start new workers with the program as it is installed now, then drain the old ones."""
+        if self._renewing or self._stopping:
+            log.warning("SIGHUP changes nothing", reason="workers are being replaced already")
+            return
+        self._renewing = True
+        old = self._crew.serving
+        log.info("replacing workers", workers=len(old))
+        try:
+            await self._crew.start()
+        except StartError as error:
+            log.error("workers not replaced", reason=error.message)
+            return
+        finally:
+            self._renewing = False
+        for worker in old:
+            worker.leaving = True
+        self._tell_of_peers()
+        leader = self._leader
+        if leader in old:
+            with contextlib.suppress(Lost):
+                await leader.channel.ask({"type": "lay down"})
+            self._leader = None
+        self._elect()
+        for worker in old:
+            self._crew.dismiss(worker)
+
+    # -- the workers ------------------------------------------------------------------------------
+
+    def first_message(self, worker: Worker) -> Message:
+        """What a worker has to know before it can begin."""
+        settings = self._settings
+        if self._leader is None and not self._crew.serving:
+            self._leader = worker
+        return {
+            "settings": settings.model_dump(mode="json", exclude_unset=True),
+            "number": worker.ident.number,
+            "epoch": worker.ident.epoch,
+            "port": self._port,
+            "web": bool(self._web_url),
+            "leads": self._leader is worker,
+            "link": str(self._link_of(worker)),
+        }
+
+    def _link_of(self, worker: Worker) -> Path:
+        return self._links / f"{worker.ident.number}.{worker.ident.epoch}"
+
+    def came(self, worker: Worker) -> None:
+        """A worker is ready."""
+        worker.channel.send({"type": "others", "counts": self._sums.others(_name(worker))})
+        self._tell_of_peers()
+        self._reception.place_early()
+        self._elect()
+
+    def went(self, worker: Worker) -> None:
+        """A worker is gone."""
+        self._reception.went(worker)
+        self._figures.went(worker)
+        self._sums.forget(_name(worker))
+        self._tell_sums_later()
+        if worker.is_ready:
+            self._link_of(worker).unlink(missing_ok=True)
+            self._tell_of_peers()
+            self._homes.died(worker.ident)
+            for other in self._crew.workers.values():
+                if other.is_ready:
+                    self._do(self._settle(other, worker.ident))
+        if self._leader is worker:
+            self._leader = None
+            self._elect()
+
+    def received(self, worker: Worker, message: Message, descriptor: socket.socket | None) -> None:
+        """A worker says something."""
+        if descriptor:
+            descriptor.close()
+        reception, channel = self._reception, worker.channel
+        match message["type"]:
+            case "login":
+                channel.answer(message, reception.admit(worker, message["guest"], message["user"]))
+            case "left":
+                reception.left(worker, message["guest"], message["offence"])
+            case "claim":
+                self._do(self._answer_claim(worker, message))
+            case "no claim":
+                reception.give_back_claim(message["address"])
+            case "charge":
+                reception.charge(message["address"], message["offence"])
+            case "counts":
+                self._count(_name(worker), message["counts"])
+            case "last figures":
+                self._figures.take(worker, message["families"])
+            case "enter":
+                home = self._homes.enter(message["topic"], worker.ident, self._census.busy)
+                channel.answer(message, [*home.worker[1:], home.joins])
+            case "find":
+                found = self._homes.find(message["topic"])
+                channel.answer(message, found[1:] if found else None)
+            case "withdraw":
+                self._homes.withdraw(message["topic"], WorkerId("", *message["home"]), worker.ident)
+            case "closed":
+                joins = {WorkerId("", *asker): count for *asker, count in message["joins"]}
+                self._homes.closed(message["topic"], worker.ident, joins)
+            case other:
+                log.error("unknown message", type=other, worker=worker.ident.number)
+
+    async def _settle(self, home: Worker, dead: WorkerId) -> None:
+        """Tell a worker that another one is dead, and forget its joins that never came there."""
+        with contextlib.suppress(Lost):
+            arrived = await home.channel.ask({"type": "died", "worker": dead[1:]})
+            self._homes.settle(home.ident, dead, arrived)
+
+    def _tell_of_peers(self) -> None:
+        ready = [one for one in self._crew.workers.values() if one.is_ready]
+        peers = [[*one.ident[1:], str(self._link_of(one)), one.leaving] for one in ready]
+        for worker in ready:
+            worker.channel.send({"type": "peers", "peers": peers})
+
+    def _count(self, process: str, counts: Mapping[str, int]) -> None:
+        """A process counts otherwise than before: the others hear of it soon."""
+        self._sums.report(process, counts)
+        self._tell_sums_later()
+
+    def _tell_sums_later(self) -> None:
+        if self._telling is None and self._sums.pending:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_SECONDS, self._tell_sums)
+
+    def _tell_sums(self) -> None:
+        self._telling = None
+        changed = self._sums.take_changed()
+        for worker in self._crew.workers.values():
+            if worker.is_ready:
+                others = self._sums.others(_name(worker), changed)
+                worker.channel.send({"type": "others", "counts": others})
+
+    async def _answer_claim(self, worker: Worker, message: Message) -> None:
+        worker.channel.answer(message, await self._reception.answer_claim(message))
+
+    def _find(self, kind: str) -> list[Worker]:
+        """Who can be given connections; HTTP is for whoever has the other duties."""
+        serving = self._crew.serving
+        newest = [one for one in serving if not one.leaving]
+        if kind == WEB:
+            return [one for one in newest if one is self._leader]
+        return newest
+
+    def _elect(self) -> None:
+        """See to it that one worker has the duties of one."""
+        candidates = self._crew.serving
+        if self._leader is None and candidates and not self._stopping:
+            self._leader = candidates[0]
+            self._do(self._appoint(candidates[0]))
+
+    async def _appoint(self, worker: Worker) -> None:
+        try:
+            reason = await worker.channel.ask({"type": "lead"})
+        except Lost:
+            return
+        if reason:
+            log.error("duties not taken", worker=worker.ident.number, reason=reason)
+            await asyncio.sleep(LEAD_AGAIN_SECONDS)
+            if self._leader is worker:
+                self._leader = None
+                self._elect()
+            return
+        self._reception.place_early()
+
+
+def _name(worker: Worker) -> str:
+    """By which its counts are told apart: a number may be used again."""
+    return f"{worker.ident.number}.{worker.ident.epoch}"

@@ -1,0 +1,256 @@
+"""A worker's process: a server that opens no port, and is given its connections by the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvloop
+
+from pipe import logs
+from pipe.app import App, make_web
+from pipe.errors import Outcome, PipeError
+from pipe.hub.channel import Channel, receive_first
+from pipe.hub.far import FarClaims, FarGate
+from pipe.hub.figures import families_of
+from pipe.hub.mates import HubDirectory, HubPeers
+from pipe.hub.sums import TELL_SECONDS
+from pipe.limits.memory import resident_bytes
+from pipe.limits.quotas import most_of
+from pipe.limits.shares import RATE, SharedQuotas, SharedRates
+from pipe.mesh.directory import WorkerId
+from pipe.mesh.peers import Peer
+from pipe.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from pipe.hub.channel import Message
+    from pipe.limits.gate import Visit
+    from pipe.service import Service
+    from pipe.ssh.server import SSHServer
+    from pipe.web.server import WebServer
+
+log = structlog.get_logger()
+
+
+def run(descriptor: int) -> int:
+    """Be a worker until the hub says stop, and return the exit status.
+
+    Args:
+        descriptor: the socket to the hub.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the hub has it too, and tells what to do
+    end = socket.socket(fileno=descriptor)
+    end.set_inheritable(False)
+    first = receive_first(end)
+    if first is None:
+        return Outcome.UNAVAILABLE.status
+    settings = Settings.model_validate(first["settings"])
+    logs.configure(settings)
+    structlog.contextvars.bind_contextvars(worker=first["number"])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(WorkerApp(settings, first, end).run())
+
+
+class WorkerApp(App):
+    """A server whose ports the hub has.
+
+    Args:
+        settings: as the hub has them.
+        first: what the hub says at the start.
+        end: the socket to it.
+    """
+
+    def __init__(self, settings: Settings, first: Message, end: socket.socket) -> None:
+        super().__init__(settings)
+        self._first = first
+        self._end = end
+        ident = WorkerId("", first["number"], first["epoch"])
+        self.peers = HubPeers(Peer(ident, Path(first["link"])))
+        self.directory: HubDirectory
+        self._counts: dict[str, int] = {}  # what the hub has not been told
+        self._resident = 0  # bytes of all processes, as the hub has told
+        self._service: Service
+        self._server: SSHServer
+        self._web: WebServer | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> int:
+        """Start, serve, drain."""
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(self._end, self._receive, self._orphaned)
+        self.directory = HubDirectory(self._channel)
+        try:
+            status = await super().run()
+        except PipeError as error:
+            self._channel.send(
+                {"type": "failed", "text": error.message, "outcome": error.outcome.name}
+            )
+            await self._channel.wait_sent()
+            return error.outcome.status
+        families = families_of(self._service.metrics.registry)
+        self._channel.send({"type": "last figures", "families": families})
+        await self._channel.wait_sent()
+        return status
+
+    def _orphaned(self) -> None:
+        """The hub is gone, so nobody is let in, counted or told to stop: end at once."""
+        link = self.peers.own.path
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+            link.parent.rmdir()  # the last one can
+        os._exit(Outcome.UNAVAILABLE.status)
+
+    # -- what one process does by itself ----------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Do nothing: the hub has made the data folder."""
+
+    def share(self, service: Service) -> None:
+        """Have the hub count what all workers count together."""
+        self._service = service
+        self._quotas = SharedQuotas(most_of(self._settings), self._count)
+        self._rates = SharedRates(self._settings.max_rate_per_user, self._count)
+        service.quotas, service.rates = self._quotas, self._rates
+        service.gate = self._gate = FarGate(self._settings, self._channel)
+        service.claims = FarClaims(self._channel)
+        service.port = self._first["port"]
+
+    async def begin(self, service: Service) -> None:
+        """Take the duties of one, if this worker has them."""
+        service.webhooks.rests = not self._first["leads"]
+        if self._first["leads"]:
+            await self.take_duties(service)
+
+    async def open(
+        self,
+        service: Service,
+        server: SSHServer,
+        cleanup: contextlib.AsyncExitStack,  # noqa: ARG002
+    ) -> tuple[WebServer | None, int]:
+        """Open no port."""
+        server.prepare()
+        self._server = server
+        if self._first["web"]:
+            self._web = make_web(service)
+            await self._web.prepare()
+        else:
+            service.web_url = ""
+        service.metrics.add(service.snapshot)
+        return self._web, 0
+
+    def resident(self) -> int:
+        """The bytes of all processes where they are near the alarm, else of this one."""
+        return max(resident_bytes(), self._resident)
+
+    def watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do nothing: signals are for the hub."""
+
+    def greet(self, service: Service, metrics_port: int) -> None:  # noqa: ARG002
+        """Tell the hub that this worker is ready."""
+        self._channel.send({"type": "ready"})
+
+    # -- what the hub says ------------------------------------------------------------------------
+
+    def _receive(self, message: Message, descriptor: socket.socket | None) -> None:
+        match message["type"]:
+            case "ssh" if descriptor:
+                visit = self._visit(message)
+                self._do(self._serve(descriptor, visit))
+            case "web" if descriptor and self._web:
+                descriptor.setblocking(False)
+                self._web.parts.door.receive(descriptor, self._visit(message))
+            case "cut":
+                self._gate.cut(message["guest"])
+            case "figures":
+                figures = families_of(self._service.metrics.registry)
+                self._channel.answer(message, figures)
+            case "others":
+                self._hear_of_others(message["counts"])
+            case "memory":
+                self._resident = message["resident"]
+            case "peers":
+                self.peers.take(message["peers"])
+            case "died":
+                self._do(self._bury(message))
+            case "stop":
+                self.stop()
+            case "lead":
+                self._do(self._lead(message))
+            case "lay down":
+                self._do(self._lay_down(message))
+            case other:
+                log.error("unknown message", type=other)
+                if descriptor:
+                    descriptor.close()
+
+    def _count(self, key: str, count: int) -> None:
+        """Tell the hub soon."""
+        if not self._counts:
+            self._loop.call_later(TELL_SECONDS, self._tell)
+        self._counts[key] = count
+
+    def _tell(self) -> None:
+        counts, self._counts = self._counts, {}
+        self._channel.send({"type": "counts", "counts": counts})
+
+    def _hear_of_others(self, counts: dict[str, int]) -> None:
+        now = self._loop.time()
+        for key, count in counts.items():
+            if key.startswith(f"{RATE}/"):
+                self._rates.tell_others(key, count, now)
+            else:
+                self._quotas.tell_others(key, count)
+
+    async def _bury(self, message: Message) -> None:
+        """Another worker is dead: tell which of its joins have come."""
+        dead = WorkerId("", *message["worker"])
+        await self.peers.bury(dead)
+        self._channel.answer(message, self.directory.arrived_from(dead))
+
+    def _visit(self, message: Message) -> Visit:
+        return self._gate.receive(message["guest"], message["source"], trusted=message["trusted"])
+
+    async def _serve(self, connection: socket.socket, visit: Visit) -> None:
+        connection.setblocking(False)
+        protocol = self._server.receive(visit)
+        evicted: list[bool] = []  # before it can be told
+        cut, visit.cut = visit.cut, lambda: evicted.append(True)
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            visit.cut = cut
+            if evicted:
+                cut()
+        except OSError as error:  # it is gone already
+            log.debug("connection without a request", error=str(error))
+            connection.close()
+            visit.leave(None, self._loop.time())
+
+    async def _lead(self, message: Message) -> None:
+        """Take the duties of one; the hub hears why not."""
+        self._service.webhooks.rests = False
+        try:
+            await self.take_duties(self._service)
+        except PipeError as error:
+            self._service.webhooks.rests = True
+            self._channel.answer(message, error.message)
+        else:
+            self._channel.answer(message, "")
+
+    async def _lay_down(self, message: Message) -> None:
+        self._service.webhooks.rests = True
+        await self.lay_down_duties(self._service)
+        self._channel.answer(message, True)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,434 @@
+"""One worker's part in the mesh: who is where, the links there, and the sessions from elsewhere.
+
+A link has a direction: who needs a session elsewhere opens it, and closes it once it has been idle
+for `IDLE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+
+from pipe import __version__
+from pipe.errors import PipeError, Unreachable
+from pipe.language.hook_requests import (
+    AddHook,
+    ListHooks,
+    RemoveHook,
+    RotateHook,
+    TestHook,
+)
+from pipe.language.log_requests import Logs
+from pipe.language.monitor_requests import MonitorRequest
+from pipe.language.names import TopicName, is_pattern
+from pipe.language.past import Offset
+from pipe.language.progress_requests import Stat
+from pipe.language.requests import Explain, Pipe, Publish, Subscribe
+from pipe.language.webhook_requests import (
+    AddWebhook,
+    ListWebhooks,
+    RemoveWebhook,
+    ResumeWebhook,
+    TestWebhook,
+)
+from pipe.mesh.edge import MARK_BYTES, EdgeEnd
+from pipe.mesh.frames import Kind
+from pipe.mesh.hello import PROTOCOL, Hello
+from pipe.mesh.home import FarFront, HomeEnd
+from pipe.mesh.link import TICK_SECONDS, Link
+from pipe.session import Session
+from pipe.session.relayed import name_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from pipe.elsewhere import Client, Errand, Visit, Way
+    from pipe.language.requests import Request
+    from pipe.mesh.directory import Directory, WorkerId
+    from pipe.mesh.peers import Peers
+    from pipe.service import Service
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 60.0
+"""How long a link is kept that nobody uses: opening one takes a millisecond, and a descriptor at
+both ends."""
+
+ASK_SECONDS = 1.0
+"""How long a question to other workers may take; who has not answered by then is named."""
+
+_JOINS = (Publish, Subscribe, Pipe)
+_LOOKS = (Stat, Offset, Explain)
+_ONCE = (
+    Logs,
+    *(AddHook, ListHooks, RemoveHook, RotateHook, TestHook),
+    *(AddWebhook, ListWebhooks, RemoveWebhook, ResumeWebhook, TestWebhook),
+    *MonitorRequest.__args__,
+)
+
+
+class Reach(Protocol):
+    """How other workers are reached."""
+
+    async def connect(self, worker: WorkerId, link: Link) -> None:
+        """Attach a link to a wire to another worker.
+
+        Raises:
+            Unreachable: it is not there.
+        """
+
+
+class Answers(NamedTuple):
+    """What the other workers said to a question, and who has not answered."""
+
+    found: dict[WorkerId, str]
+    missing: list[WorkerId]
+
+
+class _Here:
+    """A session that runs here; with a topic it is a join that the directory has counted."""
+
+    far = False
+
+    def __init__(self, mesh: Mesh, topic: TopicName | None, asker: WorkerId) -> None:
+        self._mesh = mesh
+        self._topic = topic
+        self._asker = asker
+        mesh.coming[asker] += 1
+
+    def carry(self, front: object) -> bool:  # noqa: ARG002
+        """It runs here."""
+        return False
+
+    def open(self, errand: Errand, client: Client) -> Way:
+        """It runs here."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """It has joined or failed."""
+        self._mesh.settle(self._topic, self._asker)
+
+
+class _There:
+    """A session that runs in another worker."""
+
+    far = True
+
+    def __init__(self, mesh: Mesh, end: EdgeEnd, worker: WorkerId, topic: TopicName | None) -> None:
+        self._mesh = mesh
+        self._end = end
+        self._worker = worker
+        self._topic = topic
+        self._sent = False
+        end.visits += 1
+
+    def carry(self, front: object) -> bool:
+        """Move the client there."""
+        if self._topic and not self._end.link.over:
+            self._sent = self._mesh.carry(front, self._topic, self._worker)
+        return self._sent
+
+    def open(self, errand: Errand, client: Client) -> Way:
+        """Have it run there."""
+        relay = self._end.open(errand, client)
+        self._sent = not self._end.link.over
+        if not self._sent:  # it has ended since it was found
+            asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
+        return relay
+
+    def settle(self) -> None:
+        """It was opened or never will be."""
+        self._end.visits -= 1
+        if self._topic and not self._sent:
+            self._mesh.withdraw(self._topic, self._worker)
+
+
+class Mesh:
+    """One worker's part: a `pipe.elsewhere.Elsewhere`.
+
+    Args:
+        service: what this worker's sessions share.
+        peers: this worker, and the others.
+        directory: knows where topics are at home.
+        reach: how other workers are reached.
+        answer: answers what other workers ask.
+        carry: moves a client, of which it gets the front, to the home of a topic, as
+            `pipe.elsewhere.Visit.carry` does.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        peers: Peers,
+        directory: Directory,
+        reach: Reach,
+        answer: Callable[[str], Awaitable[str]],
+        carry: Callable[[object, TopicName, WorkerId], bool] = lambda *_: False,
+    ) -> None:
+        self._service = service
+        self._peers = peers
+        self._me = me = peers.own.worker
+        self._directory = directory
+        self._reach = reach
+        self._answer = answer
+        self.carry = carry
+        self._loop = asyncio.get_running_loop()
+        self._hello = Hello(PROTOCOL, __version__, me)
+        self._edges: dict[WorkerId, EdgeEnd] = {}
+        self._opening: dict[WorkerId, asyncio.Task[EdgeEnd]] = {}
+        self._idle_since: dict[EdgeEnd, float] = {}
+        self._homes: dict[HomeEnd, None] = {}
+        self.coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._burying: set[asyncio.Event] = set()
+        peers.follow(lambda: None, self._bury)
+
+    # -- sessions of clients that are here --------------------------------------------------------
+
+    def concerns(self, request: Request) -> bool:
+        """Whether it matters where a request is served."""
+        if isinstance(request, Subscribe):
+            return not is_pattern(request.topic)
+        return isinstance(request, (*_JOINS, *_LOOKS, *_ONCE))
+
+    async def find(self, request: Request, topic: TopicName | None) -> Visit:
+        """Find out where a session has to run.
+
+        Raises:
+            PipeError: it cannot be known, or the other worker cannot be reached.
+        """
+        # The directory counts a join, so a session that is gone meanwhile has to be settled too.
+        finding = self._loop.create_task(self._find(request, topic))
+        try:
+            return await asyncio.shield(finding)
+        except asyncio.CancelledError:
+            finding.add_done_callback(_settle)
+            raise
+
+    async def _find(self, request: Request, topic: TopicName | None) -> Visit:
+        counted = topic if isinstance(request, _JOINS) else None
+        if topic is None:
+            worker = self._peers.first
+            if worker is None:
+                raise Unreachable("the worker that does this is being replaced: try again")
+        elif counted:
+            worker = (await self._directory.enter(topic)).worker
+        else:
+            worker = await self._directory.find(topic)
+        if worker is None or worker == self._me:
+            return _Here(self, counted, self._me)
+        try:
+            return _There(self, await self._edge(worker), worker, counted)
+        except PipeError:
+            if counted:
+                self.withdraw(counted, worker)
+            raise
+
+    async def _edge(self, worker: WorkerId) -> EdgeEnd:
+        """Return the link to another worker, opened if there is none.
+
+        Raises:
+            Unreachable: it is not there.
+        """
+        if worker in self._edges:
+            return self._edges[worker]
+        if worker not in self._opening:
+            opening = self._loop.create_task(self._open_edge(worker))
+            self._opening[worker] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(worker, None))
+        return await asyncio.shield(self._opening[worker])
+
+    async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
+        mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
+        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes)
+        end.link = self._make_link(end)
+        await self._reach.connect(worker, end.link)
+        if end.link.over:
+            raise Unreachable(f"worker {worker} cannot be reached: try again")
+        self._edges[worker] = end
+        self._watch()
+        return end
+
+    def _make_link(self, end: EdgeEnd | HomeEnd) -> Link:
+        def later() -> None:
+            self._loop.call_soon(link.flush)
+
+        link = Link(self._hello, end, later)
+        return link
+
+    def _edge_over(self, worker: WorkerId, end: EdgeEnd, reason: str) -> None:
+        log.info("link ended", peer=str(worker), reason=reason)
+        if self._edges.get(worker) is end:
+            del self._edges[worker]
+        self._idle_since.pop(end, None)
+
+    # -- sessions of clients that are elsewhere ---------------------------------------------------
+
+    def accept(self) -> Link:
+        """Make this side's end of a link that another worker opens."""
+        end = HomeEnd(self._welcome, self._asked, self._home_over, self._tell_buriers)
+        end.link = self._make_link(end)
+        self._homes[end] = None
+        self._watch()
+        return end.link
+
+    def _welcome(self, end: HomeEnd, number: int, errand: Errand) -> FarFront:
+        service, request = self._service, errand.request
+        topic = name_topic(request, errand.caller)[1] if isinstance(request, _JOINS) else None
+        visit = self.receive(topic, end.worker)
+        front = FarFront(
+            end.link, number, errand, service.router, service.settings.buffer, end.forget
+        )
+        front.session = session = Session(
+            service, front, errand.caller, errand.address, errand.holders
+        )
+        session.visit = visit
+        session.start(lambda: request, errand.hints)
+        return front
+
+    def receive(self, topic: TopicName | None, asker: WorkerId) -> Visit:
+        """A session has come that runs here.
+
+        Args:
+            topic: which one it joins, if that was counted by the directory.
+            asker: the worker from which it comes.
+        """
+        return _Here(self, topic, asker)
+
+    def _home_over(self, end: HomeEnd, reason: str) -> None:
+        log.info("link ended", peer=str(end.hello.worker) if end.hello else "", reason=reason)
+        self._homes.pop(end, None)
+        self._tell_buriers()
+
+    # -- the directory ----------------------------------------------------------------------------
+
+    def withdraw(self, topic: TopicName, home: WorkerId) -> None:
+        """A join that the directory has counted is not sent."""
+        self._directory.withdraw(topic, home)
+
+    def settle(self, topic: TopicName | None, asker: WorkerId) -> None:
+        """A session that runs here has begun: it has joined its topic, if any, or never will.
+
+        Only now its join has arrived: before, the topic may close and must keep its home for it.
+        """
+        self.coming[asker] -= 1
+        if not self.coming[asker]:
+            del self.coming[asker]
+            self._tell_buriers()
+        if topic:
+            self._directory.arrived(topic, asker)
+            if topic not in self._service.router:
+                self._directory.closed(topic)
+
+    def closed(self, topic: TopicName) -> None:
+        """A topic that was at home here is gone."""
+        self._directory.closed(topic)
+
+    async def _bury(self, worker: WorkerId) -> None:
+        """A worker is dead: cut the link there, and take what it has sent until nothing is left."""
+        edge = self._edges.get(worker)
+        if edge:
+            edge.link.fail("its process has ended")
+        for _ in range(2):  # so that links are accepted that it has opened
+            await asyncio.sleep(0)
+        news = asyncio.Event()
+        self._burying.add(news)
+        while self._may_hear_of(worker):
+            news.clear()
+            await news.wait()
+        self._burying.remove(news)
+
+    def _may_hear_of(self, worker: WorkerId) -> bool:
+        unread = any(home.hello is None or home.worker == worker for home in self._homes)
+        return unread or worker in self.coming
+
+    def _tell_buriers(self) -> None:
+        for news in self._burying:
+            news.set()
+
+    # -- questions --------------------------------------------------------------------------------
+
+    async def ask(self, question: str, workers: Iterable[WorkerId]) -> Answers:
+        """Ask other workers something; who cannot answer within `ASK_SECONDS` is missing."""
+        asked = [worker for worker in workers if worker != self._me]
+        found: dict[WorkerId, str] = {}
+        tasks = {worker: self._loop.create_task(self._ask(worker, question)) for worker in asked}
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=ASK_SECONDS)
+        for worker, task in tasks.items():
+            if not task.done():
+                task.cancel()
+            elif not task.exception() and (text := task.result()) is not None:
+                found[worker] = text
+        return Answers(found, [worker for worker in asked if worker not in found])
+
+    async def _ask(self, worker: WorkerId, question: str) -> str | None:
+        end = await self._edge(worker)
+        answer: asyncio.Future[str | None] = self._loop.create_future()
+
+        def answered(text: str | None) -> None:
+            if not answer.done():
+                answer.set_result(text)
+
+        forget = end.ask(question, answered)
+        try:
+            return await answer
+        finally:
+            forget()
+
+    def _asked(self, end: HomeEnd, number: int, question: str) -> None:
+        task = self._loop.create_task(self._reply(end, number, question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, end: HomeEnd, number: int, question: str) -> None:
+        try:
+            answer = await self._answer(question)
+        except Exception:
+            log.exception("question not answered")
+            return
+        end.link.send(Kind.ANSWERED, number, answer.encode())
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Look after the links from now on, as long as there are any."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        for home in list(self._homes):
+            home.link.tick(now)
+        for end in list(self._edges.values()):
+            if not end.idle:
+                self._idle_since.pop(end, None)
+            elif now - self._idle_since.setdefault(end, now) >= IDLE_SECONDS:
+                end.link.fail("nobody needs it")
+                continue
+            end.link.tick(now)
+        if self._homes or self._edges:
+            self._watch()
+
+    def close(self) -> None:
+        """End all links, as the worker stops."""
+        ends: list[HomeEnd | EdgeEnd] = [*self._homes, *self._edges.values()]
+        for end in ends:
+            end.link.fail("the worker stops")
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        for task in self._tasks:
+            task.cancel()
+
+
+def _settle(finding: asyncio.Task[Visit]) -> None:
+    if not finding.cancelled() and not finding.exception():
+        finding.result().settle()

@@ -1,0 +1,53 @@
+"""Which other workers there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from pipe.mesh.directory import WorkerId
+
+
+class Peer(NamedTuple):
+    """One other worker of this machine.
+
+    ``path`` is its Unix socket for links, in a folder that only the server's user may enter.  A
+    worker that is ``leaving`` takes no new topics, and serves those that it has until they end.
+    """
+
+    worker: WorkerId
+    path: Path
+    leaving: bool = False
+
+
+class Peers(Protocol):
+    """Knows them, and tells of changes."""
+
+    @property
+    def own(self) -> Peer:
+        """This worker: its path is where it has to listen before others know of it."""
+
+    @property
+    def others(self) -> Mapping[WorkerId, Peer]:
+        """All that are ready now."""
+
+    @property
+    def first(self) -> WorkerId | None:
+        """Who does what there is once, as logs, hooks, webhooks and monitors, if anybody does."""
+
+    def follow(
+        self,
+        changed: Callable[[], None],
+        gone: Callable[[WorkerId], Awaitable[None]],
+    ) -> None:
+        """Be told from now on.
+
+        Args:
+            changed: called after `others` has changed.
+            gone: called once for each worker that is dead.  It returns when nothing that it sent is
+                unread, and all its joins are told to the directory: then those that never came are
+                forgotten.
+        """

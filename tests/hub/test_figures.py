@@ -1,0 +1,58 @@
+"""Metrics of several processes, added up."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipe.hub.figures import Family, add_up, lasting
+
+
+def counter(name: str, value: float, **labels: str) -> Family:
+    """A counter with one sample."""
+    return Family(name, "Text.", "counter", [(f"{name}_total", labels, value)])
+
+
+def values(*sources: tuple[str, list[Family]]) -> dict[tuple[str, str], float]:
+    """The sums, by the sample's name and its labels' values."""
+    return {
+        (sample.name, ",".join(sample.labels.values())): sample.value
+        for metric in add_up(sources)
+        for sample in metric.samples
+    }
+
+
+@given(counts=st.lists(st.dictionaries(st.sampled_from("ab"), st.integers(0, 9))))
+def test_counters_are_added(counts: list[dict[str, int]]) -> None:
+    """Each label has the sum of all processes that have it."""
+    sources = [
+        (str(number), [counter("pipe_x", value, mode=mode) for mode, value in one.items()])
+        for number, one in enumerate(counts)
+    ]
+    expected = {
+        ("pipe_x_total", mode): sum(one.get(mode, 0) for one in counts)
+        for mode in {mode for one in counts for mode in one}
+    }
+    assert values(*sources) == expected
+
+
+def test_what_is_of_a_process_has_its_label() -> None:
+    """Memory and lag are each process's own; an alarm is everybody's."""
+    found = values(
+        ("hub", [counter("process_cpu_seconds", 1.0)]),
+        ("1", [counter("process_cpu_seconds", 2.0)]),
+        ("1", [Family("pipe_memory_alarm", "", "gauge", [("pipe_memory_alarm", {}, 1.0)])]),
+        ("2", [Family("pipe_memory_alarm", "", "gauge", [("pipe_memory_alarm", {}, 1.0)])]),
+    )
+    assert found == {
+        ("process_cpu_seconds_total", "hub"): 1.0,
+        ("process_cpu_seconds_total", "1"): 2.0,
+        ("pipe_memory_alarm", ""): 1.0,
+    }
+
+
+def test_gauges_end_with_their_process() -> None:
+    """Of a process that is gone only what was counted stays."""
+    gauge = Family("pipe_sessions", "", "gauge", [("pipe_sessions", {}, 3.0)])
+    own = counter("process_cpu_seconds", 2.0)
+    assert lasting([gauge, own, counter("pipe_x", 5.0)]) == [counter("pipe_x", 5.0)]

@@ -1,0 +1,58 @@
+"""What a worker gets from its hub at the start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipe.errors import SettingsError
+from pipe.hub import crew
+from pipe.settings import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"workers": "4", "drain": "1m30s", "buffer": "512KiB", "max_rate_per_user": "1MiB"},
+        {"web_tunnel": "no", "log_topics": "yes", "lane": "asyncssh", "log_level": "debug"},
+        {"data_dir": "/srv/x y", "database_url": "postgresql://u:p@h/d", "signup": "open"},
+        {"trusted_sources": "10.0.0.0/8,::1", "web_proxies": "none", "web_port": "0"},
+        {"log_drain": "ops/log-drain", "web_url": "https://h.example", "memory_alarm": "1GiB"},
+    ],
+)
+def test_settings_arrive_whole(options: Mapping[str, str]) -> None:
+    """A worker has the settings of the hub, and knows which of them somebody has set."""
+    settings = load(options)
+    sent = json.loads(json.dumps(settings.model_dump(mode="json", exclude_unset=True)))
+    received = Settings.model_validate(sent)
+    assert received == settings
+    assert received.model_fields_set == settings.model_fields_set
+    assert isinstance(received.data_dir, Path)
+
+
+def test_workers_are_a_number_or_auto() -> None:
+    """``auto`` is a worker for each processor."""
+    assert load({"workers": "3"}).workers == 3
+    assert load({"workers": "auto"}).workers >= 1
+    for bad in ("0", "many", "-1", "257"):
+        with pytest.raises(SettingsError, match="auto"):
+            load({"workers": bad})
+
+
+def test_arguments_are_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's command line has the program's words, and nothing that may be a secret."""
+    monkeypatch.setattr(
+        "sys.orig_argv", ["python3", "-m", "pipe", "serve", "--database-url", "postgresql://u:p@h"]
+    )
+    monkeypatch.setattr("sys.argv", ["/x/pipe/__main__.py", "serve", "--database-url", "…"])
+    assert crew.program()[1:] == ["-m", "pipe"]
+    monkeypatch.setattr("sys.orig_argv", ["python3", "/opt/bin/pipe", "serve", "--port", "1"])
+    monkeypatch.setattr("sys.argv", ["/opt/bin/pipe", "serve", "--port", "1"])
+    assert crew.program()[1:] == ["/opt/bin/pipe"]

@@ -1,0 +1,68 @@
+"""Quotas and rates of a process that is one of several."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipe.errors import QuotaExceeded
+from pipe.limits.quotas import BURST_SECONDS, Holder, Resource, Scope
+from pipe.limits.shares import SharedQuotas, SharedRates, key_of
+
+ALICE = Holder(Scope.USER, "alice")
+NETWORK = Holder(Scope.ADDRESS, "2001:db8::/64")
+
+
+@pytest.mark.parametrize("holder", [ALICE, NETWORK])
+def test_what_others_have_counts(holder: Holder) -> None:
+    """A holder has here what the others leave, and gets it back when they have less."""
+    told: dict[str, int] = {}
+    quotas = SharedQuotas({(Resource.SESSIONS, holder.scope): 3}, told.__setitem__)
+    key = key_of(Resource.SESSIONS, holder)
+    quotas.tell_others(key, 2)
+    quotas.take(Resource.SESSIONS, holder)
+    assert quotas.held(Resource.SESSIONS, holder) == 3
+    with pytest.raises(QuotaExceeded):
+        quotas.take(Resource.SESSIONS, holder)
+    assert told == {key: 1}
+
+    quotas.tell_others(key, 0)
+    quotas.take(Resource.SESSIONS, holder)
+    quotas.give_back(Resource.SESSIONS, holder)
+    quotas.give_back(Resource.SESSIONS, holder)
+    assert told == {key: 0}
+
+
+def test_rate_is_divided() -> None:
+    """Where a user publishes in two processes, each gives half of the rate, and then all again."""
+    told: list[tuple[str, int]] = []
+    rates = SharedRates(1000, lambda *change: told.append(change))
+    bucket = rates.join("alice", 0.0)
+    assert bucket
+    assert rates.join("alice", 0.0) is bucket
+    bucket.take(int(1000 * BURST_SECONDS), 0.0)  # what has been saved
+    rates.tell_others("rate/alice", 1, 0.0)
+    whole = bucket.take(500, 0.0)
+    assert whole == pytest.approx(1.1)  # 500 bytes at 500 a second, and 0.1 s
+    rates.tell_others("rate/alice", 0, 0.0)
+    assert bucket.wait(0.0) == pytest.approx(0.6)
+    for _ in range(2):
+        rates.leave("alice", 10.0)
+    assert told == [("rate/alice", 1), ("rate/alice", 0)]
+
+
+def test_share_is_known_before_the_first_byte() -> None:
+    """Who begins to publish here while others publish elsewhere has a share from the start."""
+    rates = SharedRates(1000, lambda *_: None)
+    rates.tell_others("rate/alice", 3, 0.0)
+    bucket = rates.join("alice", 0.0)
+    assert bucket
+    assert bucket.take(500, 0.0) == pytest.approx(0.1 + 250 / 250)
+
+
+def test_no_rate_is_no_bucket() -> None:
+    """Without a limit nothing is told."""
+    told: list[tuple[str, int]] = []
+    rates = SharedRates(0, lambda *change: told.append(change))
+    assert rates.join("alice", 0.0) is None
+    rates.leave("alice", 0.0)
+    assert not told

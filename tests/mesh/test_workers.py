@@ -1,0 +1,356 @@
+"""Streams between clients of two workers, with real servers, sockets and `ssh`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import signal
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.mesh.workers import Workers, working
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.e2e.clients import KeyRing
+
+
+@pytest_asyncio.fixture
+async def workers(tmp_path: Path, keys: KeyRing) -> AsyncIterator[Workers]:
+    """Two of them."""
+    async with working(tmp_path, keys) as started:
+        yield started
+
+
+async def on_topic(workers: Workers, number: int, count: int) -> None:
+    """Wait until so many members are on topics at home in a worker."""
+    router = workers[number].service.router
+    await workers.until(lambda: sum(router.statistics().sessions.values()) == count)
+
+
+@pytest.mark.parametrize(("home", "publishes"), [("reader", 2), ("publisher", 1)])
+async def test_stream_across(workers: Workers, home: str, publishes: int) -> None:
+    """Whoever comes first, a stream reaches a reader in the other worker, and both end well."""
+    if home == "reader":
+        sub = await workers.run(1, "sub build")
+        await on_topic(workers, 1, 1)
+        pub = await workers.run(publishes, "pub build", b"hello")
+    else:
+        pub = await workers.run(1, "pub build", b"hello")
+        await on_topic(workers, 1, 1)
+        sub = await workers.run(2, "sub build")
+    assert await pub.status() == 0, pub.err
+    assert await sub.status() == 0, sub.err
+    assert sub.out == b"hello"
+    assert b"sent 5 bytes to 1 subscriber" in pub.err
+    assert not workers[2].topics
+    await workers.until(lambda: not workers.homes.homes)
+
+
+async def test_pipe_both_ways(workers: Workers) -> None:
+    """Two `pipe`s in different workers hear each other."""
+    here = await workers.run(1, "pipe -c chat", None)
+    await on_topic(workers, 1, 1)
+    there = await workers.run(2, "pipe -c chat", None)
+    await on_topic(workers, 1, 2)
+    await here.write(b"ping")
+    assert await there.read(4) == b"ping"
+    await there.write(b"pong")
+    assert await here.read(4) == b"pong"
+    here.end()
+    there.end()
+    assert (await here.status(), await there.status()) == (0, 0)
+
+
+async def test_fan_out(workers: Workers) -> None:
+    """Several readers in the other worker get every byte, which crosses once for all of them."""
+    data = Random(1).randbytes(3_000_000)
+    here = await workers.run(1, "sub build")
+    there = [await workers.run(2, "sub build") for _ in range(3)]
+    await on_topic(workers, 1, 4)
+    pub = await workers.run(1, "pub -m 4 build", data)
+    runs = [here, *there]
+    assert [await run.status() for run in runs] == [0] * 4
+    assert [run.out == data for run in runs] == [True] * 4
+    assert await pub.status() == 0
+    assert b"to 4 subscribers" in pub.err
+
+
+async def test_waits_for_subscribers(workers: Workers) -> None:
+    """``-m 2`` counts readers wherever they are, and its user is told."""
+    first = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub -m 2 build", b"both")
+    await on_topic(workers, 1, 2)
+    assert pub.process.returncode is None
+    second = await workers.run(2, "sub build")
+    assert [await run.status() for run in (first, second, pub)] == [0] * 3
+    assert [bytes(run.out) for run in (first, second)] == [b"both"] * 2
+    assert b"waiting for 1 subscriber" in pub.err
+
+
+async def test_gives_up_waiting(workers: Workers) -> None:
+    """The patience of a publisher whose topic is elsewhere ends as it would here."""
+    hold = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub -t 100ms build", b"x")
+    assert await pub.status() == 75
+    assert b"gave up" in pub.err
+    hold.process.kill()
+
+
+async def test_round_robin(workers: Workers) -> None:
+    """Records are dealt out whole to readers here and there."""
+    here = await workers.run(1, "sub jobs")
+    there = await workers.run(2, "sub jobs")
+    await on_topic(workers, 1, 2)
+    lines = [f"job {number}\n".encode() for number in range(1000)]
+    pub = await workers.run(2, "pub -d round_robin --frame line jobs", b"".join(lines))
+    assert [await run.status() for run in (here, there, pub)] == [0] * 3
+    assert sorted((here.out + there.out).splitlines(keepends=True)) == sorted(lines)
+    assert len(here.out.splitlines()) == len(there.out.splitlines()) == 500
+
+
+async def test_past(workers: Workers) -> None:
+    """A reader that comes late from elsewhere gets what is kept."""
+    pub = await workers.run(1, "pub -b=false --keep 1MiB build", None)
+    await pub.write(b"early ")
+    await workers.until(lambda: workers[1].service.router.kept_bytes)
+    sub = await workers.run(2, "sub --last 1MiB build")
+    await on_topic(workers, 1, 2)
+    await pub.write(b"late")
+    pub.end()
+    assert (await pub.status(), await sub.status()) == (0, 0)
+    assert sub.out == b"early late"
+
+
+async def test_exit_status(workers: Workers) -> None:
+    """What a publisher leaves with ``-x`` is what a reader elsewhere exits with."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub -x 7 build", b"x")
+    assert (await pub.status(), await sub.status()) == (0, 7)
+
+
+async def test_link_to_a_reader_is_cut(workers: Workers) -> None:
+    """In mid-stream the reader is told that it broke, and its publisher that it is alone."""
+    pub = await workers.run(1, "pub --whole build", None)
+    await on_topic(workers, 1, 1)
+    sub = await workers.run(2, "sub build")
+    await pub.write(b"half")
+    assert await sub.read(4) == b"half"
+    workers[2].mesh.close()
+    assert (await sub.status(), await pub.status()) == (74, 74)
+    assert b"the stream broke: worker 1 is gone" in sub.err
+    await workers.until(lambda: not workers.homes.homes)
+
+
+async def test_link_to_a_publisher_is_cut(workers: Workers) -> None:
+    """In mid-stream both are told that the stream broke."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub build", None)
+    await pub.write(b"half")
+    assert await sub.read(4) == b"half"
+    workers[2].mesh.close()
+    assert (await sub.status(), await pub.status()) == (74, 74)
+    assert b"the stream broke: worker 1 is gone" in pub.err
+    await workers.until(lambda: not workers.homes.homes)
+
+
+async def test_stalled_reader_elsewhere(tmp_path: Path, keys: KeyRing) -> None:
+    """Law 4: a reader elsewhere that takes nothing while others wait is cut off."""
+    async with working(tmp_path, keys, stall_timeout=0.5) as workers:
+        good = await workers.run(1, "sub build")
+        await on_topic(workers, 1, 1)
+        bad = await workers.run(2, "sub build", options=("-o", "LogLevel=ERROR"))
+        await on_topic(workers, 1, 2)
+        bad.process.send_signal(signal.SIGSTOP)
+        data = Random(2).randbytes(16 << 20)
+        pub = await workers.run(1, "pub build", None)
+        writing = asyncio.ensure_future(pub.write(data))
+        assert good.process.stdout
+        got = await good.read(len(data))
+        await writing
+        pub.end()
+        assert got == data
+        assert (await pub.status(), await good.status()) == (0, 0)
+        assert b"1 of them left early" in pub.err
+        bad.process.send_signal(signal.SIGCONT)
+        assert await bad.status() in {74, 255}
+
+
+async def test_interrupted(workers: Workers) -> None:
+    """Ctrl-C at a reader's terminal ends its session at its topic's home, too."""
+    pub = await workers.run(1, "pub -b=false build", None)
+    await on_topic(workers, 1, 1)
+    sub = await workers.run(2, "sub build", None, options=("-tt",))
+    await on_topic(workers, 1, 2)
+    await sub.write(b"\x03")
+    assert await sub.status() == 130
+    await on_topic(workers, 1, 1)
+    pub.end()
+    assert await pub.status() == 74, "its only reader has left early"
+
+
+async def test_client_is_killed(workers: Workers) -> None:
+    """A publisher elsewhere whose client is killed breaks the stream of its readers."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub build", None)
+    await pub.write(b"half")
+    assert await sub.read(4) == b"half"
+    pub.process.kill()
+    assert await sub.status() == 74
+
+
+async def test_reader_leaves_early(workers: Workers) -> None:
+    """A reader elsewhere that goes before the end has left early, as its publisher is told."""
+    pub = await workers.run(1, "pub -m 2 build", None)
+    await on_topic(workers, 1, 1)
+    stays = await workers.run(1, "sub build")
+    goes = await workers.run(2, "sub build")
+    await pub.write(b"some")
+    assert await goes.read(4) == b"some"
+    goes.process.kill()
+    await on_topic(workers, 1, 2)
+    pub.end()
+    assert (await pub.status(), await stays.status()) == (0, 0)
+    assert b"to 2 subscribers, 1 of them left early" in pub.err
+
+
+async def test_confirms(workers: Workers) -> None:
+    """A publisher is told that a reader elsewhere has everything only when its client says so."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub build", None)
+    await pub.write(b"some")
+    assert await sub.read(4) == b"some"
+    sub.process.send_signal(signal.SIGSTOP)
+    pub.end()
+    (home,) = [one for one in workers[1].service.sessions if one.member and one.member.source]
+    await workers.until(lambda: home.member and home.member.awaits)
+    assert pub.process.returncode is None
+    sub.process.send_signal(signal.SIGCONT)
+    assert (await pub.status(), await sub.status()) == (0, 0)
+
+
+async def test_held_stream_goes_on(workers: Workers) -> None:
+    """A publisher elsewhere whose connection is lost goes on where it was, with ``--hold``."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub --hold 1m build", None)
+    await pub.write(b"one ")
+    assert await sub.read(4) == b"one "
+    pub.process.kill()
+    await workers.until(lambda: workers[1].holds_a_stream)
+    again = await workers.run(2, "pub --hold 1m --at 4 build", b"two")
+    assert (await again.status(), await sub.status()) == (0, 0)
+    assert sub.out == b"two"
+
+
+async def test_held_when_the_link_is_cut(workers: Workers) -> None:
+    """The same, where it is the link that is lost."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    pub = await workers.run(2, "pub --hold 1m build", None)
+    await pub.write(b"one ")
+    assert await sub.read(4) == b"one "
+    workers[2].mesh.close()
+    assert await pub.status() == 74
+    await workers.until(lambda: workers[1].holds_a_stream)
+    again = await workers.run(2, "pub --at 4 build", b"two")
+    assert (await again.status(), await sub.status()) == (0, 0)
+    assert sub.out == b"two"
+
+
+async def test_refused_elsewhere(workers: Workers) -> None:
+    """Who has no right to a topic is told by its home, which keeps nothing of the attempt."""
+    pub = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+    sub = await workers.run(2, "sub alice/build", user="bob")
+    assert await sub.status() == 77
+    assert b"access denied" in sub.err
+    pub.process.kill()
+    await workers.until(lambda: not workers.homes.homes)
+
+
+async def test_join_that_never_comes(workers: Workers) -> None:
+    """A client that goes while its topic's home is looked up leaves the directory as it was."""
+    entered = asyncio.Event()
+    release = asyncio.Event()
+    desk = workers[2].desk
+    enter = desk.enter
+
+    async def slow(topic: object) -> object:
+        found = await enter(topic)  # type: ignore[arg-type]
+        entered.set()
+        await release.wait()
+        return found
+
+    pub = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+    desk.enter = slow  # type: ignore[method-assign, assignment]
+    sub = await workers.run(2, "sub build")
+    await entered.wait()
+    sub.process.kill()
+    await workers.until(lambda: not workers[2].service.sessions)
+    release.set()
+    pub.process.kill()
+    await workers.until(lambda: not workers.homes.homes)
+
+
+async def test_command_about_a_topic(workers: Workers) -> None:
+    """`stat` answers where the topic is at home, whoever is asked."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    here = await workers.run(1, "stat --json build")
+    there = await workers.run(2, "stat --json build")
+    assert (await here.status(), await there.status()) == (0, 0)
+    assert b"subscribe" in there.out
+    sub.process.kill()
+
+
+async def test_follows_elsewhere(workers: Workers) -> None:
+    """An answer that goes on comes from the first worker, until its client has enough."""
+    logs = await workers.run(2, "logs", None)
+    await workers.until(lambda: workers[1].service.sessions)
+    sub = await workers.run(1, "pub -b=false --empty noise")
+    assert await sub.status() == 0
+    assert logs.process.stdout
+    line = await asyncio.wait_for(logs.process.stdout.readline(), 20)
+    assert b"alice" in line or b"session ended" in line
+    logs.process.kill()
+    await workers.until(lambda: not workers[1].service.sessions)
+
+
+async def test_questions(workers: Workers) -> None:
+    """Other workers answer what they are asked; who is not there is named."""
+    second = workers[2].me
+    nobody = second._replace(number=9)
+    answers = await workers[1].mesh.ask("ls", [second, nobody])
+    assert answers.found == {second: "heard ls"}
+    assert answers.missing == [nobody]
+
+
+@pytest.mark.parametrize("publishes", [1, 2])
+async def test_many_bytes(workers: Workers, publishes: int) -> None:
+    """64 MiB arrive as they were, and neither side of the link keeps more than a few of them."""
+    piece = Random(3).randbytes(1 << 20)
+    sub = await workers.run(1 if publishes == 2 else 2, "sub build")
+    sub.keeps = False
+    reading = asyncio.ensure_future(sub.status())
+    await workers.until(lambda: workers[1].topics | workers[2].topics)
+    pub = await workers.run(publishes, "pub build", None)
+    expected = hashlib.sha256()
+    for _ in range(64):
+        expected.update(piece)
+        await pub.write(piece)
+    pub.end()
+    assert (await pub.status(), await reading) == (0, 0)
+    assert sub.hash.digest() == expected.digest()

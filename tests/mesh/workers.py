@@ -1,0 +1,229 @@
+"""Several workers in the test's own process, with one database, one key and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from pipe.mesh.directory import Home, WorkerId
+from pipe.mesh.mesh import Mesh
+from pipe.mesh.unix import Sockets
+from pipe.service import Service
+from pipe.settings import Settings
+from pipe.ssh.server import SSHServer
+from pipe.store import Store
+from tests.e2e import clients
+from tests.e2e.processes import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from pipe.language.names import TopicName
+    from tests.e2e.clients import KeyRing
+
+GOODBYE = 0.0
+"""Seconds that a worker waits for clients when it stops: they are the test's own."""
+
+
+class Homes:
+    """The directory of all workers, in a dict."""
+
+    def __init__(self) -> None:
+        self.homes: dict[TopicName, list[Any]] = {}  # the worker, and the joins on their way
+        self.history: list[TopicName] = []  # those that lost their home
+        self.down = False
+
+    def of(self, me: WorkerId) -> Desk:
+        """One worker's way to ask."""
+        return Desk(self, me)
+
+
+class Desk:
+    """A `pipe.mesh.directory.Directory`: who joins first has the topic at home."""
+
+    def __init__(self, homes: Homes, me: WorkerId) -> None:
+        self._homes = homes
+        self._me = me
+
+    async def enter(self, topic: TopicName) -> Home:
+        """Count a join."""
+        await asyncio.sleep(0)
+        entry = self._homes.homes.setdefault(topic, [self._me, 0])
+        entry[1] += 1
+        return Home(entry[0], entry[1])
+
+    async def find(self, topic: TopicName) -> WorkerId | None:
+        """Look."""
+        await asyncio.sleep(0)
+        entry = self._homes.homes.get(topic)
+        return entry[0] if entry else None
+
+    def closed(self, topic: TopicName, joins: int) -> None:
+        """Forget a topic, unless joins are on their way."""
+        entry = self._homes.homes[topic]
+        entry[1] -= joins
+        assert entry[1] >= 0, "more joins came than were sent"
+        if not entry[1]:
+            del self._homes.homes[topic]
+            self._homes.history.append(topic)
+
+
+class Worker:
+    """One worker."""
+
+    def __init__(self, me: WorkerId, service: Service, mesh: Mesh, desk: Desk) -> None:
+        self.me = me
+        self.service = service
+        self.mesh = mesh
+        self.desk = desk
+
+    @property
+    def topics(self) -> set[str]:
+        """What is at home here."""
+        return {str(name) for name in self.service.router.names()}
+
+    @property
+    def holds_a_stream(self) -> bool:
+        """Whether a stream stands here whose publisher is away."""
+        return any(name in self.service.holds for name in self.service.router.names())
+
+
+class Run:
+    """One client, `ssh` itself."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out = bytearray()
+        self.err = bytearray()
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self.keeps = True
+
+    async def write(self, data: bytes) -> None:
+        """Give it input, and wait until it has taken it."""
+        assert self.process.stdin
+        self.process.stdin.write(data)
+        await self.process.stdin.drain()
+
+    def end(self) -> None:
+        """End its input."""
+        assert self.process.stdin
+        self.process.stdin.close()
+
+    async def read(self, size: int) -> bytes:
+        """Read so many bytes of its output."""
+        assert self.process.stdout
+        async with asyncio.timeout(DEADLINE):
+            return await self.process.stdout.readexactly(size)
+
+    async def status(self) -> int:
+        """Read all that is left, and wait for its end."""
+        assert self.process.stdout
+        assert self.process.stderr
+        async with asyncio.timeout(DEADLINE):
+            errors = asyncio.ensure_future(self.process.stderr.read())
+            while piece := await self.process.stdout.read(1 << 18):
+                self.size += len(piece)
+                self.hash.update(piece)
+                if self.keeps:
+                    self.out += piece
+            self.err += await errors
+            return await self.process.wait()
+
+
+class Workers:
+    """All of them."""
+
+    def __init__(self, keys: KeyRing, homes: Homes, stack: contextlib.AsyncExitStack) -> None:
+        self._keys = keys
+        self._stack = stack
+        self.homes = homes
+        self.all: list[Worker] = []
+
+    def __getitem__(self, number: int) -> Worker:
+        """A worker by its number, from 1."""
+        return self.all[number - 1]
+
+    async def run(
+        self,
+        number: int,
+        command: str,
+        stdin: bytes | None = b"",
+        *,
+        user: str = "alice",
+        options: tuple[str, ...] = (),
+    ) -> Run:
+        """Start a client at a worker; without ``stdin`` its input stays open."""
+        words = clients.openssh(
+            self[number].service.port, self._keys.openssh(user), user, command, options
+        )
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=clients.bare_environment(),
+        )
+        run = Run(process)
+        self._stack.push_async_callback(_end, process)
+        if stdin is not None:
+            if stdin:
+                await run.write(stdin)
+            run.end()
+        return run
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what must come."""
+        async with asyncio.timeout(DEADLINE):
+            while not condition():  # noqa: ASYNC110 - another process makes it true
+                await asyncio.sleep(0.005)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def working(
+    folder: Path,
+    keys: KeyRing,
+    count: int = 2,
+    **settings: Any,  # noqa: ANN401
+) -> AsyncIterator[Workers]:
+    """So many workers, each with a server on a port of its own."""
+    homes = Homes()
+    chosen = {"port": 0, "metrics_port": 0, "data_dir": folder, "signup": "open", **settings}
+    first = WorkerId("", 1, 1)
+    async with contextlib.AsyncExitStack() as stack:
+        workers = Workers(keys, homes, stack)
+        for number in range(1, count + 1):
+            made = Settings(**chosen)
+            store = await stack.enter_async_context(await Store.open(made.resolved_database_url))
+            service = Service(made, store)
+            me = WorkerId("", number, number)
+            sockets = Sockets(folder / "mesh", service.turns.use)
+            desk = homes.of(me)
+            mesh = Mesh(service, me, desk, sockets, lambda: first, _answer)
+            service.elsewhere = mesh
+            server = SSHServer(service)
+            await server.start()
+            listener = await sockets.listen(me, mesh.accept)
+            stack.push_async_callback(_stop, server, listener, mesh)
+            workers.all.append(Worker(me, service, mesh, desk))
+        yield workers
+
+
+async def _answer(question: str) -> str:
+    return f"heard {question}"
+
+
+async def _stop(server: SSHServer, listener: asyncio.Server, mesh: Mesh) -> None:
+    server.stop_accepting()
+    await server.close(GOODBYE)
+    listener.close()
+    mesh.close()
