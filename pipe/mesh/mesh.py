@@ -119,9 +119,7 @@ class _There:
 
     far = True
 
-    def __init__(
-        self, mesh: Mesh, end: EdgeEnd, worker: WorkerId, topic: TopicName | None
-    ) -> None:
+    def __init__(self, mesh: Mesh, end: EdgeEnd, worker: WorkerId, topic: TopicName | None) -> None:
         self._mesh = mesh
         self._end = end
         self._worker = worker
@@ -315,7 +313,7 @@ class Mesh:
         self._directory.withdraw(topic, home)
 
     def settle(self, topic: TopicName | None, asker: WorkerId) -> None:
-        """A session that runs here has begun; it has joined its topic, if it has one, or never will.
+        """A session that runs here has begun; it has joined its topic, if any, or never will.
 
         Only now its join has arrived: before, the topic may close and must keep its home for it.
         """

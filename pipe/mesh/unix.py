@@ -16,6 +16,7 @@ from pipe.mesh.link import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.link import Link
     from pipe.mesh.peers import Peers
