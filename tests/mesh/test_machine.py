@@ -327,7 +327,7 @@ class MeshMachine(RuleBasedStateMachine):
         while before != (now := self._progress()):
             before = now
             standing = [pair for pair in self.pairs if pair not in self.cut]
-            while any([pair.step(wire) for pair in standing for wire in (pair.up, pair.down)]):
+            while sum(pair.step(wire) for pair in standing for wire in (pair.up, pair.down)):
                 pass  # what arrives on one link may send something on the other
             for client in self._here():
                 client.take()
