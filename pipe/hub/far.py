@@ -27,12 +27,13 @@ class FarVisit(Visit):
         gate: tells the hub.
     """
 
-    __slots__ = ("answer", "number")
+    __slots__ = ("answer", "moves", "number")
 
     def __init__(self, number: int, source: str, *, trusted: bool, gate: FarGate) -> None:
         super().__init__(source, trusted=trusted, gate=gate)
         self.number = number
         self.answer: dict[str, Any] = {}
+        self.moves = False  # to another worker, where it goes on under its number
 
     async def ask(self, user: str) -> None:
         """Ask the hub whether `admit` will let a user in; it counts the user if so."""
@@ -96,6 +97,8 @@ class FarGate(Gate):
         """Tell the hub that a connection is gone."""
         if isinstance(visit, FarVisit):
             del self._guests[visit.number]
+            if visit.moves:
+                return
             self._channel.send(
                 {
                     "type": "left",

@@ -135,6 +135,22 @@ class Reception:
             self._count(worker, visit)
             visit.leave(Offence[offence] if offence else None, self._clock())
 
+    def move(self, worker: Worker, number: int, home: Worker | None) -> Worker:
+        """Count a connection that goes to another worker, and return who gets it.
+
+        Args:
+            worker: who has it.
+            number: of the guest.
+            home: where it should go, unless that is gone; if there is no room, it goes back.
+        """
+        if home is None or not home.serves or len(home.guests) >= self._most_of_one:
+            return worker
+        visit = worker.guests.pop(number, None)
+        if visit:
+            self._count(worker, visit)
+            home.guests[number] = visit
+        return home
+
     def _count(self, worker: Worker, visit: Visit) -> None:
         if visit.cut is not _known:
             visit.cut = _known

@@ -240,7 +240,8 @@ class Hub:
     def received(self, worker: Worker, message: Message, descriptor: socket.socket | None) -> None:
         """A worker says something."""
         if descriptor:
-            descriptor.close()
+            self._move(worker, message, descriptor)
+            return
         reception, channel = self._reception, worker.channel
         match message["type"]:
             case "login":
@@ -271,6 +272,16 @@ class Hub:
             case other:
                 log.error("unknown message", type=other, worker=worker.ident.number)
 
+    def _move(self, worker: Worker, message: Message, connection: socket.socket) -> None:
+        """Hand a connection on to where its topic is at home, or back if it cannot go there."""
+        home = WorkerId("", *message["home"])
+        to = self._reception.move(worker, message["guest"], self._crew.workers.get(home))
+        returned = to is worker
+        if returned:
+            self._homes.withdraw(message["topic"], home, worker.ident)
+        news = {"type": "moved", "asker": worker.ident[1:], "returned": returned}
+        to.channel.send({**message, **news}, connection)
+
     async def _settle(self, home: Worker, dead: WorkerId) -> None:
         """Tell a worker that another one is dead, and forget its joins that never came there."""
         with contextlib.suppress(Lost):
@@ -280,8 +291,9 @@ class Hub:
     def _tell_of_peers(self) -> None:
         ready = [one for one in self._crew.workers.values() if one.is_ready]
         peers = [[*one.ident[1:], str(self._link_of(one)), one.leaving] for one in ready]
+        first = self._leader.ident[1:] if self._leader else None
         for worker in ready:
-            worker.channel.send({"type": "peers", "peers": peers})
+            worker.channel.send({"type": "peers", "peers": peers, "first": first})
 
     def _count(self, process: str, counts: Mapping[str, int]) -> None:
         """A process counts otherwise than before: the others hear of it soon."""
@@ -331,6 +343,7 @@ class Hub:
                 self._leader = None
                 self._elect()
             return
+        self._tell_of_peers()
         self._reception.place_early()
 
 

@@ -20,12 +20,15 @@ from pipe.hub.channel import Channel, receive_first
 from pipe.hub.far import FarClaims, FarGate
 from pipe.hub.figures import families_of
 from pipe.hub.mates import HubDirectory, HubPeers
+from pipe.hub.moves import Moves
 from pipe.hub.sums import TELL_SECONDS
 from pipe.limits.memory import resident_bytes
 from pipe.limits.quotas import most_of
 from pipe.limits.shares import RATE, SharedQuotas, SharedRates
 from pipe.mesh.directory import WorkerId
+from pipe.mesh.mesh import Mesh
 from pipe.mesh.peers import Peer
+from pipe.mesh.unix import Sockets
 from pipe.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ class WorkerApp(App):
         self._counts: dict[str, int] = {}  # what the hub has not been told
         self._resident = 0  # bytes of all processes, as the hub has told
         self._service: Service
+        self._mesh: Mesh
+        self._moves: Moves
         self._server: SSHServer
         self._web: WebServer | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -134,11 +139,12 @@ class WorkerApp(App):
         self,
         service: Service,
         server: SSHServer,
-        cleanup: contextlib.AsyncExitStack,  # noqa: ARG002
+        cleanup: contextlib.AsyncExitStack,
     ) -> tuple[WebServer | None, int]:
-        """Open no port."""
+        """Open no port but the one for other workers."""
         server.prepare()
         self._server = server
+        await self._join(service, server, cleanup)
         if self._first["web"]:
             self._web = make_web(service)
             await self._web.prepare()
@@ -146,6 +152,19 @@ class WorkerApp(App):
             service.web_url = ""
         service.metrics.add(service.snapshot)
         return self._web, 0
+
+    async def _join(
+        self, service: Service, server: SSHServer, cleanup: contextlib.AsyncExitStack
+    ) -> None:
+        """Be one of several in which topics are at home."""
+        self._moves = Moves(service, server, self._gate, self._channel, self.peers)
+        sockets = Sockets(self.peers, service.turns.use)
+        self._mesh = Mesh(service, self.peers, self.directory, sockets, _answer, self._moves.carry)
+        self._moves.mesh = self._mesh
+        links = await sockets.listen(self._mesh.accept)
+        cleanup.callback(self._mesh.close)
+        cleanup.callback(links.close)
+        service.elsewhere = self._mesh
 
     def resident(self) -> int:
         """The bytes of all processes where they are near the alarm, else of this one."""
@@ -165,6 +184,8 @@ class WorkerApp(App):
             case "ssh" if descriptor:
                 visit = self._visit(message)
                 self._do(self._serve(descriptor, visit))
+            case "moved" if descriptor:
+                self._do(self._moves.take(message, descriptor))
             case "web" if descriptor and self._web:
                 descriptor.setblocking(False)
                 self._web.parts.door.receive(descriptor, self._visit(message))
@@ -178,7 +199,7 @@ class WorkerApp(App):
             case "memory":
                 self._resident = message["resident"]
             case "peers":
-                self.peers.take(message["peers"])
+                self.peers.take(message["peers"], message["first"])
             case "died":
                 self._do(self._bury(message))
             case "stop":
@@ -254,3 +275,8 @@ class WorkerApp(App):
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _answer(question: str) -> str:
+    """Answer what another worker asks; none asks anything yet."""
+    raise NotImplementedError(question)

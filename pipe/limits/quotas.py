@@ -79,6 +79,10 @@ class Quotas:
                     f"too many {resource.value} {holder.scope.value}: at most {limit} at once",
                     resource.value,
                 )
+        self.take_over(resource, *holders)
+
+    def take_over(self, resource: Resource, *holders: Holder) -> None:
+        """Count what another process has counted, and does so no longer, whatever the limit."""
         for holder in holders:
             self._held[resource, holder] += 1
 

@@ -40,13 +40,9 @@ class SharedQuotas(Quotas):
         self._changed = changed
         self._others: dict[tuple[Resource, Holder], int] = {}
 
-    def take(self, resource: Resource, *holders: Holder) -> None:
-        """Count one more for all these holders, until `give_back`.
-
-        Raises:
-            QuotaExceeded: one of them has as many as it may, here and elsewhere.
-        """
-        super().take(resource, *holders)
+    def take_over(self, resource: Resource, *holders: Holder) -> None:
+        """Count one more for all these holders."""
+        super().take_over(resource, *holders)
         self._tell(resource, holders)
 
     def give_back(self, resource: Resource, *holders: Holder) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from pipe import __version__
 from pipe.errors import PipeError, Unreachable
+from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
     AddHook,
     ListHooks,
@@ -62,7 +63,7 @@ both ends."""
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
 
-_JOINS = (Publish, Subscribe, Pipe)
+_JOINS = (Publish, Subscribe, Pipe, Chat)
 _LOOKS = (Stat, Offset, Explain)
 _ONCE = (
     Logs,
@@ -313,7 +314,7 @@ class Mesh:
         self._directory.withdraw(topic, home)
 
     def settle(self, topic: TopicName | None, asker: WorkerId) -> None:
-        """A session that runs here has begun: it has joined its topic, if any, or never will.
+        """A session that runs here has begun; it has joined its topic, if any, or never will.
 
         Only now its join has arrived: before, the topic may close and must keep its home for it.
         """

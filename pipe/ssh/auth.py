@@ -100,6 +100,7 @@ class Peer(asyncssh.SSHServer):
         self._reason = ""
         self._logged_in = False
         self._gone = False
+        self._moved = False  # here from another process, with a session
         self._sessions = 0
         self._tunnels = Tunnels(service)
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -318,7 +319,7 @@ class Peer(asyncssh.SSHServer):
         """
         identity = standing.identity
         self._user, self._identity, self._caller = identity.user, identity, caller
-        self._tried = True
+        self._tried = self._moved = True
         self._connected_at = self._loop.time() - standing.seconds
         self._tunnels.used = standing.used_tunnels
         self._enter(identity, caller)
@@ -342,11 +343,15 @@ class Peer(asyncssh.SSHServer):
             )
         visit = self._connection.visit
         try:
-            self._service.take(Resource.SESSIONS, visit.holders)
+            if self._moved:
+                self._service.quotas.take_over(Resource.SESSIONS, *visit.holders)
+            else:
+                self._service.take(Resource.SESSIONS, visit.holders)
         except QuotaExceeded as error:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, error.message
             ) from error
+        self._moved = False
         self._sessions += 1
         visit.sessions += 1
         self._stop_idle_timer()

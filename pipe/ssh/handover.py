@@ -357,6 +357,7 @@ async def adopt(
     cargo: Cargo,
     socket: socket.socket,
     ready: Callable[[Session], object] = lambda _: None,
+    visit: Visit | None = None,
 ) -> LaneConnection:
     """Go on with a connection from another process.  The socket belongs to it from now on.
 
@@ -369,6 +370,7 @@ async def adopt(
         cargo: what came with the descriptor.
         socket: the descriptor.
         ready: called with the session before it begins.
+        visit: if the gate has counted it already.
 
     Raises:
         NotMoved: it cannot go on here; its client has been told, or sees a closed connection.
@@ -377,7 +379,7 @@ async def adopt(
     loop = asyncio.get_running_loop()
     try:
         caller = await _judge(service, state)
-        visit = _enter(service, state)
+        visit = _enter(service, state, visit)
     except BaseException:
         socket.close()
         raise
@@ -417,9 +419,9 @@ async def _judge(service: Service, state: State) -> Caller:
     return caller
 
 
-def _enter(service: Service, state: State) -> Visit:
+def _enter(service: Service, state: State, counted: Visit | None) -> Visit:
     try:
-        visit = service.gate.take_over(state.source, trusted=state.trusted)
+        visit = counted or service.gate.take_over(state.source, trusted=state.trusted)
     except QuotaExceeded as error:
         service.metrics.refused.labels(error.resource).inc()
         raise NotMoved(error.message) from error

@@ -212,6 +212,7 @@ class SSHServer:
         data: bytes,
         client: socket.socket,
         ready: Callable[[Session], object] = lambda _: None,
+        visit: Visit | None = None,
     ) -> None:
         """Go on with a connection that another process has exported; see `pipe.ssh.handover`.
 
@@ -219,6 +220,7 @@ class SSHServer:
             data: its state, encoded.
             client: its socket, which is closed if this fails.
             ready: called with its session before that begins.
+            visit: if the gate has counted it already.
 
         Raises:
             NotMoved: it cannot go on here.
@@ -231,7 +233,9 @@ class SSHServer:
         except NotMoved:
             client.close()
             raise
-        connection = await adopt(self._service, self._options, self._outbox, cargo, client, ready)
+        connection = await adopt(
+            self._service, self._options, self._outbox, cargo, client, ready, visit
+        )
         self._connections.add(connection)
 
     def stop_accepting(self) -> None:

@@ -15,11 +15,17 @@ from pipe.cli import main
 PATIENCE: Final = 600.0
 """Seconds, above any test's."""
 
-if __name__ == "__main__":
+
+def be_patient() -> None:
+    """Wait longer from now on."""
     # Later than that a client's KEXINIT does not decide any more which data path it gets.
     pipe.ssh.lane.connection.KEXINIT_PATIENCE_SECONDS = PATIENCE  # type: ignore[attr-defined]
     # A stream that has not moved for so long is cut while the server drains.
     pipe.app.STILL_SECONDS = PATIENCE
     # After that whoever has not yet read the exit status loses the connection.
     pipe.app.GOODBYE_SECONDS = PATIENCE
+
+
+if __name__ == "__main__":
+    be_patient()
     sys.exit(main())

@@ -35,7 +35,9 @@ WORKERS: Final = int(os.environ.get("PIPE_TEST_WORKERS", "1"))
 """How many workers each server has whose test does not say it."""
 
 PIPE: Final = "pipe"
-PATIENT: Final = "tests.e2e.patient"
+PATIENT: Final = os.environ.get("PIPE_TEST_PROGRAM", "tests.e2e.patient")
+MOVING: Final = "tests.e2e.moving"
+HOPPING: Final = "tests.e2e.hopping"
 """The programs of which a server is one."""
 
 SIGNS_OF_A_BUG: Final = ("Traceback (most recent call last)", "was never", "never retrieved")

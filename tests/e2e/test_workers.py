@@ -17,6 +17,9 @@ from .processes import DEADLINE, HELD, Process, statuses, wait_until
 from .server import ROOT, Server, Status, serve_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .clients import KeyRing
     from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
@@ -48,13 +51,21 @@ def is_gone(pid: int) -> bool:
     return state == "Z"
 
 
-def hold(server: Server, count: int) -> list[Process]:
-    """Start so many readers, one after the other."""
+def hold(server: Server, count: int, *users: str) -> list[Process]:
+    """Start so many readers, one after the other, of these users in turn."""
     readers = []
     for number in range(count):
-        readers.append(server.ssh("alice", f"sub t{number}"))
+        user = users[number % len(users)]
+        readers.append(server.ssh(user, f"sub t{number}"))
         server.wait_sessions(subscribe=number + 1)
     return readers
+
+
+def end(server: Server, *clients: Process) -> None:
+    """Let these go, and return once the server knows."""
+    for client in clients:
+        client.interrupt()
+    server.wait_metric("pipe_connections", 0)
 
 
 def place_of(server: Server, worker: int) -> int:
@@ -75,62 +86,79 @@ def place_of(server: Server, worker: int) -> int:
     )
 
 
-def test_logins_are_spread(start_server: StartServer) -> None:
+@pytest.fixture(scope="module")
+def both(keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of two workers that the tests share which do it no harm, and the last that does."""
+    server = Server(
+        tmp_path_factory.mktemp("server") / "data",
+        keys,
+        "fast",
+        workers=2,
+        max_sessions_per_user=3,
+        max_connections_per_user=4,
+    )
+    yield server
+    assert server.stop() == Status.OK
+    server.check_log()
+
+
+def test_logins_are_spread(both: Server) -> None:
     """Who logs in goes to the worker that has less to do; each line says which it was."""
-    server = start_server(workers=2)
-    readers = hold(server, 4)
-    assert [place_of(server, number) for number in (1, 2)] == [2, 2]
-    for reader in readers:
-        reader.interrupt()
-    server.wait_empty()
-    ends = server.wait_lines("connection ended", 4)
-    assert sorted(line["worker"] for line in ends) == [1, 1, 2, 2]
+    readers = hold(both, 4, "alice", "bob")
+    assert [place_of(both, number) for number in (1, 2)] == [2, 2]
+    end(both, *readers)
+    ends = both.wait_lines("connection ended", 4)
+    assert sorted(line["worker"] for line in ends[-4:]) == [1, 1, 2, 2]
 
 
-def test_quota_is_for_all_together(start_server: StartServer) -> None:
+def test_quota_is_for_all_together(both: Server) -> None:
     """A user has as many sessions as one process would allow, on whichever workers they are."""
-    server = start_server(workers=2, max_sessions_per_user=4)
-    readers = hold(server, 4)
+    readers = hold(both, 3, "alice")
     wait_until(
-        lambda: [server.run("alice", "whoami").wait() for _ in range(2)] == [255, 255],
+        lambda: [both.run("alice", "whoami").wait() for _ in range(2)] == [255, 255],
         "both workers to know of the others' sessions",
     )
-    for reader in readers:
-        reader.interrupt()
-    wait_until(lambda: server.run("alice", "whoami").wait() == 0, "room again")
+    end(both, *readers)
+    wait_until(lambda: both.run("alice", "whoami").wait() == 0, "room again")
 
 
-def test_connections_are_counted_by_the_hub(start_server: StartServer) -> None:
+def test_connections_are_counted_by_the_hub(both: Server) -> None:
     """The quota of connections is exact, and who is one too many is told."""
-    server = start_server(workers=2, max_connections_per_user=2)
-    hold(server, 2)
-    late = server.run("alice", "whoami")
+    readers = hold(both, 3, "alice")
+    idle = both.ssh("alice", "", options=["-N"])
+    both.wait_metric("pipe_connections", 4)
+    late = both.run("alice", "whoami")
     assert late.wait() == Status.NO_CONNECTION
     assert "too many connections of this user" in late.text
-    assert server.metrics().value("pipe_refused_total", reason="connections") == 1
+    assert both.metrics().value("pipe_refused_total", reason="connections") == 1
+    end(both, idle, *readers)
 
 
-def test_figures_are_those_of_all(start_server: StartServer) -> None:
+def test_figures_are_those_of_all(both: Server) -> None:
     """Figures are added up; what is about a process says which it is."""
-    server = start_server(workers=2)
-    hold(server, 3)
-    metrics = server.metrics()
+    before = both.metrics().value("pipe_logins_total")
+    readers = hold(both, 3, "alice", "bob")
+    metrics = both.metrics()
     assert metrics.value("pipe_sessions", mode="subscribe") == 3
-    assert metrics.value("pipe_logins_total", result="claimed") == 1
-    assert metrics.value("pipe_logins_total") == 3
+    assert metrics.value("pipe_logins_total") == before + 3
     assert metrics.value("pipe_build_info") == 1
     assert metrics.value("pipe_unauthenticated_connections") == 0
     for label in ("hub", "1", "2"):
         assert metrics.value("process_resident_memory_bytes", worker=label) > 0
     assert metrics.value("pipe_up") == 2
+    end(both, *readers)
 
 
-def test_killed_worker_takes_only_its_own_along(start_server: StartServer) -> None:
-    """Its clients lose their connection; others go on, it comes again, and counters do not fall."""
-    server = start_server(workers=2)
-    readers = hold(server, 4)
+def test_killed_worker_takes_only_its_own_along(both: Server) -> None:
+    """Its clients lose their connection; others go on, it comes again, and counters do not fall.
+
+    HTTP is served by one worker, this one, and then by the next.
+    """
+    server = both
+    assert health(server) == HTTPStatus.OK
+    readers = hold(server, 4, "alice", "bob")
     before = workers_of(server)
-    server.metrics()
+    logins = server.metrics().value("pipe_logins_total")
     os.kill(before[1], signal.SIGKILL)
     wait_until(lambda: sum(not reader.running for reader in readers) == 2, "two readers to end")
     gone = [reader for reader in readers if not reader.running]
@@ -140,17 +168,19 @@ def test_killed_worker_takes_only_its_own_along(start_server: StartServer) -> No
     assert workers_of(server)[2] == before[2]
     assert workers_of(server)[1] != before[1]
     server.wait_sessions(subscribe=2)
-    assert server.metrics().value("pipe_logins_total") == 5
+    assert server.metrics().value("pipe_logins_total") == logins + 1
     (line,) = server.lines("worker ended")
     assert line["worker"] == 1
     assert "SIGKILL" in line["reason"]
+    assert health(server) == HTTPStatus.OK
     assert sum(reader.running for reader in readers) == 2
+    server.drop_clients()
 
 
 def test_killed_hub_takes_all_along(start_server: StartServer) -> None:
     """No worker outlives its hub, and clients learn of it at once."""
     server = start_server(workers=2)
-    readers = hold(server, 2)
+    readers = hold(server, 2, "alice")
     pids = workers_of(server)
     server.process.kill()
     assert statuses(*readers) == [Status.NO_CONNECTION] * 2
@@ -160,7 +190,7 @@ def test_killed_hub_takes_all_along(start_server: StartServer) -> None:
 def test_stop_drains_all(start_server: StartServer) -> None:
     """Who waits is told on each worker, and the server ends with 0."""
     server = start_server(workers=2, drain="10m")
-    readers = hold(server, 2)
+    readers = hold(server, 2, "alice")
     pids = workers_of(server)
     server.terminate()
     assert statuses(*readers) == [Status.SHUTDOWN] * 2
@@ -205,15 +235,6 @@ def test_new_workers_for_new_clients(start_server: StartServer) -> None:
     member.wait()
     wait_until(lambda: all(map(is_gone, old.values())), "the old workers to end")
     assert set(workers_of(server)) == {3, 4}
-
-
-def test_another_takes_over_what_one_does(start_server: StartServer) -> None:
-    """HTTP is served by one worker; if that is killed, by the next."""
-    server = start_server(workers=2)
-    assert health(server) == HTTPStatus.OK
-    os.kill(workers_of(server)[1], signal.SIGKILL)
-    server.wait_lines("worker ended")
-    assert health(server) == HTTPStatus.OK
 
 
 def health(server: Server) -> int:

@@ -312,14 +312,23 @@ class MeshMachine(RuleBasedStateMachine):
                 if not reader.writes and other.closed and client.sent and client.sent in given:
                     assert client.sent in reader.given[: reader.read]
 
+    def _progress(self) -> object:
+        """What changes as long as anything moves."""
+        return [
+            (len(one.given), one.read, len(one.outgoing), one.end_sent, one.ending, one.gone)
+            for one in self.clients
+        ]
+
     def teardown(self) -> None:
         """With links that carry, readers that read and ends of files, nothing is stuck."""
         for client in self._writing():
             client.type_end()
-        for _ in range(len(self.clients) + 2):
-            for pair in self.pairs:
-                if pair not in self.cut:
-                    pair.settle()
+        before: object = None
+        while before != (now := self._progress()):
+            before = now
+            standing = [pair for pair in self.pairs if pair not in self.cut]
+            while sum(pair.step(wire) for pair in standing for wire in (pair.up, pair.down)):
+                pass  # what arrives on one link may send something on the other
             for client in self._here():
                 client.take()
         sizes_left = [pair.up.size + pair.down.size for pair in self.pairs if pair not in self.cut]
