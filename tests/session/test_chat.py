@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
     from pipe.service import Service
+    from pipe.session.front import Listener
     from pipe.stream.topics import Member
 
 TEA = TopicName("public", ("tea",))
@@ -60,7 +61,7 @@ class Port:
     def connect(self, feed: Callable[[Chunk], None]) -> None:
         """Feed nothing."""
 
-    def bind(self, member: Member) -> None:
+    def bind(self, member: Member, hears: Listener | None = None) -> None:
         """Report nothing."""
 
     def close(self) -> None:
