@@ -5,6 +5,8 @@
     requests    turns a command line into a frozen `Publish`, `Subscribe`, `Pipe`, …
     durations   ``90s``, ``1h30m``
     quantities  sizes, counts and durations in settings, with their bounds
+    writing     the other way round: a request as a command line
+    wording     numbers as sentences have them
 
 Text goes in and values come out; nothing here acts on them.
 """

@@ -98,10 +98,7 @@ class Place:
             UsageError: patterns take no access list, no ``--whole`` and nothing of the past.
             QuotaExceeded: the caller reads as many patterns as allowed.
         """
-        if isinstance(request, Subscribe) and request.whole:
-            raise UsageError("--whole is for one topic, not for a pattern")
-        if isinstance(request, Subscribe) and (request.last or request.offset is not None):
-            raise UsageError("--last and --from are for one topic, not for a pattern")
+        check_pattern(request)
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
@@ -144,6 +141,18 @@ class Place:
             if self._pass:
                 self._service.access.release(self._pass)
             self._service.router.leave(member)
+
+
+def check_pattern(request: Publish | Subscribe | Pipe) -> None:
+    """Refuse what a reader on a pattern cannot have.
+
+    Raises:
+        UsageError: it asks for the whole stream, or for something of the past.
+    """
+    if isinstance(request, Subscribe) and request.whole:
+        raise UsageError("--whole is for one topic, not for a pattern")
+    if isinstance(request, Subscribe) and (request.last or request.offset is not None):
+        raise UsageError("--last and --from are for one topic, not for a pattern")
 
 
 def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:
