@@ -28,6 +28,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipe.client.server import Server, connect
     from pipe.errors import AccessDenied, PipeError, TooLate, UsageError
     from pipe.library.broker import Broker
     from pipe.library.ends import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Dropped,
         Interrupted,
         Limited,
+        LoginRefused,
         PublisherFailed,
         ServerFailed,
         TimedOut,
@@ -63,10 +65,12 @@ __all__ = [
     "Duplex",
     "Interrupted",
     "Limited",
+    "LoginRefused",
     "PipeError",
     "PublisherFailed",
     "Reader",
     "Receipt",
+    "Server",
     "ServerFailed",
     "Statistics",
     "TimedOut",
@@ -76,10 +80,12 @@ __all__ = [
     "Undelivered",
     "UsageError",
     "Writer",
+    "connect",
 ]
 """What is public: `docs/library.md` describes it.  All other names may change with any version."""
 
 _HOMES = {
+    "pipe.client.server": ("Server", "connect"),
     "pipe.errors": ("AccessDenied", "PipeError", "TooLate", "UsageError"),
     "pipe.library.broker": ("Broker",),
     "pipe.library.ends": (
@@ -89,6 +95,7 @@ _HOMES = {
         "Dropped",
         "Interrupted",
         "Limited",
+        "LoginRefused",
         "PublisherFailed",
         "ServerFailed",
         "TimedOut",

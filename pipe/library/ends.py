@@ -14,6 +14,7 @@ PipeError           the base of all; ``exit_status`` is what the command would e
 ├── AccessDenied    no right to the topic, or not any more                            77
 ├── Interrupted     somebody ended the session                                  130, 141
 ├── ConnectionLost  the connection to the server is gone, or there was none          255
+│   └── LoginRefused  it does not let us in, or is not the one that is known         255
 └── PublisherFailed the publisher ended with a status of its own (``exit_status=``)    N
 """
 
@@ -101,6 +102,10 @@ class ConnectionLost(PipeError):
     def exit_status(self) -> int:
         """255, as of `ssh`."""
         return CONNECTION_LOST
+
+
+class LoginRefused(ConnectionLost):
+    """The server lets nobody in with this key or token, or is not the one that is known."""
 
 
 class PublisherFailed(PipeError):

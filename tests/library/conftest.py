@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.library.places import Place, in_process
+from tests.library.places import Place, in_process, over_http, over_ssh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-PLACES = {"broker": in_process}
+PLACES = {"broker": in_process, "ssh": over_ssh, "http": over_http}
 
 
 @pytest.fixture(params=PLACES)

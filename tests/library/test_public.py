@@ -17,9 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PUBLIC = [
     *("AccessDenied", "Broken", "Broker", "ConnectionLost", "CutOff", "Dropped", "Duplex"),
-    *("Interrupted", "Limited", "PipeError", "PublisherFailed", "Reader", "Receipt"),
+    *(
+        "Interrupted",
+        "Limited",
+        "LoginRefused",
+        "PipeError",
+        "PublisherFailed",
+        "Reader",
+        "Receipt",
+        "Server",
+    ),
     *("ServerFailed", "Statistics", "TimedOut", "TooLate", "TopicInfo", "Unavailable"),
-    *("Undelivered", "UsageError", "Writer"),
+    *("Undelivered", "UsageError", "Writer", "connect"),
 ]
 """To take one away, or to give it another meaning, needs a major version."""
 
