@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import ClientTimeout, WSMsgType
 from yarl import URL
 
+from pipe.client.lines import Lines
 from pipe.errors import Outcome, UsageError
 from pipe.language.names import random_path
 from pipe.language.requests import Pipe, Publish, Subscribe
@@ -47,6 +48,8 @@ MODES = {Publish: "pub", Subscribe: "sub", Pipe: "pipe"}
 NOT_OVER_HTTP = ("progress", "size", "hold")
 """Flags about stderr, and about sessions of SSH."""
 
+ONLY_SSH = "commands are for SSH: write the server's address as ssh://USER@HOST:PORT"
+
 LOST = End(Outcome.CUT, CONNECTION_LOST, "the connection to the server is lost", lost=True)
 
 
@@ -73,6 +76,7 @@ class Socket:
         self._tell = tell
         self._reads = reads
         self._loop = asyncio.get_running_loop()
+        self.lines = Lines()
         self._said: End | None = None
         self._receipt: Receipt | None = None
         self._end: End | None = None
@@ -116,6 +120,12 @@ class Socket:
 
     async def receive(self) -> bytes:
         """Return what has come; empty at the end, which this confirms."""
+        if self._reads:
+            return await self._next()
+        await self._over.wait()
+        return b""
+
+    async def _next(self) -> bytes:
         while not self._end:
             try:
                 message = await self._socket.receive()
@@ -132,7 +142,7 @@ class Socket:
         return b""
 
     async def _listen(self) -> None:
-        while await self.receive():
+        while await self._next():
             pass
 
     def _hear(self, said: dict[str, Any]) -> None:
@@ -146,6 +156,7 @@ class Socket:
         elif said.get("waiting"):
             self._tell(f"waiting for {count(said['waiting'], 'subscriber')}")
         elif "note" in said:
+            self.lines.feed(f"{said['note']}\n".encode())
             self._tell(said["note"])
 
     def _finish(self) -> None:
@@ -189,6 +200,8 @@ class HTTP:
         tell: gets lines about streams.
     """
 
+    holds = False
+
     def __init__(self, url: str, token: str | None, tell: Callable[[str], None]) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Accept": "application/json"}
@@ -223,13 +236,21 @@ class HTTP:
             raise
         return Socket(session, opened, self._tell, reads=not isinstance(request, Publish))
 
+    async def run(self, command: str) -> Socket:  # noqa: ARG002
+        """Refuse.
+
+        Raises:
+            UsageError: commands are for SSH.
+        """
+        raise UsageError(ONLY_SSH)
+
     async def answer(self, command: str, stdin: bytes) -> str:  # noqa: ARG002
         """Refuse.
 
         Raises:
             UsageError: commands are for SSH.
         """
-        raise UsageError("commands are for SSH: write the server's address as ssh://USER@HOST:PORT")
+        raise UsageError(ONLY_SSH)
 
     async def list_topics(self, request: List) -> list[dict[str, Any]]:
         """List topics, as the JSON of ``ls`` has them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from pipe.client.resume import Opener, open_resumable
 from pipe.errors import UsageError
 from pipe.language.names import quoted
 from pipe.library.verbs import TopicInfo, Verbs
@@ -20,17 +21,14 @@ if TYPE_CHECKING:
 FORMS = "write ssh://USER@HOST:PORT, or https://HOST with a token"
 
 
-class Way(Protocol):
+class Way(Opener, Protocol):
     """How a server is reached."""
 
     async def connect(self) -> None:
         """Find out whether it can be reached, and log in."""
 
-    async def open(self, request: Publish | Subscribe | Pipe) -> Link:
-        """Begin a stream."""
-
-    async def answer(self, command: str, stdin: bytes) -> str:
-        """Run a command that only answers."""
+    async def run(self, command: str) -> Link:
+        """Begin a command."""
 
     async def list_topics(self, request: List) -> list[dict[str, Any]]:
         """List topics, as the JSON of ``ls`` has them."""
@@ -45,11 +43,14 @@ class Server(Verbs):
     Instances come from `pipe.connect`.  Streams that are open when the block is left are broken.
     """
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Way, tell: Callable[[str], None], *, reconnect: bool) -> None:
         self._way = way
+        self._tell = tell
+        self._reconnect = reconnect
 
     async def __aenter__(self) -> Self:
-        await self._way.connect()
+        if not self._reconnect:
+            await self._way.connect()
         return self
 
     async def __aexit__(
@@ -72,8 +73,22 @@ class Server(Verbs):
         """
         return await self._way.answer(text, stdin)
 
-    async def _open(self, request: Publish | Subscribe | Pipe) -> Link:
+    async def rows(self, request: List) -> list[dict[str, Any]]:
+        """List topics, as the JSON of ``ls`` has them; `topics` is for programs."""
+        return await self._way.list_topics(request)
+
+    async def open(self, request: Publish | Subscribe | Pipe) -> Link:
+        """Begin a stream; `publish`, `subscribe` and `pipe` are for programs."""
+        if self._reconnect:
+            return await open_resumable(self._way, request, self._tell)
         return await self._way.open(request)
+
+    async def run(self, command: str) -> Link:
+        """Begin a command; `command` is for programs."""
+        return await self._way.run(command)
+
+    async def _open(self, request: Publish | Subscribe | Pipe) -> Link:
+        return await self.open(request)
 
     async def _topics(self, request: List) -> list[TopicInfo]:
         rows = await self._way.list_topics(request)
@@ -92,7 +107,9 @@ def connect(
     identity: str | Path | None = None,
     known_hosts: str | Path | None = None,
     config: str | Path | None = None,
+    reconnect: bool = False,
     on_status: Callable[[str], None] | None = None,
+    on_stderr: Callable[[bytes], None] | None = None,
 ) -> Server:
     """Reach a server: ``async with pipe.connect("ssh://alice@host:2222") as server``.
 
@@ -104,7 +121,10 @@ def connect(
             usual ones.
         known_hosts: For SSH: where the server's key is known from; default: the usual files.
         config: For SSH: the configuration; default: ``~/.ssh/config``.
+        reconnect: Whether streams go on when the connection is lost or the server restarts: see
+            docs/library.md for what may be lost then.
         on_status: Called with each line that the commands show on stderr.
+        on_stderr: For SSH: called with that as it comes, lines that are drawn over themselves too.
 
     Raises:
         UsageError: The address cannot be used.
@@ -123,10 +143,12 @@ def connect(
         from pipe.client.ssh import SSH, ssh_options
 
         options = ssh_options(host, port, parts.username, identity, known_hosts, config)
-        return Server(SSH(options, host, tell))
-    from pipe.client.http import HTTP
+        way: Way = SSH(options, host, tell, on_stderr)
+    else:
+        from pipe.client.http import HTTP
 
-    return Server(HTTP(url, token, tell))
+        way = HTTP(url, token, tell)
+    return Server(way, tell, reconnect=reconnect)
 
 
 def _ignore(_line: str) -> None:

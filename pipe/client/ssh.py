@@ -34,6 +34,9 @@ BUFFER_BYTES = 256 * 1024
 MAX_STREAMS = 8
 """On one connection: a server allows ten sessions by default, and commands need some."""
 
+GOODBYE_SECONDS = 3.0
+"""How long a connection may take to close."""
+
 KEEPALIVE_SECONDS = 30
 KEEPALIVES = 3
 """A connection without an answer to so many is lost."""
@@ -48,10 +51,18 @@ class Session(asyncssh.SSHClientSession[bytes]):
     Args:
         reads: whether the server waits for the confirmation that all was read.
         tell: gets each line of stderr.
+        hear: gets stderr as it comes.
     """
 
-    def __init__(self, *, reads: bool, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        reads: bool,
+        tell: Callable[[str], None],
+        hear: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._reads = reads
+        self._hear = hear
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self.lines = Lines()
@@ -80,6 +91,8 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Bytes of the stream, or of stderr."""
         if datatype == asyncssh.EXTENDED_DATA_STDERR:
+            if self._hear:
+                self._hear(data)
             for line in self.lines.feed(data):
                 self._tell(line)
             return
@@ -200,14 +213,28 @@ class SSH:
         options: of `asyncssh.connect`.
         name: the server's, for people.
         tell: gets each line that the server says about a stream.
+        hear: gets the same as it comes.
     """
 
-    def __init__(self, options: dict[str, Any], name: str, tell: Callable[[str], None]) -> None:
+    holds = True
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        name: str,
+        tell: Callable[[str], None],
+        hear: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._hear = hear
         self._options = options
         self._name = name
         self._tell = tell
         self._open: dict[asyncssh.SSHClientConnection, int] = {}
         self._connecting = asyncio.Lock()
+
+    def again(self) -> SSH:
+        """Return another way to the same server, with connections of its own."""
+        return SSH(self._options, self._name, self._tell, self._hear)
 
     async def connect(self) -> None:
         """Have a connection.
@@ -241,7 +268,7 @@ class SSH:
         async with self._connecting:
             connection = await self._find()
             self._open[connection] += 1
-        session = Session(reads=reads, tell=self._tell)
+        session = Session(reads=reads, tell=self._tell, hear=self._hear)
         try:
             await connection.create_session(lambda: session, command, encoding=None)
         except (OSError, asyncssh.Error) as error:
@@ -286,8 +313,12 @@ class SSH:
         """Close all of them."""
         for connection in self._open:
             connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                for connection in self._open:
+                    await connection.wait_closed()
         for connection in self._open:
-            await connection.wait_closed()
+            connection.abort()
         self._open.clear()
 
 

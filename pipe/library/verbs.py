@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pipe.language.flags import one_of
 from pipe.language.past import Last, parse_last
-from pipe.language.quantities import parse_size
 from pipe.language.requests import (
     DEFAULT_TIMEOUT,
     Dispatch,
@@ -20,6 +19,7 @@ from pipe.language.requests import (
     Publish,
     Subscribe,
 )
+from pipe.language.sizes import parse_size
 from pipe.language.writing import checked
 from pipe.library.streams import Duplex, Reader, Writer
 

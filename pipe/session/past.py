@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipe.errors import TooLate
 from pipe.language.durations import format_duration
-from pipe.language.quantities import format_size
 from pipe.language.requests import Subscribe
+from pipe.language.sizes import format_size
 from pipe.stream.history import Lag, describe
 
 if TYPE_CHECKING:
