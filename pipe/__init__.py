@@ -14,6 +14,7 @@ The packages, from the ground up; each docstring says what lives there:
     commands    ls, whoami, keys and the others: one small file each
     session     the life of a session, whichever front it came through
     library     topics in a program's own process, and streams as programs see them
+    client      the other end: a server's topics for programs, and as commands
     ssh         the SSH front: listening, logins, channels, and the lane, the fast data path
     app         puts the parts together; starts, drains, stops
     check       looks at a configuration before a start, and changes nothing
@@ -28,6 +29,13 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipe.client.blocking import (
+        BlockingDuplex,
+        BlockingReader,
+        BlockingServer,
+        BlockingWriter,
+        connect_blocking,
+    )
     from pipe.client.server import Server, connect
     from pipe.errors import AccessDenied, PipeError, TooLate, UsageError
     from pipe.library.broker import Broker
@@ -57,6 +65,10 @@ except metadata.PackageNotFoundError:  # a checkout that is not installed
 
 __all__ = [
     "AccessDenied",
+    "BlockingDuplex",
+    "BlockingReader",
+    "BlockingServer",
+    "BlockingWriter",
     "Broken",
     "Broker",
     "ConnectionLost",
@@ -81,10 +93,18 @@ __all__ = [
     "UsageError",
     "Writer",
     "connect",
+    "connect_blocking",
 ]
 """What is public: `docs/library.md` describes it.  All other names may change with any version."""
 
 _HOMES = {
+    "pipe.client.blocking": (
+        "BlockingDuplex",
+        "BlockingReader",
+        "BlockingServer",
+        "BlockingWriter",
+        "connect_blocking",
+    ),
     "pipe.client.server": ("Server", "connect"),
     "pipe.errors": ("AccessDenied", "PipeError", "TooLate", "UsageError"),
     "pipe.library.broker": ("Broker",),

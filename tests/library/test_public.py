@@ -16,6 +16,7 @@ import pipe
 ROOT = Path(__file__).resolve().parents[2]
 
 PUBLIC = [
+    *("BlockingDuplex", "BlockingReader", "BlockingServer", "BlockingWriter"),
     *("AccessDenied", "Broken", "Broker", "ConnectionLost", "CutOff", "Dropped", "Duplex"),
     *(
         "Interrupted",
@@ -28,7 +29,7 @@ PUBLIC = [
         "Server",
     ),
     *("ServerFailed", "Statistics", "TimedOut", "TooLate", "TopicInfo", "Unavailable"),
-    *("Undelivered", "UsageError", "Writer", "connect"),
+    *("Undelivered", "UsageError", "Writer", "connect", "connect_blocking"),
 ]
 """To take one away, or to give it another meaning, needs a major version."""
 
