@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from pipe.client.server import Server, connect
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _Options = ParamSpec("_Options")
-_Inner = TypeVar("_Inner", Writer, Reader, Duplex)
+_Inner = TypeVar("_Inner", bound=Writer | Reader)
 _Outer = TypeVar("_Outer", bound="_BlockingStream[Any]")
 
 
@@ -126,12 +125,12 @@ def _blocking(
 ) -> Callable[Concatenate[BlockingServer, _Options], _Outer]:
     """Make a verb's method, with the verb's own options and description."""
 
-    @wraps(verb)
     def method(
         self: BlockingServer, *arguments: _Options.args, **options: _Options.kwargs
     ) -> _Outer:
         return outer(self._loop, verb(self._server, *arguments, **options))
 
+    method.__name__, method.__doc__ = verb.__name__, verb.__doc__
     return method
 
 

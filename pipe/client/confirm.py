@@ -32,6 +32,7 @@ class HeldClose:
     ) -> None:
         self._handle: Callable[[int, int, SSHPacket], Any] = channel.process_packet
         self._notice = notice
+        self._through = False
         self._held: Callable[[], Any] | None = None
         channel.process_packet = self._take  # type: ignore[method-assign]
 
@@ -41,13 +42,14 @@ class HeldClose:
         return self._held is not None
 
     def let_through(self) -> None:
-        """Answer the close, if it has come."""
+        """Answer the close as soon as it has come."""
+        self._through = True
         held, self._held = self._held, None
         if held:
             held()
 
     def _take(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:  # noqa: ANN401
-        if pkttype != MSG_CHANNEL_CLOSE:
+        if self._through or pkttype != MSG_CHANNEL_CLOSE:
             return self._handle(pkttype, pktid, packet)
         self._held = partial(self._handle, pkttype, pktid, packet)
         self._notice()

@@ -187,6 +187,8 @@ class Reading(_Resumed):
         await self._link.abort()
         await self._rest(end.message or end.outcome.text, next(delays()))
         self._link = await self._open(wanted)
+        if self._end:  # the program has left meanwhile
+            await self._link.abort()
         self._by_number = wanted is not self._request
         self._received_here = 0
         return True

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -49,18 +50,21 @@ class Session(asyncssh.SSHClientSession[bytes]):
     """One command on a channel: a `pipe.library.streams.Link`.
 
     Args:
-        reads: whether the server waits for the confirmation that all was read.
+        release: called once it is over.
         tell: gets each line of stderr.
         hear: gets stderr as it comes.
+        reads: whether the server waits for the confirmation that all was read.
     """
 
     def __init__(
         self,
+        release: Callable[[], None],
+        tell: Callable[[str], None],
+        hear: Callable[[bytes], None] | None,
         *,
         reads: bool,
-        tell: Callable[[str], None],
-        hear: Callable[[bytes], None] | None = None,
     ) -> None:
+        self._release = release
         self._reads = reads
         self._hear = hear
         self._tell = tell
@@ -74,6 +78,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._at_end = False
         self._end: End | None = None
         self._left = False
+        self._begun = False
         self._news = asyncio.Event()
         self._over = asyncio.Event()
         self._open = asyncio.Event()
@@ -84,6 +89,9 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """The channel is open."""
         self._channel = chan
+        self._begun = True
+        if self._left:
+            chan.abort()
         chan.set_write_buffer_limits(high=BUFFER_BYTES)
         if self._reads:
             self._close = HeldClose(chan, self._news.set)
@@ -123,6 +131,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The channel is closed, or the whole connection is lost."""
         self._end = self.lines.end(self._status, cut=not self._at_end)
+        self._release()
         for event in (self._over, self._open, self._news):
             event.set()
 
@@ -191,6 +200,14 @@ class Session(asyncssh.SSHClientSession[bytes]):
         """The same from any thread, or none at all if its loop is closed."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._leave)
+
+    def forsake(self) -> None:
+        """Leave, although it may not have begun."""
+        if self._begun:
+            self._leave()
+        elif not self._left:
+            self._left = True
+            self._release()
 
     def _leave(self) -> None:
         """Close the channel.  Where a close has come, ours would confirm what was not read."""
@@ -268,18 +285,18 @@ class SSH:
         async with self._connecting:
             connection = await self._find()
             self._open[connection] += 1
-        session = Session(reads=reads, tell=self._tell, hear=self._hear)
+        session = Session(partial(self._release, connection), self._tell, self._hear, reads=reads)
         try:
             await connection.create_session(lambda: session, command, encoding=None)
         except (OSError, asyncssh.Error) as error:
-            self._release(connection)
+            session.forsake()
             raise ConnectionLost(f"{self._name}: {_reason(error)}") from error
         except AttributeError:
             if not session.over:  # asyncssh stumbles over a session that has ended already
                 raise
-        asyncio.ensure_future(session.wait_end()).add_done_callback(
-            lambda _: self._release(connection)
-        )
+        except asyncio.CancelledError:
+            session.forsake()
+            raise
         return session
 
     async def answer(self, command: str, stdin: bytes) -> str:

@@ -15,6 +15,7 @@ from pipe.client import resume
 from tests.e2e.server import free_port
 from tests.library.places import Place, credentials, soon
 from tests.ssh.serving import serving
+from tests.web.served import serving as serving_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -180,3 +181,24 @@ async def test_who_is_not_let_in_does_not_try_again(place: Place, tmp_path: Path
     async with pipe.Server(way.again(), lambda _: None, reconnect=True) as server:
         with pytest.raises(pipe.LoginRefused):
             await soon(server.subscribe("x").read())
+
+
+async def test_reader_goes_on_over_http() -> None:
+    """The same over HTTP, where each stream has a connection of its own."""
+    async with serving_http() as served:
+        server = pipe.connect(served.url, token="token-alice", reconnect=True)
+        other = pipe.connect(served.url, token="token-alice")
+        async with server, other.publish("film", block=False, keep="1MiB", linger=60) as stream:
+            await stream.write(b"before")
+            async with server.subscribe("film", from_=0) as reader:
+                assert await soon(anext(reader)) == b"before"
+                for session in served.members():
+                    if session.member.sink:
+                        session._front.transport.abort()  # noqa: SLF001
+                await stream.write(b"after")
+                assert await soon(anext(reader)) == b"after"
+                ending = asyncio.create_task(reader.read())
+                await stream.__aexit__(None, None, None)
+                assert await soon(ending) == b""
+        async with other.publish("film", block=False, keep=1):
+            pass

@@ -12,6 +12,7 @@ import pipe
 from pipe.client.lines import Lines
 from pipe.client.ssh import MAX_STREAMS
 from pipe.errors import Outcome
+from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.library.places import credentials, soon
 from tests.ssh.serving import HOST, serving
@@ -183,3 +184,22 @@ def test_receipts_are_read(line: str, receipt: Any) -> None:  # noqa: ANN401
     for index in range(len(text)):
         heard.feed(text[index : index + 1])
     assert heard.receipt == pipe.Receipt(*receipt)
+
+
+async def test_cancelled_while_it_opens(service: Service, tmp_path: Path) -> None:
+    """A stream that nobody waits for any more is no reader, however far it has come."""
+    url, options = credentials(service, tmp_path)
+    async with pipe.connect(url, **options) as server:
+        for turns in range(12):
+            opening = asyncio.create_task(server.subscribe("x").__aenter__())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            del opening  # a stream that was opened leaves when it is forgotten
+        assert "alice" in await soon(server.command("whoami"))
+        async with asyncio.timeout(DEADLINE):
+            while service.sessions:  # noqa: ASYNC110 - of whatever has no event
+                await asyncio.sleep(0.005)
+            while server._way._open.copy().popitem()[1]:  # type: ignore[attr-defined]  # noqa: SLF001, ASYNC110
+                await asyncio.sleep(0.005)
