@@ -126,7 +126,7 @@ def _blocking(
     """Make a verb's method, with the verb's own options and description."""
 
     def method(
-        self: BlockingServer, *arguments: _Options.args, **options: _Options.kwargs
+        self: BlockingServer, /, *arguments: _Options.args, **options: _Options.kwargs
     ) -> _Outer:
         return outer(self._loop, verb(self._server, *arguments, **options))
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 QUEUE_BYTES = 256 * 1024
 """What waits to be read before the channel is asked to wait; its window holds more."""
 
-WRITE_BYTES = 64 * 1024
-"""What is written to a channel at once: asyncssh moves what is left of it for each packet."""
+WRITE_BYTES = 32 * 1024
+"""What is written to a channel at once: a packet, as asyncssh moves what is left of more."""
 
 BUFFER_BYTES = 256 * 1024
 """What a channel may have to send before a write waits."""
