@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.errors import Outcome, PipeError, TooLate
-from pipe.language.names import is_pattern, random_path
+from pipe.language.names import PUBLIC, is_pattern, random_path
 from pipe.language.past import Last
 from pipe.language.requests import OnSlow, Publish, Subscribe
 from pipe.library.ends import ConnectionLost, End, LoginRefused, Unavailable, end_by
@@ -85,6 +85,12 @@ async def open_resumable(
         await writing.begin()
         return writing
     return await way.open(request)
+
+
+def _full_name(request: Publish) -> str:
+    """The name for commands that have no flag ``-p``."""
+    topic = str(request.topic)
+    return f"{PUBLIC}/{topic.removeprefix(f'{PUBLIC}/')}" if request.public else topic
 
 
 class _Resumed:
@@ -216,7 +222,7 @@ class Writing(_Resumed):
             topic=request.topic or random_path(),
             hold=request.hold or (HOLD_SECONDS if way.holds else 0.0),
         )
-        self._name = f"public/{request.topic}" if request.public else str(self._request.topic)
+        self._name = _full_name(self._request)
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._sent = 0  # bytes of the stream, from its first

@@ -94,6 +94,21 @@ async def test_publisher_goes_on(place: Place) -> None:
     assert (writer.receipt.sent_bytes, writer.receipt.left_early) == (len(data), 0)
 
 
+@pytest.mark.parametrize("topic", [None, "film", "public/film"])
+async def test_publisher_of_any_name_goes_on(place: Place, topic: str | None) -> None:
+    """It finds its stream again where the name is public, and where the server did not get one."""
+    writer = place.verbs.publish(topic, public=topic is not None)
+    async with pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False) as other:  # type: ignore[attr-defined]  # noqa: SLF001
+        async with writer as stream:
+            name = (await other.topics("public/*" if topic else "*"))[0].name
+            reader = asyncio.create_task(other.subscribe(name).read())
+            await soon(stream.write(b"before"))
+            await place.until(lambda: place.router.statistics().received_chunks)
+            cut(place)
+            await soon(stream.write(b"after"))
+        assert await soon(reader) == b"beforeafter"
+
+
 async def read_elsewhere(place: Place) -> bytes:
     """Read over a connection that nobody breaks."""
     other = pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False)  # type: ignore[attr-defined]  # noqa: SLF001
