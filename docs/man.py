@@ -107,7 +107,9 @@ def _synopsis(usages: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
 
 def _commands(group: click.Group, parent: click.Context) -> Iterator[click.Context]:
     """Yield the context of each command, those of groups in their place."""
-    for name, command in group.commands.items():
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        assert command
         context = click.Context(command, info_name=name, parent=parent)
         if isinstance(command, click.Group):
             yield from _commands(command, context)

@@ -1,4 +1,4 @@
-"""The command line: ``pipe serve``, ``check``, ``user``, ``key``, ``token``, ``completion``.
+"""The command line: ``pipe serve``, ``check``, ``user`` and others, and those of a server.
 
 Errors end as one line on stderr and a status from `pipe.errors`, never as a traceback.  A command
 imports what it needs when it runs, so that ``pipe --help`` answers at once; for the same reason the
@@ -20,7 +20,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete, shel
 
 from pipe import __version__
 from pipe.errors import KeyTaken, Outcome, PipeError, StoreError, UsageError
-from pipe.language.names import escape
+from pipe.language.names import escape, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message())
     except PipeError as error:
-        return _fail(error.message, error.outcome)
+        return _fail(error.message, error.exit_status)
     except (KeyboardInterrupt, click.Abort):
         return STATUS_INTERRUPTED
     except BrokenPipeError:
@@ -155,7 +155,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+class Program(click.Group):
+    """Its own commands, and after them those of a server, which are described elsewhere."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All commands."""
+        from pipe.client.command import client_commands
+
+        return [*self.commands, *client_commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        if found := super().get_command(ctx, cmd_name):
+            return found
+        from pipe.client.command import client_commands
+
+        return client_commands().get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its name, as the server does."""
+        if not (args[0].startswith("-") or self.get_command(ctx, args[0])):
+            from pipe.language.flags import did_you_mean
+
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise UsageError(
+                f"unknown command {quoted(args[0])}{hint} 'pipe --help' lists the commands"
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them under two headings."""
+        names = self.list_commands(ctx)
+        for heading, chosen in (
+            ("To run a server", names[: len(self.commands)]),
+            ("To use one, named by --server URL or PIPE_SERVER", names[len(self.commands) :]),
+        ):
+            commands = ((name, self.get_command(ctx, name)) for name in chosen)
+            rows = [(name, one.get_short_help_str(limit=70)) for name, one in commands if one]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
 @click.group(
+    cls=Program,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
 )
@@ -487,11 +531,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _fail(message: str, outcome: Outcome = Outcome.USAGE) -> int:
+def _fail(message: str, status: int = Outcome.USAGE.status) -> int:
     """Print an error, one line unless several settings are bad, and return its status."""
     for line in message.splitlines():
         click.echo(f"pipe: {line}", err=True)
-    return outcome.status
+    return status
 
 
 def _discard_stdout() -> None:

@@ -126,6 +126,11 @@ class PipeError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def exit_status(self) -> int:
+        """What a command that ends with it exits with."""
+        return self.outcome.status
+
 
 class UsageError(PipeError):
     """A command, flag or value that cannot be understood; the message says how to fix it."""

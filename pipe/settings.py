@@ -31,6 +31,9 @@ ENVIRONMENT_PREFIX = "PIPE_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 """Names the TOML file if there is no ``--config``."""
 
+CLIENT_VARIABLES = ("PIPE_SERVER", "PIPE_TOKEN")
+"""For those who use a server: see `pipe.client.command`."""
+
 YES, NO = "yes", "no"
 """How to write a switch outside of TOML, which has its own ``true`` and ``false``."""
 
@@ -490,7 +493,7 @@ def _refuse_unknown_variables() -> None:
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
     names = (name.upper() for name in sorted(os.environ))
     ours = (name for name in names if name.startswith(ENVIRONMENT_PREFIX))
-    _refuse_unknown(ours, known | {CONFIG_VARIABLE}, "environment variable")
+    _refuse_unknown(ours, known | {CONFIG_VARIABLE, *CLIENT_VARIABLES}, "environment variable")
 
 
 def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise: str = "") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipe.errors import UsageError
 from pipe.language.durations import SECONDS_PER_DAY, format_duration, parse_duration
 from pipe.language.flags import Argument, Command, Flag
-from pipe.language.quantities import parse_size
+from pipe.language.sizes import parse_size
 
 MAX_LAST_LINES = 10_000
 """Past lines that a reader may ask for: finding them takes some milliseconds."""

@@ -42,8 +42,8 @@ from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
-from pipe.session import Session
 from pipe.session.relayed import name_topic
+from pipe.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

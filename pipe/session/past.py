@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.commands.past import describe
 from pipe.errors import TooLate
 from pipe.language.durations import format_duration
-from pipe.language.quantities import format_size
 from pipe.language.requests import Subscribe
-from pipe.stream.history import Lag
+from pipe.language.sizes import format_size
+from pipe.stream.history import Lag, describe
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName

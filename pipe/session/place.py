@@ -99,12 +99,7 @@ class Place:
             UsageError: patterns take no access list, no ``--whole`` and nothing of the past.
             QuotaExceeded: the caller reads as many patterns as allowed.
         """
-        if isinstance(request, Subscribe) and request.whole:
-            raise UsageError("--whole is for one topic, not for a pattern")
-        if isinstance(request, Subscribe) and (request.last or request.offset is not None):
-            raise UsageError("--last and --from are for one topic, not for a pattern")
-        if isinstance(request, Subscribe) and request.hold:
-            raise UsageError("--hold is for one topic, not for a pattern")
+        check_pattern(request)
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
@@ -150,6 +145,20 @@ class Place:
             self._service.router.leave(member)
         if self._topic and not self._joined and self._topic not in self._service.router:
             self._service.forget_topic(self._topic)  # it was counted, and never opened
+
+
+def check_pattern(request: Publish | Subscribe | Pipe) -> None:
+    """Refuse what a reader on a pattern cannot have.
+
+    Raises:
+        UsageError: it asks for the whole stream, or for something of the past.
+    """
+    if isinstance(request, Subscribe) and request.whole:
+        raise UsageError("--whole is for one topic, not for a pattern")
+    if isinstance(request, Subscribe) and (request.last or request.offset is not None):
+        raise UsageError("--last and --from are for one topic, not for a pattern")
+    if isinstance(request, Subscribe) and request.hold:
+        raise UsageError("--hold is for one topic, not for a pattern")
 
 
 def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:

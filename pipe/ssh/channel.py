@@ -14,7 +14,7 @@ import asyncssh
 from pipe.commands.screen import Screen
 from pipe.errors import Ending, Outcome
 from pipe.language.requests import parse, sends_stream
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.ssh.login.restrictions import NO_RESTRICTIONS
 from pipe.ssh.openssh import BROKEN_PIPE
 from pipe.ssh.terminal import (

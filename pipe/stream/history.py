@@ -10,6 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.language.requests import OnSlow
+from pipe.language.wording import amount
 from pipe.stream.ring import Ring
 from pipe.stream.speakers import Speakers
 
@@ -110,6 +111,14 @@ class Kept(NamedTuple):
     end: int
     numbered: bool
     over: bool
+
+
+def describe(kept: Kept) -> str:
+    """Say what is kept of a stream."""
+    if kept.first == kept.end:
+        return f"stream {kept.stream} has sent {amount(kept.end)}, and none of them are kept"
+    over = ", and is over" if kept.over else ""
+    return f"stream {kept.stream} has bytes {kept.first} to {kept.end}{over}"
 
 
 class History:

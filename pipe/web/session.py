@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipe.errors import Outcome
 from pipe.language.chat_requests import Chat
 from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.web.caller import admit, peer_of
 from pipe.web.forwarded import HEADERS
 from pipe.web.hangup import has_hung_up

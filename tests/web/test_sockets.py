@@ -255,3 +255,21 @@ def decode_events(text: str, *, base64: bool = False) -> bytes:
         decode: Callable[[str], bytes] = encoding.b64decode if base64 else str.encode
         out += decode(data)
     return out
+
+
+async def test_who_hangs_up_without_a_close_has_confirmed_nothing(served: Served) -> None:
+    """The close is the confirmation, not that all was sent: the publisher is told."""
+    handshake = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    reader = await served.request("GET", "/pipe/room?mode=sub", headers=handshake)
+    assert (await reader.head())[0] == 101
+    await served.wait_members(1)
+    answer = asyncio.create_task(served.ask("PUT", "/topic/room", b"bytes"))
+    frames = b"\x82\x05bytes\x88\x06\x03\xe8done"
+    assert await reader.reader.readexactly(len(frames)) == frames
+    reader.reset()
+    assert (await answer).status == 502
