@@ -12,6 +12,7 @@
     ├── StoreError            an account command that cannot be carried out          64
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
+    ├── Unreachable           another node of the mesh cannot be reached             69
     ├── Undelivered           a test of a webhook that has not arrived               74
     ├── WebOff                a web page is asked for where there is none            69
     └── StartError            a port, folder or file that the server cannot use      69
@@ -198,6 +199,12 @@ class KeyTaken(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database cannot be reached, read or migrated."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
+class Unreachable(PipeError):
+    """Another node of the mesh cannot be reached, or does not want to be."""
 
     outcome = Outcome.UNAVAILABLE
 
