@@ -1,4 +1,4 @@
-"""The command line: ``pipe serve``, ``check``, ``user``, ``key``, ``token``, ``completion``.
+"""The command line: ``pipe serve``, ``check``, ``mesh``, ``user``, ``key``, ``token`` and others.
 
 Errors end as one line on stderr and a status from `pipe.errors`, never as a traceback.  A command
 imports what it needs when it runs, so that ``pipe --help`` answers at once; for the same reason the
@@ -47,6 +47,9 @@ COMPLETION_VARIABLE = "_PIPE_COMPLETE"
 """By this a shell asks what may come next, in the way of click."""
 
 _STORE_SETTINGS = ("data_dir", "database_url")
+
+_REPEATED = {"join"}
+"""Settings whose option may be given again; elsewhere commas stand between the values."""
 
 _Result = TypeVar("_Result")
 
@@ -105,6 +108,7 @@ class SettingsCommand(click.Command):
         config = ctx.params.pop("config")
         names = [option.name for option in self.setting_options]
         options = {name: ctx.params.pop(name) for name in names if name in ctx.params}
+        options = {name: _joined(value) for name, value in options.items()}
         ctx.params["settings"] = load(options, Path(config) if config else None)
         return super().invoke(ctx)
 
@@ -165,6 +169,10 @@ def serve(settings: Settings) -> int:
     key of the file given with --config (data-dir = "/var/lib/pipe"). Durations are written like 90s
     or 1h30m, sizes like 512KiB or 2MiB.
     """
+    if settings.mesh or settings.join:
+        from pipe.mesh.configuration import refuse_mesh
+
+        refuse_mesh(settings)
     from pipe.app import run
 
     return run(settings)
@@ -203,6 +211,30 @@ def completion(shell: str) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"pipe {__version__}")
+
+
+@program.group()
+def mesh() -> None:
+    """Look after several machines that are one service."""
+
+
+@mesh.command("certificate")
+@click.argument("name")
+@click.option(
+    "--ca",
+    "folder",
+    type=click.Path(),
+    metavar="DIR",
+    default="mesh",
+    show_default=True,
+    help="Folder of the CA, made if it is not there; the new files are put there too.",
+)
+def mesh_certificate(name: str, folder: str) -> None:
+    """Make a certificate and key for the node NAME, and a CA for the first one."""
+    from pipe.language.places import parse_node
+    from pipe.mesh.certificates import explain, make
+
+    click.echo(explain(parse_node(name), make(parse_node(name), Path(folder))))
 
 
 @program.group()
@@ -389,11 +421,17 @@ def _setting_option(name: str) -> click.Option:
         [option_name(name)],
         type=click.Path() if kind == "PATH" else None,
         metavar=kind,
+        multiple=name in _REPEATED,
         help=f"{why[0].upper()}{why[1:]}.{shown}",
         shell_complete=(lambda _context, _option, start: [w for w in words if w.startswith(start)])
         if words
         else None,
     )
+
+
+def _joined(value: object) -> object:
+    """One text of an option that was given several times; None if it was not given."""
+    return ",".join(value) or None if isinstance(value, tuple) else value
 
 
 def _lacks_accounts(settings: Settings) -> bool:

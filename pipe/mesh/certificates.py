@@ -94,6 +94,29 @@ def make(name: str, folder: Path) -> Made:
     return Made(files, certificate.not_valid_after_utc.date(), new_ca)
 
 
+def explain(name: str, made: Made) -> str:
+    """Say what was made, what to copy where, and what to start a server with."""
+    ca, certificate, key = (escape(str(file)) for file in made.files)
+    lines = []
+    if made.new_ca:
+        secret = escape(str(made.files.ca.with_name("ca.key")))
+        lines.append(
+            f"made the CA of a new mesh: keep {secret} where no server is;"
+            " whoever has it can join the mesh and read everything"
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"made {certificate} and {key}, valid until {made.until:%Y-%m-%d}",
+            f"copy these to {name}, for the server's user alone (mode 0600):",
+            f"    {ca} {certificate} {key}",
+            "and start it with:",
+            f"    --mesh HOST:PORT --mesh-ca ca.pem --mesh-cert {name}.pem --mesh-key {name}.key"
+            f" --node {name}",
+        ]
+    )
+
+
 def contexts(files: MeshFiles) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return what accepts links and what opens them; both ask for a certificate of the mesh's CA.
 

@@ -1,8 +1,8 @@
-"""Who is alive: the workers of all nodes, and who wants to know when one is gone."""
+"""The workers of all machines, as their liveliness shows them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -10,55 +10,46 @@ if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
 
 
-class Peers(Protocol):
-    """Knows the other workers of the service."""
-
-    @property
-    def alive(self) -> frozenset[WorkerId]:
-        """The workers that are there now."""
-
-    def watch(self, died: Callable[[WorkerId], None]) -> Callable[[], None]:
-        """Tell when a worker has gone; one that is started anew is another.
-
-        Returns:
-            What ends that.
-        """
-
-
 class Members:
-    """`Peers` from what something else sees: `appeared` and `vanished` may come twice."""
+    """Knows who is alive, and tells of changes; `appeared` and `vanished` may come twice."""
 
     def __init__(self) -> None:
         self._alive: set[WorkerId] = set()
-        self._watchers: dict[object, Callable[[WorkerId], None]] = {}
+        self._followers: list[tuple[Callable[[], None], Callable[[WorkerId], None]]] = []
 
     @property
-    def alive(self) -> frozenset[WorkerId]:
-        """The workers that are there now."""
+    def others(self) -> frozenset[WorkerId]:
+        """All that are there now, but this one; number 0 is a machine's hub."""
         return frozenset(self._alive)
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The names of the machines that have a worker."""
+        """The names of their machines."""
         return frozenset(worker.node for worker in self._alive)
 
-    def watch(self, died: Callable[[WorkerId], None]) -> Callable[[], None]:
-        """Tell when a worker has gone."""
-        mark = object()
-        self._watchers[mark] = died
+    def follow(self, changed: Callable[[], None], gone: Callable[[WorkerId], None]) -> None:
+        """Be told from now on.
 
-        def end() -> None:
-            self._watchers.pop(mark, None)
-
-        return end
+        Args:
+            changed: called after `others` has changed.
+            gone: called before that for one that is gone; a worker that starts anew is another.
+        """
+        self._followers.append((changed, gone))
 
     def appeared(self, worker: WorkerId) -> None:
         """A worker is there."""
-        self._alive.add(worker)
+        if worker not in self._alive:
+            self._alive.add(worker)
+            self._tell()
 
     def vanished(self, worker: WorkerId) -> None:
         """A worker is gone."""
         if worker in self._alive:
             self._alive.remove(worker)
-            for died in list(self._watchers.values()):
-                died(worker)
+            for _, gone in self._followers:
+                gone(worker)
+            self._tell()
+
+    def _tell(self) -> None:
+        for changed, _ in self._followers:
+            changed()

@@ -106,6 +106,8 @@ class ZenohPeer:
         """
         for node, identity in await asyncio.to_thread(self._ask):
             reason = disagreement(self.identity, identity, node)
+            if node == self.me.node and self.me.number == 0:
+                reason = f"there is a node {node} already: give this one another --node"
             if reason:
                 raise StartError(f"cannot join the mesh: {reason}")
 

@@ -247,7 +247,7 @@ class ZenohWires:
         self._arrived: deque[tuple[str, zenoh.ZBytes]] = deque()
         self._waiting = 0
         self._woken = False
-        self._unwatch = peer.members.watch(self._died)
+        peer.members.follow(lambda: None, self._died)
         self._subscriber = self.session.declare_subscriber(
             f"{PREFIX}/link/{worker_key(peer.me)}/**",
             zenoh.handlers.FifoChannel(RECEIVED_MESSAGES),
@@ -305,7 +305,6 @@ class ZenohWires:
 
     async def close(self) -> None:
         """Accept no more, and end all wires."""
-        self._unwatch()
         for wire in list(self._wires.values()):
             wire.close()
         with contextlib.suppress(zenoh.ZError):
