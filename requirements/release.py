@@ -76,7 +76,11 @@ def _git(root: Path, *words: str) -> str:
 
 
 def build(version: str) -> list[Path]:
-    """Build the source archive, from that the wheel, and write the SBOM beside them."""
+    """Build the source archive, from that the wheel, and write the SBOM beside them.
+
+    Both bring the documentation along, which the server shows.
+    """
+    subprocess.run([sys.executable, ROOT / "docs" / "site.py"], check=True)
     if DIST.exists():
         shutil.rmtree(DIST)
     uv = Path(sys.executable).with_name("uv")

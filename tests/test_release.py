@@ -1,25 +1,15 @@
-"""What `make release` refuses and writes, and that the wheel out of the source archive works."""
+"""What `make release` refuses, and what it writes."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import subprocess
-import sys
-import tarfile
-import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from pipe import __version__
-
-from .e2e.clients import KeyRing, openssh
-from .e2e.processes import Process
-from .e2e.server import Status, free_port
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -102,51 +92,3 @@ def test_sbom_tells_who_needs_what(sbom: dict[str, Any]) -> None:
 def test_sbom_is_the_same_each_time(release: ModuleType) -> None:
     """No date and no random number is in it."""
     assert release.sbom_text() == release.sbom_text()
-
-
-@pytest.mark.slow
-@pytest.mark.e2e
-def test_wheel_from_the_source_archive(
-    release: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The wheel is built out of the source archive, and serves from a virtualenv of its own."""
-    monkeypatch.setattr(release, "DIST", tmp_path / "dist")
-    built = {path.suffix: path for path in release.build(__version__)}
-    assert built.keys() == {".gz", ".whl", ".json"}
-    archive, wheel = built[".gz"], built[".whl"]
-    with tarfile.open(archive) as content:
-        tops = {name.split("/")[1] for name in content.getnames() if "/" in name}
-    assert {"pipe", "web", "README.md", "hatch_build.py"} <= tops
-    assert not tops & {".ci", ".venv", "dist", "data"}
-    venv.create(tmp_path / "venv", symlinks=True)
-    binaries = tmp_path / "venv" / "bin"
-    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"]
-    uv += ["--python", str(binaries / "python")]
-    lock = ROOT / "requirements" / "base.lock"
-    subprocess.run([*uv, "--require-hashes", "-r", lock], check=True, cwd=tmp_path)
-    subprocess.run([*uv, "--no-deps", wheel], check=True, cwd=tmp_path)
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = str(binaries / "pipe")
-
-    def start(*words: str) -> Process:
-        return Process([program, *words], environment=clean, directory=tmp_path)
-
-    version = start("--version")
-    assert version.wait() == Status.OK, version
-    assert version.output == f"pipe {__version__}\n"
-    port = free_port()
-    ports = ("--port", str(port), "--web-port", "0", "--metrics-port", "0")
-    checked = start("check", *ports)
-    assert checked.wait() == Status.OK, checked
-    server = start("serve", *ports)
-    try:
-        server.wait_stderr("Try it from two other terminals")
-        keys = KeyRing(tmp_path)
-        options = keys.openssh("alice")
-        reader = Process(openssh(port, options, "alice", "sub greetings"))
-        writer = Process(openssh(port, options, "alice", "pub greetings"), stdin=b"hello\n")
-        assert writer.wait() == Status.OK, (writer, server)
-        assert reader.wait() == Status.OK, (reader, server)
-        assert reader.output == "hello\n"
-    finally:
-        server.kill()

@@ -21,7 +21,7 @@ from pipe import __version__
 from pipe.errors import AccessDenied, Outcome, PipeError, Refusal, TokenRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pipe.store import Token
     from pipe.web.origin import Site
@@ -31,7 +31,7 @@ STATIC: Final = Path(__file__).parent / "static"
 TERMINAL_FILES: Final = ("vendor/xterm.mjs", "vendor/xterm.css", "vendor/addon-fit.mjs")
 """What the terminal needs beside our own; `make web` or the wheel's build brings it."""
 
-_TYPES: Final = {
+TYPES: Final = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".mjs": "text/javascript",
@@ -47,7 +47,7 @@ _POLICY: Final = (
 POLICY: Final = _POLICY.format(styles="")
 TERMINAL_POLICY: Final = _POLICY.format(styles=" 'unsafe-inline'")
 
-_HEADERS: Final = {
+HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     # Not "no-referrer": with that a form's Origin is "null", and it is not known as ours.
@@ -84,6 +84,7 @@ class Pages:
         tickets: knows codes and links.
         address_of: says from where a request comes.
         refused: is told what was shown and let nobody in.
+        has_manual: whether there is documentation to link to.
     """
 
     def __init__(
@@ -93,12 +94,14 @@ class Pages:
         tickets: Tickets,
         address_of: Callable[[web.Request], str],
         refused: Callable[[web.Request, AccessDenied], None],
+        *,
+        has_manual: bool = False,
     ) -> None:
         self._site = site
         self._tickets = tickets
         self._address_of = address_of
         self._refused = refused
-        self._files = dict(_find_files(STATIC))
+        self._files = dict(find_files(STATIC))
         self._templates = {
             path.stem: string.Template(path.read_text(encoding="utf-8"))
             for path in STATIC.glob("*.html")
@@ -109,6 +112,7 @@ class Pages:
             "url": site.url,
             "version": __version__,
             "terminal": "yes" if self._has_terminal else "no",
+            "manual": "" if has_manual else "hidden",
         }
 
     def routes(self) -> list[web.RouteDef]:
@@ -261,7 +265,7 @@ _HEADINGS: Final = {
 
 
 def _headers(policy: str) -> dict[str, str]:
-    return {**_HEADERS, "Content-Security-Policy": policy}
+    return {**HEADERS, "Content-Security-Policy": policy}
 
 
 def _redirect() -> web.Response:
@@ -271,10 +275,12 @@ def _redirect() -> web.Response:
     )
 
 
-def _find_files(folder: Path) -> Iterator[tuple[str, tuple[Path, str]]]:
+def find_files(
+    folder: Path, types: Mapping[str, str] = TYPES
+) -> Iterator[tuple[str, tuple[Path, str]]]:
     """What may be had, by name: a request chooses among these, and names no path."""
     for path in sorted(folder.rglob("*")):
-        content_type = _TYPES.get(path.suffix)
+        content_type = types.get(path.suffix)
         if content_type and path.is_file():
             yield path.relative_to(folder).as_posix(), (path, content_type)
 

@@ -21,6 +21,7 @@ from pipe.web.caller import client_of, login_of, peer_of, refused
 from pipe.web.door import KEEP_ALIVE_SECONDS, Door
 from pipe.web.hangup import Hangups
 from pipe.web.listener import Listener
+from pipe.web.manual import Manual
 from pipe.web.origin import Site, accepts_in_tunnel
 from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
@@ -186,14 +187,17 @@ def make_app(parts: Web, registry: Registry) -> web.Application:
     registry.add_routes(app)
     hooks.add_routes(app)
     feeds.add_routes(app)
+    manual = Manual()
     pages = Pages(
         parts.site,
         parts.service.ssh_command(),
         parts.authenticator,
         lambda request: client_of(request).address,
         refused,
+        has_manual=bool(manual),
     )
     app.add_routes(pages.routes())
+    app.add_routes(manual.routes())
     return app
 
 

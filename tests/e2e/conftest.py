@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from .clients import KeyRing
+from .desks import Desks
 from .payloads import MIB, Blob, write_blob
 from .server import LANES, PATIENT, Server, Status
 
@@ -138,3 +139,11 @@ def start_server(lane: str, keys: KeyRing, tmp_path: Path) -> Iterator[StartServ
         server.stop()
     for server in started:
         server.check_log()
+
+
+@pytest.fixture
+def desks(server: Server, keys: KeyRing, tmp_path: Path) -> Iterator[Desks]:
+    """Terminals that are closed when the test ends."""
+    desks = Desks(tmp_path, server, keys)
+    yield desks
+    desks.close()

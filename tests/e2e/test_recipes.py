@@ -1,9 +1,4 @@
-"""The README word for word: its quick start and its recipes, taken from the file itself.
-
-A block of a recipe is what somebody types into one terminal.  Each is run by bash, in a folder of
-its own; the `ssh` that it finds first has the README's lines as its `~/.ssh/config`, and is told
-beside them only what a reader would have: the key, and that this server's port is another.
-"""
+"""The README word for word: its quick start and its recipes, taken from the file itself."""
 
 from __future__ import annotations
 
@@ -11,153 +6,35 @@ import contextlib
 import json
 import os
 import re
-import shlex
-import shutil
-import signal
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from . import clients
+from .desks import RECIPES, Desks, fenced_blocks, indented_blocks, section
 from .payloads import MIB, noise, sha256
-from .processes import HELD, Input, Process, statuses, wait_until
+from .processes import HELD, Process, statuses, wait_until
 from .registry import make_image, registry
-from .server import ROOT, Server, Status, free_port
+from .server import Server, Status, free_port
 from .web import is_listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .clients import KeyRing
     from .conftest import StartServer
+    from .desks import Terminal
 
 pytestmark = pytest.mark.e2e
-
-README: Final = (ROOT / "README.md").read_text()
-
-TITLE: Final = "Recipes"
 
 MANY_JOBS: Final = 100
 
 
-def section(title: str) -> str:
-    """What stands below the heading `title`, up to the next one of its rank."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def indented_blocks(text: str) -> list[str]:
-    """The blocks that are set off by four blanks, without these."""
-    blocks = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
-    return [re.sub("^    ", "", block, flags=re.MULTILINE) for block in blocks]
-
-
 def recipes() -> dict[int, list[str]]:
     """The blocks of each recipe, by its number."""
-    _, *parts = re.split(r"^### (\d+)\. ", section(TITLE), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### (\d+)\. ", section(RECIPES), flags=re.MULTILINE)
     numbered = zip(parts[::2], parts[1::2], strict=True)
-    return {
-        int(number): re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for number, text in numbered
-    }
-
-
-class Terminal:
-    """A folder, and a bash in it that runs one block."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], server: Server) -> None:
-        self.folder = folder
-        self._environment = environment
-        self._server = server
-        self._process: Process | None = None
-
-    def start(self, block: str, stdin: Input = None) -> Process:
-        """Type this block; a session of its own lets Ctrl-C reach all that it started."""
-        self._process = Process(
-            ["bash", "-c", block],
-            stdin=stdin,
-            environment=self._environment,
-            directory=self.folder,
-            new_session=True,
-        )
-        return self._server.adopt(self._process)
-
-    def program(self, name: str, text: str) -> None:
-        """Put a shell script of the reader's own, `./name`, into the folder."""
-        path = self.folder / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-
-    def control_c(self) -> None:
-        """Interrupt what runs."""
-        self._signal(signal.SIGINT)
-
-    def close(self) -> None:
-        """End whatever is still there."""
-        if self._process is not None:
-            self._signal(signal.SIGKILL)
-            self._process.kill()
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-
-class Desks:
-    """Terminals for people who have read the README."""
-
-    def __init__(self, folder: Path, server: Server, keys: KeyRing) -> None:
-        self._folder = folder
-        self._server = server
-        self._keys = keys
-        self._terminals: list[Terminal] = []
-
-    def terminal(self, user: str = "alice") -> Terminal:
-        """Open one more, for this person."""
-        folder = self._folder / f"terminal{len(self._terminals)}"
-        folder.mkdir()
-        path = f"{self._ssh(user)}{os.pathsep}{os.environ['PATH']}"
-        environment = {**clients.bare_environment(), "PATH": path}
-        self._terminals.append(Terminal(folder, environment, self._server))
-        return self._terminals[-1]
-
-    def close(self) -> None:
-        """Close them all."""
-        for terminal in self._terminals:
-            terminal.close()
-
-    def _ssh(self, user: str) -> Path:
-        """The folder of an `ssh` that is configured as the README tells this person to do it."""
-        folder = self._folder / f"bin-{user}"
-        if folder.exists():  # one that runs must not be written again
-            return folder
-        folder.mkdir()
-        [stanza] = indented_blocks(section(TITLE).split("### 1.")[0])
-        assert "User alice\n" in stanza
-        config = folder / "config"
-        config.write_text(stanza.replace("User alice\n", f"User {user}\n"))
-        ssh = shutil.which("ssh")
-        assert ssh
-        words = [ssh, "-F", str(config), "-i", str(self._keys.openssh(user))]
-        for option in (
-            f"Port={self._server.port}",
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            *clients.OPENSSH_OPTIONS,
-        ):
-            words += ["-o", option]
-        (folder / "ssh").write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        (folder / "ssh").chmod(0o755)
-        return folder
-
-
-@pytest.fixture
-def desks(server: Server, keys: KeyRing, tmp_path: Path) -> Iterator[Desks]:
-    """Terminals that are closed when the test ends."""
-    desks = Desks(tmp_path, server, keys)
-    yield desks
-    desks.close()
+    return {int(number): fenced_blocks(text) for number, text in numbered}
 
 
 @pytest.fixture
@@ -502,7 +379,7 @@ def test_16_show_your_users_their_lines(
 ) -> None:
     """Bob sees the service's line about him, and not the one about carol."""
     write, read = blocks
-    assert "--log-drain alice/logs" in section(TITLE)
+    assert "--log-drain alice/logs" in section(RECIPES)
     server = start_server(log_drain="alice/logs")
     server.introduce("alice", "bob")
     desks = Desks(tmp_path, server, keys)
