@@ -97,7 +97,7 @@ def _fields(frame: bytes, count: int) -> list[object]:
         raise BadGreeting
     try:
         value = json.loads(frame)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadGreeting from error
     if not isinstance(value, list) or len(value) != count:
         raise BadGreeting

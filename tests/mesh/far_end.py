@@ -36,6 +36,10 @@ class FarEar(Ear):
 
     wire: Wire
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
     def received(self, frame: memoryview) -> None:
         """A frame has come."""
         if frame == ASK:
@@ -46,6 +50,7 @@ class FarEar(Ear):
     def lost(self, reason: str) -> None:
         """The other end is gone."""
         super().lost(reason)
+        self.ended.set()
         tell(f"lost: {reason}")
 
 
@@ -76,7 +81,7 @@ async def call(kind: str, folder: Path, here: tuple[str, int], there: tuple[str,
             await asyncio.sleep(0.1)
             continue
         tell("connected")
-        await ear.wait_until(lambda ear=ear: ear.reason)
+        await ear.ended.wait()
 
 
 if __name__ == "__main__":
