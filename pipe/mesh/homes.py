@@ -4,8 +4,10 @@ Rules:
 
 - The table decides who gets a topic that nobody has.  What this machine has it answers from memory,
   so a database that is away stops nothing but the opening of topics.
-- An answer that was lost leaves a topic in doubt, and so does a machine that cannot be seen any
-  more: it may have buried this one.  Then memory counts for nothing until the table was asked.
+- A machine's topics are buried by another only while that does not see it, and it has not written
+  to the table for `BURIED_SECONDS`.  So one that sees all others, or writes, may trust its memory.
+- An answer that was lost leaves a topic in doubt, and so does to have neither seen all others nor
+  written for `TRUSTED_SECONDS`.  Then memory counts for nothing until the table was asked.
 - A topic goes when it is gone at its home and all joins that were sent there have arrived: those
   of this machine are counted here by who asked, those of others in the table.
 - A join that was counted and never comes is given up after `JOIN_SECONDS`: who sends one gives up
@@ -23,6 +25,11 @@ from pipe.store.homes import HomeRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+TRUSTED_SECONDS = 10.0
+BURIED_SECONDS = 15.0
+"""The first is counted from before the table was asked, by this machine's clock, and the second
+from after, by the database's: the difference is for clocks that do not run alike."""
 
 JOIN_SECONDS = 10.0
 """Far longer than a join takes from the table to its home: a link is lost after 3 s of silence."""
@@ -43,8 +50,11 @@ class Table(Protocol):
     async def withdraw(self, topic: str, home: HomeRow) -> None:
         """A join that was counted is not sent."""
 
-    async def bury(self, home: HomeRow) -> int:
-        """Remove all topics of a worker that is gone."""
+    async def renew(self, node: str) -> None:
+        """Note that a machine is there."""
+
+    async def bury(self, home: HomeRow, quiet: float) -> bool:
+        """Remove all topics of a worker that is gone, if its machine is quiet."""
 
 
 class _Entry:
@@ -88,6 +98,9 @@ class SharedHomes:
         self._usurped = usurped
         self._entries: dict[str, _Entry] = {}
         self._dead: set[WorkerId] = set()
+        self._unseen = False
+        """Whether another machine was out of sight since the table was last written to."""
+        self._renewed = now()
         self._locks: dict[str, tuple[asyncio.Lock, list[None]]] = {}
 
     @property
@@ -109,7 +122,7 @@ class SharedHomes:
         """
         async with _Turn(self._locks, topic):
             entry = self._entries.get(topic)
-            if entry is None or not entry.sure:
+            if entry is None or not self._trusts(entry):
                 found = await self._claim(topic, entry.worker if entry else home)
                 if found.node != self._node:
                     return Home(_worker(found), found.joins)
@@ -124,7 +137,7 @@ class SharedHomes:
             StoreUnavailable: nobody can say now.
         """
         entry = self._entries.get(topic)
-        if entry and entry.sure:
+        if entry and self._trusts(entry):
             return entry.worker
         found = await self._table.find(topic)
         return _worker(found) if found else None
@@ -167,9 +180,7 @@ class SharedHomes:
         this one.
         """
         self._dead.add(worker)
-        if worker.node != self._node:
-            for entry in self._entries.values():
-                entry.sure = False
+        self._unseen |= worker.node != self._node
         for topic, entry in list(self._entries.items()):
             if entry.worker == worker:
                 del self._entries[topic]
@@ -177,12 +188,17 @@ class SharedHomes:
                 entry.joins.pop(worker, None)
         await self._bury()
 
+    def appeared(self, worker: WorkerId) -> None:
+        """A worker is there, perhaps again; of those before it its own machine takes care."""
+        self._dead = {one for one in self._dead if one[:2] != worker[:2]}
+
     async def tend(self, is_open: Callable[[str, WorkerId], bool]) -> None:
         """Make up for what was lost; to be called every few seconds.
 
         Args:
             is_open: whether a topic exists at its home here now.
         """
+        await self._renew()
         await self._bury()
         for topic in list(self._entries):
             async with _Turn(self._locks, topic):
@@ -217,7 +233,7 @@ class SharedHomes:
     async def _confirm(self, topic: str, entry: _Entry) -> None:
         """Make sure that a topic which exists here is still at home here."""
         entry.since = self._now()
-        if entry.sure:
+        if self._trusts(entry):
             return
         try:
             await self._claim(topic, entry.worker)
@@ -240,13 +256,36 @@ class SharedHomes:
         elif sent != entry.sent:
             entry.sent, entry.since = sent, self._now()
 
+    def _trusts(self, entry: _Entry) -> bool:
+        """Return whether nobody can have buried this machine meanwhile."""
+        if self._unseen and self._now() - self._renewed > TRUSTED_SECONDS:
+            self._doubt()
+        return entry.sure
+
+    def _doubt(self) -> None:
+        for entry in self._entries.values():
+            entry.sure = False
+
+    async def _renew(self) -> None:
+        began = self._now()
+        if self._unseen and began - self._renewed > TRUSTED_SECONDS:
+            self._doubt()
+        try:
+            await self._table.renew(self._node)
+        except StoreUnavailable:
+            return
+        self._renewed = began
+        self._unseen = any(worker.node != self._node for worker in self._dead)
+
     async def _bury(self) -> None:
         for worker in list(self._dead):
+            quiet = 0.0 if worker.node == self._node else BURIED_SECONDS
             try:
-                await self._table.bury(_row(worker))
+                gone = await self._table.bury(_row(worker), quiet)
             except StoreUnavailable:
                 return
-            self._dead.discard(worker)
+            if gone:
+                self._dead.discard(worker)
 
 
 class _Turn:

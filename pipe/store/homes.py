@@ -7,13 +7,15 @@ lost it may be either.  So counts are compared and not subtracted: to release tw
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, case, delete, select, update
+from sqlalchemy import and_, case, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipe.store.tables import homes as table
 from pipe.store.tables import identity as identity_table
+from pipe.store.tables import nodes
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -112,14 +114,47 @@ class HomeStore:
         )
         await self._database.write(lambda connection: connection.execute(statement))
 
-    async def bury(self, home: HomeRow) -> int:
-        """Remove all topics of a worker that is gone, and return how many there were.
+    async def renew(self, node: str) -> None:
+        """Note that a machine is there.
+
+        Raises:
+            StoreUnavailable: it may be noted or not.
+        """
+
+        def work(connection: Connection) -> None:
+            make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            seen = _now(connection)
+            statement = make(nodes).values(node=node, seen=seen)
+            statement = statement.on_conflict_do_update(
+                index_elements=[nodes.c.node], set_={"seen": seen}
+            )
+            connection.execute(statement)
+
+        await self._database.write(work)
+
+    async def bury(self, home: HomeRow, quiet: float) -> bool:
+        """Remove all topics of a worker that is gone.
+
+        Args:
+            home: the worker.
+            quiet: do nothing if its machine was noted within so many seconds.
+
+        Returns:
+            Whether they are gone.
 
         Raises:
             StoreUnavailable: they may still be there.
         """
-        statement = delete(table).where(_of(home))
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+        def work(connection: Connection) -> bool:
+            noted = select(nodes.c.seen).where(nodes.c.node == home.node).with_for_update()
+            seen = connection.execute(noted).scalar_one_or_none()
+            if seen is not None and _now(connection) - seen < quiet:
+                return False
+            connection.execute(delete(table).where(_of(home)))
+            return True
+
+        return await self._database.write(work)
 
     async def bury_earlier(self, node: str, epoch: int) -> int:
         """Remove what a machine had before it was started anew, and return how many there were.
@@ -153,6 +188,15 @@ class HomeStore:
 def _of(home: HomeRow) -> ColumnElement[bool]:
     return and_(
         table.c.node == home.node, table.c.number == home.number, table.c.epoch == home.epoch
+    )
+
+
+def _now(connection: Connection) -> float:
+    """Seconds since 1970 by the one clock that all machines share."""
+    if connection.dialect.name != "postgresql":
+        return time.time()
+    return float(
+        connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
     )
 
 

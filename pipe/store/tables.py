@@ -227,6 +227,14 @@ homes = Table(
     Index(None, "node"),
 )
 
+# When each machine was last heard of, by the database's clock.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node", String(63), primary_key=True),
+    Column("seen", Double, nullable=False),
+)
+
 # A single row, by which servers know that they share a database.
 identity = Table(
     "identity",

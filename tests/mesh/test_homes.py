@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipe.errors import Outcome, StoreUnavailable
 from pipe.mesh.directory import WorkerId
-from pipe.mesh.homes import JOIN_SECONDS, SharedHomes
+from pipe.mesh.homes import BURIED_SECONDS, JOIN_SECONDS, SharedHomes
 from pipe.store import Store
 from pipe.store.homes import HomeRow, HomeStore
 
@@ -31,6 +31,8 @@ class FakeTable:
 
     def __init__(self) -> None:
         self.rows: dict[str, HomeRow] = {}
+        self.seen: dict[str, float] = {}
+        self.clock = 0.0
         self.away = False
         self.does_it_anyway = False
 
@@ -76,14 +78,23 @@ class FakeTable:
 
         self._do(work)
 
-    async def bury(self, home: HomeRow) -> int:
-        """Remove all topics of a worker that is gone."""
+    async def renew(self, node: str) -> None:
+        """Note that a machine is there."""
 
-        def work() -> int:
-            old = [topic for topic, row in self.rows.items() if row[:3] == home[:3]]
-            for topic in old:
+        def work() -> None:
+            self.seen[node] = self.clock
+
+        self._do(work)
+
+    async def bury(self, home: HomeRow, quiet: float) -> bool:
+        """Remove all topics of a worker that is gone, if its machine is quiet."""
+
+        def work() -> bool:
+            if self.clock - self.seen.get(home.node, -1e9) < quiet:
+                return False
+            for topic in [topic for topic, row in self.rows.items() if row[:3] == home[:3]]:
                 del self.rows[topic]
-            return len(old)
+            return True
 
         return self._do(work)
 
@@ -155,6 +166,7 @@ class Directory(RuleBasedStateMachine):
         for machine in self.machines.values():
             if not (machine.started or self.table.away):
                 machine.started = True
+                self.table.seen[machine.worker.node] = self.clock
                 self.table.bury_earlier(machine.worker.node, machine.worker.epoch)
 
     @rule(node=st.sampled_from(NODES), topic=st.sampled_from(TOPICS), withdraw=st.booleans())
@@ -235,11 +247,18 @@ class Directory(RuleBasedStateMachine):
         self.table.away, self.table.does_it_anyway = away, anyway
         self._start_all()
 
-    @rule()
-    def wait(self) -> None:
+    @rule(seconds=st.sampled_from([JOIN_SECONDS + 1, BURIED_SECONDS + 1]))
+    def wait(self, seconds: float) -> None:
         """Time passes, far more than a join may take from one machine to another."""
-        self.clock += JOIN_SECONDS + 1
+        self.clock += seconds
+        self.table.clock = self.clock
         self.on_the_way = [join for join in self.on_the_way if join[1].node == join[2].node]
+
+    @rule(one=st.sampled_from(NODES), other=st.sampled_from(NODES))
+    def heal(self, one: str, other: str) -> None:
+        """Two machines see each other."""
+        self.machines[one].homes.appeared(self.machines[other].worker)
+        self.machines[other].homes.appeared(self.machines[one].worker)
 
     @rule()
     def tend(self) -> None:
@@ -269,11 +288,14 @@ class Directory(RuleBasedStateMachine):
                 counts[asker] = counts.get(asker, 0) + 1
         self.tend()
         self.one_home()
+        for one in NODES:
+            for other in NODES:
+                self.heal(one, other)
         for node in NODES:
             for topic in TOPICS:
                 self.close(node, topic)
         for _ in range(3):
-            self.wait()
+            self.wait(BURIED_SECONDS + 1)
             self.tend()
         assert not self.table.rows
         assert not any(machine.homes.topics for machine in self.machines.values())
@@ -316,15 +338,19 @@ async def test_two_machines_at_once(homes_url: str) -> None:
         assert await there.find("ann/a") is None
 
 
-async def test_rows_of_the_dead_go_by_epoch(homes_url: str) -> None:
-    """Who sees a worker gone removes its topics; those of the one started after it stay."""
+async def test_rows_of_the_dead_go_by_epoch(homes_url: str, postgres: Postgres) -> None:
+    """Who sees a worker gone removes its topics once its machine is quiet, and no later one's."""
     async with await Store.open(homes_url) as store:
         table = HomeStore(store.database)
         later = B._replace(epoch=21)
         await table.claim("ann/a", HomeRow(*B))
         await table.claim("ann/b", HomeRow(*later))
         homes = SharedHomes("n1", table, lambda: 0.0, nobody)
+        await table.renew("n2")
         await homes.died(B)
+        assert await homes.find("ann/a") == B, "its machine is there, in the database's eyes"
+        postgres.execute("UPDATE nodes SET seen = seen - 20", homes_url.split("/")[3].split("?")[0])
+        await homes.tend(lambda _topic, _worker: False)
         assert await homes.find("ann/a") is None
         assert await homes.find("ann/b") == later
         assert await table.bury_earlier("n2", 22) == 1

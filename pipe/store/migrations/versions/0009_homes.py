@@ -22,6 +22,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_homes_node", "homes", ["node"])
     op.create_table(
+        "nodes",
+        sa.Column("node", sa.String(63), nullable=False),
+        sa.Column("seen", sa.Double, nullable=False),
+        sa.PrimaryKeyConstraint("node", name="pk_nodes"),
+    )
+    op.create_table(
         "identity",
         sa.Column("number", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("id", sa.String(32), nullable=False),
@@ -31,5 +37,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them."""
-    for name in ("identity", "homes"):
+    for name in ("identity", "nodes", "homes"):
         op.drop_table(name)
