@@ -251,8 +251,7 @@ class Settings(Limits):
         " again when it changes",
     )
     mesh: MeshPlace | None = Field(
-        default=None,
-        description="where other nodes of a mesh reach this one; default: no mesh",
+        default=None, description="where other nodes of a mesh reach this one; default: no mesh"
     )
     mesh_cert: FilePath | None = Field(
         default=None,
@@ -265,12 +264,10 @@ class Settings(Limits):
         " everything",
     )
     join: MeshPlace | None = Field(
-        default=None,
-        description="where another node of the mesh is; any will do; may be given again",
+        default=None, description="where another node of the mesh is; may be given again"
     )
     node: NodeName | None = Field(
-        default=None,
-        description="this machine's name in the mesh; default: the host name's first label",
+        default=None, description="name in the mesh; default: the host name's first label"
     )
     log_format: LogFormat = Field(
         default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"
