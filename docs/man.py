@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipe import __version__
-from pipe.cli import SettingsCommand, program
+from pipe.cli import program
+from pipe.cli.options import SettingsCommand
 from pipe.errors import Outcome
 from pipe.limits.bounds import Limits
 from pipe.settings import CONFIG_VARIABLE, DATABASE_NAME, ENVIRONMENT_PREFIX
