@@ -65,9 +65,7 @@ def _settle_by_name() -> None:
     homes: Any = pipe.hub.homes.Homes
     enter = homes.enter
 
-    def entered(
-        self: object, topic: str, asker: WorkerId, busy: Mapping[WorkerId, float]
-    ) -> Home:
+    def entered(self: object, topic: str, asker: WorkerId, busy: Mapping[WorkerId, float]) -> Home:
         wanted = re.match(r"at(\d)", topic.rpartition("/")[2])
         numbers = {int(wanted[1])} if wanted else {one.number for one in busy} - {asker.number}
         some = {one: 0.0 for one in busy if one.number in numbers} or busy

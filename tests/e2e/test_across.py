@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .processes import statuses
 from .server import HOPPING, MOVING, Server, Status
-from .processes import HELD, Process, statuses
 
 if TYPE_CHECKING:
     from .conftest import StartServer
@@ -36,7 +36,6 @@ def test_pub_to_sub(spread: Server) -> None:
     """Hello."""
     sub = spread.ssh("alice", "sub at1", options=at(2))
     spread.wait_sessions(subscribe=1)
-    pub = spread.ssh("alice", "pub at1", stdin="hello", options=at(2))
+    pub = spread.ssh("alice", "pub at1", stdin=b"hello", options=at(2))
     assert statuses(pub, sub) == [Status.OK] * 2
     assert sub.output == "hello"
-    print(spread.log)
