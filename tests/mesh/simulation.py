@@ -95,9 +95,7 @@ class Pair:
         self.due: list[Callable[[], None]] = []
         self.lost: list[str] = []
         self.edge = EdgeEnd("1", lambda _, reason: self.lost.append(reason), mark_bytes)
-        self.home = HomeEnd(
-            welcome, lambda _: None, lambda *_: None, lambda _, reason: self.lost.append(reason)
-        )
+        self.home = HomeEnd(welcome, lambda *_: None, lambda _, reason: self.lost.append(reason))
         self.up, self.down = MemoryWire(), MemoryWire()
         self._connect(self.edge, self.up, WorkerId("", 2, 1))
         self._connect(self.home, self.down, WorkerId("", 1, 1))

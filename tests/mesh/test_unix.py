@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 import struct
 from random import Random
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from pipe.errors import Unreachable
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.unix import HIGH_WATER_BYTES, MAX_FRAME_BYTES, Sockets, UnixWire
 from tests.e2e.processes import DEADLINE
+from tests.mesh.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,13 +64,14 @@ class Two:
     """Two ends, connected."""
 
     def __init__(self, folder: Path) -> None:
-        self.sockets = Sockets(folder / "mesh")
+        self.peers = Neighbours(ME, folder, {})
+        self.sockets = Sockets(self.peers)
         self.here, self.there = Peer(), Peer()
         self.server: asyncio.Server
 
     async def __aenter__(self) -> Two:
         """Connect."""
-        self.server = await self.sockets.listen(ME, lambda: self.there)  # type: ignore[arg-type, return-value]
+        self.server = await self.sockets.listen(lambda: self.there)  # type: ignore[arg-type, return-value]
         await self.sockets.connect(ME, self.here)  # type: ignore[arg-type]
         await self.there.until(lambda: self.there.wire)
         return self
@@ -97,13 +98,6 @@ async def test_frames_of_all_sizes(tmp_path: Path) -> None:
         assert two.there.got == frames
 
 
-async def test_nobody_else_may_connect(tmp_path: Path) -> None:
-    """The folder of the sockets is its user's alone."""
-    async with Two(tmp_path) as two:
-        folder = two.sockets.path_of(ME).parent
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
 async def test_is_blocked_and_free_again(tmp_path: Path) -> None:
     """More than a mebibyte unsent is told, and when that is gone."""
     async with Two(tmp_path) as two:
@@ -126,7 +120,7 @@ async def test_the_other_end_goes(tmp_path: Path) -> None:
 async def test_a_frame_that_is_too_long(tmp_path: Path) -> None:
     """A length beyond the bound ends it before any memory is taken."""
     async with Two(tmp_path) as two:
-        reader, writer = await asyncio.open_unix_connection(str(two.sockets.path_of(ME)))
+        reader, writer = await asyncio.open_unix_connection(str(two.peers.own.path))
         writer.write(struct.pack(">I", MAX_FRAME_BYTES + 1))
         assert await reader.read() == b""
         writer.close()
@@ -136,4 +130,4 @@ async def test_a_frame_that_is_too_long(tmp_path: Path) -> None:
 async def test_nobody_listens(tmp_path: Path) -> None:
     """A worker that is not there is named."""
     with pytest.raises(Unreachable, match="worker 1 cannot be reached"):
-        await Sockets(tmp_path).connect(ME, Peer())  # type: ignore[arg-type]
+        await Sockets(Neighbours(ME, tmp_path, {})).connect(ME, Peer())  # type: ignore[arg-type]

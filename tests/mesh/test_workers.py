@@ -49,7 +49,7 @@ async def test_stream_across(workers: Workers, home: str, publishes: int) -> Non
     assert sub.out == b"hello"
     assert b"sent 5 bytes to 1 subscriber" in pub.err
     assert not workers[2].topics
-    await workers.until(lambda: not workers.homes.homes)
+    await workers.until(lambda: not len(workers.homes.all))
 
 
 async def test_pipe_both_ways(workers: Workers) -> None:
@@ -107,6 +107,7 @@ async def test_gives_up_waiting(workers: Workers) -> None:
 async def test_round_robin(workers: Workers) -> None:
     """Records are dealt out whole to readers here and there."""
     here = await workers.run(1, "sub jobs")
+    await on_topic(workers, 1, 1)
     there = await workers.run(2, "sub jobs")
     await on_topic(workers, 1, 2)
     lines = [f"job {number}\n".encode() for number in range(1000)]
@@ -147,7 +148,7 @@ async def test_link_to_a_reader_is_cut(workers: Workers) -> None:
     workers[2].mesh.close()
     assert (await sub.status(), await pub.status()) == (74, 74)
     assert b"the stream broke: worker 1 is gone" in sub.err
-    await workers.until(lambda: not workers.homes.homes)
+    await workers.until(lambda: not len(workers.homes.all))
 
 
 async def test_link_to_a_publisher_is_cut(workers: Workers) -> None:
@@ -160,7 +161,7 @@ async def test_link_to_a_publisher_is_cut(workers: Workers) -> None:
     workers[2].mesh.close()
     assert (await sub.status(), await pub.status()) == (74, 74)
     assert b"the stream broke: worker 1 is gone" in pub.err
-    await workers.until(lambda: not workers.homes.homes)
+    await workers.until(lambda: not len(workers.homes.all))
 
 
 async def test_stalled_reader_elsewhere(tmp_path: Path, keys: KeyRing) -> None:
@@ -277,7 +278,7 @@ async def test_refused_elsewhere(workers: Workers) -> None:
     assert await sub.status() == 77
     assert b"access denied" in sub.err
     pub.process.kill()
-    await workers.until(lambda: not workers.homes.homes)
+    await workers.until(lambda: not len(workers.homes.all))
 
 
 async def test_join_that_never_comes(workers: Workers) -> None:
@@ -302,7 +303,7 @@ async def test_join_that_never_comes(workers: Workers) -> None:
     await workers.until(lambda: not workers[2].service.sessions)
     release.set()
     pub.process.kill()
-    await workers.until(lambda: not workers.homes.homes)
+    await workers.until(lambda: not len(workers.homes.all))
 
 
 async def test_command_about_a_topic(workers: Workers) -> None:

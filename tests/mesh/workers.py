@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pipe.mesh.directory import Home, WorkerId
+import pipe.hub.homes
+from pipe.mesh.directory import WorkerId
 from pipe.mesh.mesh import Mesh
 from pipe.mesh.unix import Sockets
 from pipe.service import Service
@@ -16,12 +18,15 @@ from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from tests.e2e import clients
 from tests.e2e.processes import DEADLINE
+from tests.mesh.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from pipe.language.names import TopicName
+    from pipe.mesh.directory import Home
+    from pipe.mesh.peers import Peer
     from tests.e2e.clients import KeyRing
 
 GOODBYE = 0.0
@@ -29,12 +34,10 @@ GOODBYE = 0.0
 
 
 class Homes:
-    """The directory of all workers, in a dict."""
+    """The directory of all workers, as a hub keeps it: who joins first has the topic at home."""
 
     def __init__(self) -> None:
-        self.homes: dict[TopicName, list[Any]] = {}  # the worker, and the joins on their way
-        self.history: list[TopicName] = []  # those that lost their home
-        self.down = False
+        self.all = pipe.hub.homes.Homes()
 
     def of(self, me: WorkerId) -> Desk:
         """One worker's way to ask."""
@@ -42,33 +45,34 @@ class Homes:
 
 
 class Desk:
-    """A `pipe.mesh.directory.Directory`: who joins first has the topic at home."""
+    """A `pipe.mesh.directory.Directory`."""
 
     def __init__(self, homes: Homes, me: WorkerId) -> None:
-        self._homes = homes
+        self._homes = homes.all
         self._me = me
+        self._arrived: dict[str, Counter[WorkerId]] = {}
 
     async def enter(self, topic: TopicName) -> Home:
         """Count a join."""
         await asyncio.sleep(0)
-        entry = self._homes.homes.setdefault(topic, [self._me, 0])
-        entry[1] += 1
-        return Home(entry[0], entry[1])
+        return self._homes.enter(str(topic), self._me, {})
 
     async def find(self, topic: TopicName) -> WorkerId | None:
         """Look."""
         await asyncio.sleep(0)
-        entry = self._homes.homes.get(topic)
-        return entry[0] if entry else None
+        return self._homes.find(str(topic))
 
-    def closed(self, topic: TopicName, joins: int) -> None:
+    def arrived(self, topic: TopicName, asker: WorkerId) -> None:
+        """Count it for the end."""
+        self._arrived.setdefault(str(topic), Counter())[asker] += 1
+
+    def withdraw(self, topic: TopicName, home: WorkerId) -> None:
+        """Count it no longer."""
+        self._homes.withdraw(str(topic), home, self._me)
+
+    def closed(self, topic: TopicName) -> None:
         """Forget a topic, unless joins are on their way."""
-        entry = self._homes.homes[topic]
-        entry[1] -= joins
-        assert entry[1] >= 0, "more joins came than were sent"
-        if not entry[1]:
-            del self._homes.homes[topic]
-            self._homes.history.append(topic)
+        self._homes.closed(str(topic), self._me, self._arrived.pop(str(topic), Counter()))
 
 
 class Worker:
@@ -198,7 +202,7 @@ async def working(
     """So many workers, each with a server on a port of its own."""
     homes = Homes()
     chosen = {"port": 0, "metrics_port": 0, "data_dir": folder, "signup": "open", **settings}
-    first = WorkerId("", 1, 1)
+    known: dict[WorkerId, Peer] = {}
     async with contextlib.AsyncExitStack() as stack:
         workers = Workers(keys, homes, stack)
         for number in range(1, count + 1):
@@ -206,13 +210,14 @@ async def working(
             store = await stack.enter_async_context(await Store.open(made.resolved_database_url))
             service = Service(made, store)
             me = WorkerId("", number, number)
-            sockets = Sockets(folder / "mesh", service.turns.use)
+            peers = Neighbours(me, folder, known)
+            sockets = Sockets(peers, service.turns.use)
             desk = homes.of(me)
-            mesh = Mesh(service, me, desk, sockets, lambda: first, _answer)
+            mesh = Mesh(service, peers, desk, sockets, _answer)
             service.elsewhere = mesh
             server = SSHServer(service)
             await server.start()
-            listener = await sockets.listen(me, mesh.accept)
+            listener = await sockets.listen(mesh.accept)
             stack.push_async_callback(_stop, server, listener, mesh)
             workers.all.append(Worker(me, service, mesh, desk))
         yield workers
