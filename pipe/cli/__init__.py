@@ -141,10 +141,10 @@ def serve(settings: Settings) -> int:
     or 1h30m, sizes like 512KiB or 2MiB.
     """
     if settings.mesh or settings.join:
-        from pipe.mesh.configuration import refuse_mesh
+        from pipe.mesh.configuration import read_mesh
 
-        refuse_mesh(settings)
-    if settings.workers > 1:
+        read_mesh(settings)
+    if settings.workers > 1 or settings.mesh:
         from pipe.hub import run as run_hub
 
         return run_hub(settings)

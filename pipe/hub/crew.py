@@ -89,12 +89,17 @@ class Crew:
     Args:
         size: how many serve.
         owner: the hub.
+        node: the machine's name, where there are several.
+
+    Attributes:
+        epoch: before those of all its workers.
     """
 
-    def __init__(self, size: int, owner: Owner) -> None:
+    def __init__(self, size: int, owner: Owner, node: str = "") -> None:
         self._size = size
         self._owner = owner
-        self._epoch = time.time_ns() // 1_000_000
+        self._node = node
+        self.epoch = self._epoch = time.time_ns() // 1_000_000
         self._keepers: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._pausing: set[int] = set()  # numbers of workers that are about to be started again
@@ -175,7 +180,7 @@ class Crew:
         finally:
             theirs.close()
         self._epoch += 1
-        worker = Worker(WorkerId("", number, self._epoch), process)
+        worker = Worker(WorkerId(self._node, number, self._epoch), process)
         worker.channel = Channel(
             ours,
             lambda message, descriptor: self._take(worker, message, descriptor),

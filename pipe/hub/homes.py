@@ -54,7 +54,7 @@ class Homes:
         """
         entry = self._entries.get(topic)
         if entry is None:
-            entry = self._entries[topic] = _Entry(_choose(asker, busy))
+            entry = self._entries[topic] = _Entry(choose(asker, busy))
         entry.joins[asker] = entry.joins.get(asker, 0) + 1
         return Home(entry.worker, sum(entry.joins.values()))
 
@@ -111,7 +111,7 @@ class Homes:
             del self._entries[topic]
 
 
-def _choose(asker: WorkerId, busy: Mapping[WorkerId, float]) -> WorkerId:
+def choose(asker: WorkerId, busy: Mapping[WorkerId, float]) -> WorkerId:
     """The asker if it is no busier than the mean, else the idlest; the asker if there is nobody."""
     if not busy:
         return asker

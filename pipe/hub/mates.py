@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipe.errors import StoreUnavailable
 from pipe.hub.channel import Lost
+from pipe.language.places import Place
 from pipe.mesh.directory import Home, WorkerId
 from pipe.mesh.peers import Peer
 
@@ -38,8 +39,8 @@ class HubDirectory:
         Raises:
             PipeError: it cannot be known now.
         """
-        number, epoch, joins = await self._ask({"type": "enter", "topic": str(topic)})
-        return Home(WorkerId("", number, epoch), joins)
+        worker, joins = await self._ask({"type": "enter", "topic": str(topic)})
+        return Home(WorkerId(*worker), joins)
 
     async def find(self, topic: TopicName) -> WorkerId | None:
         """Return a topic's home, or None if it has none.
@@ -48,7 +49,7 @@ class HubDirectory:
             PipeError: it cannot be known now.
         """
         found = await self._ask({"type": "find", "topic": str(topic)})
-        return WorkerId("", *found) if found else None
+        return WorkerId(*found) if found else None
 
     def arrived(self, topic: TopicName, asker: WorkerId) -> None:
         """A join has come here, where the topic is at home."""
@@ -56,7 +57,7 @@ class HubDirectory:
 
     def withdraw(self, topic: TopicName, home: WorkerId) -> None:
         """A join that `enter` has counted is not sent after all."""
-        self._channel.send({"type": "withdraw", "topic": str(topic), "home": home[1:]})
+        self._channel.send({"type": "withdraw", "topic": str(topic), "home": home})
 
     def closed(self, topic: TopicName) -> None:
         """A topic that was at home here is gone."""
@@ -67,7 +68,7 @@ class HubDirectory:
             {
                 "type": "closed",
                 "topic": str(topic),
-                "joins": [[*asker[1:], count] for asker, count in joins.items()],
+                "joins": [[asker, count] for asker, count in joins.items()],
             }
         )
 
@@ -77,9 +78,12 @@ class HubDirectory:
 
     async def _ask(self, question: Message) -> Any:  # noqa: ANN401 - it is JSON
         try:
-            return await self._channel.ask(question)
+            answer = await self._channel.ask(question)
         except Lost:
             raise StoreUnavailable(_LOST_TEXT) from None
+        if isinstance(answer, str):  # a reason
+            raise StoreUnavailable(answer)
+        return answer
 
 
 class HubPeers:
@@ -118,17 +122,17 @@ class HubPeers:
         """Be told from now on; see `pipe.mesh.peers.Peers`."""
         self._followers.append((changed, gone))
 
-    def take(self, peers: list[list[Any]], first: list[int] | None) -> None:
+    def take(self, peers: list[list[Any]], first: list[Any] | None) -> None:
         """The hub tells who is ready, and who has the duties of one.
 
         Args:
-            peers: of each its number, epoch, path, and whether it leaves.
-            first: number and epoch.
+            peers: of each which worker it is, its path or its place, and whether it leaves.
+            first: which worker.
         """
-        self._first = WorkerId("", *first) if first else None
+        self._first = WorkerId(*first) if first else None
         found = [
-            Peer(WorkerId("", number, epoch), Path(path), leaving)
-            for number, epoch, path, leaving in peers
+            Peer(WorkerId(*worker), Path(at) if isinstance(at, str) else Place(*at), leaving)
+            for worker, at, leaving in peers
         ]
         self._others = {one.worker: one for one in found if one.worker != self._own.worker}
         for changed, _ in self._followers:

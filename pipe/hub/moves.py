@@ -18,6 +18,7 @@ import structlog
 from pipe.errors import NotMoved, PipeError
 from pipe.hub.far import FarVisit
 from pipe.language.names import parse_topic
+from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
 from pipe.ssh.channel import Channel as SSHChannel
 from pipe.ssh.handover import export, why_not
@@ -118,6 +119,8 @@ class Moves:
         visit, peer = front.connection.visit, self._peers.others.get(home)
         if not isinstance(visit, FarVisit) or peer is None or peer.leaving or self._channel.full:
             return False
+        if isinstance(peer.at, Place):  # on another machine
+            return False
         try:
             crate = Crate()
         except OSError:
@@ -137,7 +140,7 @@ class Moves:
             "source": visit.source,
             "trusted": visit.trusted,
             "topic": str(topic),
-            "home": home[1:],
+            "home": home,
         }
         self._channel.send(message, goods)
         return True
@@ -151,7 +154,7 @@ class Moves:
         arrival = None
         if not message["returned"]:
             topic = parse_topic(message["topic"], caller="")
-            arrival = self.mesh.receive(topic, WorkerId("", *message["asker"]))
+            arrival = self.mesh.receive(topic, WorkerId(*message["asker"]))
         begun = False
 
         def ready(session: Session) -> None:

@@ -27,15 +27,17 @@ from pipe.hub.homes import Homes
 from pipe.hub.reception import SSH, WEB, Reception
 from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
+from pipe.mesh.configuration import read_mesh
 from pipe.mesh.directory import WorkerId
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Collection, Coroutine, Mapping
     from typing import Any
 
     from pipe.hub.channel import Message
     from pipe.hub.crew import Worker
+    from pipe.hub.nodes import Nodes
     from pipe.settings import Settings
 
 log = structlog.get_logger()
@@ -63,6 +65,8 @@ class Hub:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._mesh = read_mesh(settings)
+        self._nodes: Nodes | None = None  # where there are several machines
         self._stop = asyncio.Event()
         self._stopping = False
         self._leader: Worker | None = None  # who has the duties of one
@@ -78,7 +82,7 @@ class Hub:
         """Start, serve, drain."""
         settings = self._settings
         make_data_dir(settings)
-        self._crew = Crew(settings.workers, self)
+        self._crew = Crew(settings.workers, self, self._mesh.node if self._mesh else "")
         self._figures = Figures(self._crew)
         self._reception = Reception(
             settings,
@@ -107,6 +111,7 @@ class Hub:
                 )
                 cleanup.callback(server.close)
                 metrics_port = server.port
+            await self._join_mesh(cleanup)
             await self._crew.start()
             try:
                 ssh.accept()
@@ -128,6 +133,14 @@ class Hub:
             await self._crew.wait_gone()
             log.info("stopped")
         return 0
+
+    async def _join_mesh(self, cleanup: contextlib.AsyncExitStack) -> None:
+        """Become one of several machines, if that is wanted."""
+        if self._mesh:
+            from pipe.hub.nodes import Nodes  # nobody else needs Zenoh, nor the hub a database
+
+            self._nodes = await Nodes.open(self._settings, self._mesh, self._crew.epoch, self)
+            cleanup.push_async_callback(self._nodes.close)
 
     async def _bind_web(self, web: Listener) -> None:
         """Take the port for HTTP, unless that is not wanted, as one process does."""
@@ -183,11 +196,14 @@ class Hub:
             self._renewing = False
         for worker in old:
             worker.leaving = True
-        self._tell_of_peers()
+        self.tell_of_peers()
         leader = self._leader
         if leader in old:
-            with contextlib.suppress(Lost):
-                await leader.channel.ask({"type": "lay down"})
+            if self._nodes:
+                await self._nodes.lay_down()
+            else:
+                with contextlib.suppress(Lost):
+                    await leader.channel.ask({"type": "lay down"})
             self._leader = None
         self._elect()
         for worker in old:
@@ -200,14 +216,15 @@ class Hub:
         settings = self._settings
         if self._leader is None and not self._crew.serving:
             self._leader = worker
+        mesh = self._nodes.first_message(worker.ident.number) if self._nodes else None
         return {
             "settings": settings.model_dump(mode="json", exclude_unset=True),
-            "number": worker.ident.number,
-            "epoch": worker.ident.epoch,
+            "ident": worker.ident,
             "port": self._port,
             "web": bool(self._web_url),
-            "leads": self._leader is worker,
+            "leads": self._leader is worker and self._nodes is None,
             "link": str(self._link_of(worker)),
+            "mesh": mesh,
         }
 
     def _link_of(self, worker: Worker) -> Path:
@@ -216,7 +233,9 @@ class Hub:
     def came(self, worker: Worker) -> None:
         """A worker is ready."""
         worker.channel.send({"type": "others", "counts": self._sums.others(_name(worker))})
-        self._tell_of_peers()
+        self.tell_of_peers()
+        if self._nodes:
+            self._nodes.came(worker)
         self._reception.place_early()
         self._elect()
 
@@ -228,8 +247,10 @@ class Hub:
         self._tell_sums_later()
         if worker.is_ready:
             self._link_of(worker).unlink(missing_ok=True)
-            self._tell_of_peers()
+            self.tell_of_peers()
             self._homes.died(worker.ident)
+            if self._nodes:
+                self._nodes.went(worker.ident)
             for other in self._crew.workers.values():
                 if other.is_ready:
                     self._do(self._settle(other, worker.ident))
@@ -258,40 +279,62 @@ class Hub:
                 self._count(_name(worker), message["counts"])
             case "last figures":
                 self._figures.take(worker, message["families"])
+            case "enter" | "find" | "withdraw" | "closed" if self._nodes:
+                self._nodes.take(worker, message)
             case "enter":
                 home = self._homes.enter(message["topic"], worker.ident, self._census.busy)
-                channel.answer(message, [*home.worker[1:], home.joins])
+                channel.answer(message, home)
             case "find":
-                found = self._homes.find(message["topic"])
-                channel.answer(message, found[1:] if found else None)
+                channel.answer(message, self._homes.find(message["topic"]))
             case "withdraw":
-                self._homes.withdraw(message["topic"], WorkerId("", *message["home"]), worker.ident)
+                self._homes.withdraw(message["topic"], WorkerId(*message["home"]), worker.ident)
             case "closed":
-                joins = {WorkerId("", *asker): count for *asker, count in message["joins"]}
+                joins = {WorkerId(*asker): count for asker, count in message["joins"]}
                 self._homes.closed(message["topic"], worker.ident, joins)
             case other:
                 log.error("unknown message", type=other, worker=worker.ident.number)
 
     def _move(self, worker: Worker, message: Message, connection: socket.socket) -> None:
         """Hand a connection on to where its topic is at home, or back if it cannot go there."""
-        home = WorkerId("", *message["home"])
+        home = WorkerId(*message["home"])
         to = self._reception.move(worker, message["guest"], self._crew.workers.get(home))
         returned = to is worker
-        if returned:
+        if returned and self._nodes:
+            self._nodes.returned(message["topic"], home, worker.ident)
+        elif returned:
             self._homes.withdraw(message["topic"], home, worker.ident)
-        news = {"type": "moved", "asker": worker.ident[1:], "returned": returned}
+        news = {"type": "moved", "asker": worker.ident, "returned": returned}
         to.channel.send({**message, **news}, connection)
 
     async def _settle(self, home: Worker, dead: WorkerId) -> None:
         """Tell a worker that another one is dead, and forget its joins that never came there."""
         with contextlib.suppress(Lost):
-            arrived = await home.channel.ask({"type": "died", "worker": dead[1:]})
+            arrived = await home.channel.ask({"type": "died", "worker": dead})
             self._homes.settle(home.ident, dead, arrived)
 
-    def _tell_of_peers(self) -> None:
-        ready = [one for one in self._crew.workers.values() if one.is_ready]
-        peers = [[*one.ident[1:], str(self._link_of(one)), one.leaving] for one in ready]
-        first = self._leader.ident[1:] if self._leader else None
+    @property
+    def busy(self) -> Mapping[WorkerId, float]:
+        """The workers that may get a topic, and how much of a core each uses."""
+        return self._census.busy
+
+    @property
+    def workers(self) -> Collection[Worker]:
+        """Those that are ready."""
+        return [one for one in self._crew.workers.values() if one.is_ready]
+
+    @property
+    def leader(self) -> Worker | None:
+        """Who has what one worker has of this machine, if it is ready."""
+        return self._leader if self._leader and self._leader.is_ready else None
+
+    def tell_of_peers(self) -> None:
+        """Tell all workers who the others are, and who has the duties of one."""
+        ready = self.workers
+        peers = [[one.ident, str(self._link_of(one)), one.leaving] for one in ready]
+        first = self._leader.ident if self._leader else None
+        if self._nodes:
+            peers += self._nodes.peers
+            first = self._nodes.first
         for worker in ready:
             worker.channel.send({"type": "peers", "peers": peers, "first": first})
 
@@ -332,6 +375,10 @@ class Hub:
             self._do(self._appoint(candidates[0]))
 
     async def _appoint(self, worker: Worker) -> None:
+        if self._nodes:
+            self._nodes.seek()
+            self._reception.place_early()
+            return
         try:
             reason = await worker.channel.ask({"type": "lead"})
         except Lost:
@@ -343,7 +390,7 @@ class Hub:
                 self._leader = None
                 self._elect()
             return
-        self._tell_of_peers()
+        self.tell_of_peers()
         self._reception.place_early()
 
 

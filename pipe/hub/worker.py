@@ -25,7 +25,9 @@ from pipe.hub.sums import TELL_SECONDS
 from pipe.limits.memory import resident_bytes
 from pipe.limits.quotas import most_of
 from pipe.limits.shares import RATE, SharedQuotas, SharedRates
+from pipe.mesh.configuration import read_mesh
 from pipe.mesh.directory import WorkerId
+from pipe.mesh.greeting import read_identity
 from pipe.mesh.mesh import Mesh
 from pipe.mesh.peers import Peer
 from pipe.mesh.unix import Sockets
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 
     from pipe.hub.channel import Message
     from pipe.limits.gate import Visit
+    from pipe.mesh.link import Link
+    from pipe.mesh.mesh import Reach
+    from pipe.mesh.tls import TlsWires
+    from pipe.mesh.wire import Wire
     from pipe.service import Service
     from pipe.ssh.server import SSHServer
     from pipe.web.server import WebServer
@@ -58,7 +64,8 @@ def run(descriptor: int) -> int:
         return Outcome.UNAVAILABLE.status
     settings = Settings.model_validate(first["settings"])
     logs.configure(settings)
-    structlog.contextvars.bind_contextvars(worker=first["number"])
+    node, number, _ = first["ident"]
+    structlog.contextvars.bind_contextvars(worker=number, **({"node": node} if node else {}))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(WorkerApp(settings, first, end).run())
 
@@ -76,7 +83,7 @@ class WorkerApp(App):
         super().__init__(settings)
         self._first = first
         self._end = end
-        ident = WorkerId("", first["number"], first["epoch"])
+        ident = WorkerId(*first["ident"])
         self.peers = HubPeers(Peer(ident, Path(first["link"])))
         self.directory: HubDirectory
         self._counts: dict[str, int] = {}  # what the hub has not been told
@@ -108,7 +115,7 @@ class WorkerApp(App):
 
     def _orphaned(self) -> None:
         """The hub is gone, so nobody is let in, counted or told to stop: end at once."""
-        link = self.peers.own.path
+        link = Path(self._first["link"])
         with contextlib.suppress(OSError):
             link.unlink(missing_ok=True)
             link.parent.rmdir()  # the last one can
@@ -159,12 +166,39 @@ class WorkerApp(App):
         """Be one of several in which topics are at home."""
         self._moves = Moves(service, server, self._gate, self._channel, self.peers)
         sockets = Sockets(self.peers, service.turns.use)
-        self._mesh = Mesh(service, self.peers, self.directory, sockets, _answer, self._moves.carry)
+        reach, wires = self._reach(sockets)
+        self._mesh = Mesh(service, self.peers, self.directory, reach, _answer, self._moves.carry)
         self._moves.mesh = self._mesh
         links = await sockets.listen(self._mesh.accept)
         cleanup.callback(self._mesh.close)
         cleanup.callback(links.close)
+        if wires:
+            await wires.listen(*self._first["mesh"]["place"])
+            cleanup.push_async_callback(wires.close)
         service.elsewhere = self._mesh
+
+    def _reach(self, sockets: Sockets) -> tuple[Reach, TlsWires | None]:
+        """How other workers are reached, and what takes links from other machines, if any are."""
+        configuration, mesh = read_mesh(self._settings), self._first["mesh"]
+        if configuration is None:
+            return sockets, None
+        from pipe.mesh.certificates import contexts
+        from pipe.mesh.tls import TlsWires
+        from pipe.mesh.ways import Ways
+
+        def accept(_: WorkerId, wire: Wire) -> Link:
+            link = self._mesh.accept()
+            link.attach(wire)
+            return link
+
+        wires = TlsWires(
+            self.peers.own.worker,
+            read_identity(mesh["identity"]),
+            contexts(configuration.files),
+            accept,
+            self._service.turns.use,
+        )
+        return Ways(self.peers, sockets, wires), wires
 
     def resident(self) -> int:
         """The bytes of all processes where they are near the alarm, else of this one."""
@@ -202,6 +236,10 @@ class WorkerApp(App):
                 self.peers.take(message["peers"], message["first"])
             case "died":
                 self._do(self._bury(message))
+            case "topics":
+                self._channel.answer(message, list(map(str, self._service.router.names())))
+            case "usurped":
+                self._end_topic(message["topic"])
             case "stop":
                 self.stop()
             case "lead":
@@ -233,9 +271,18 @@ class WorkerApp(App):
 
     async def _bury(self, message: Message) -> None:
         """Another worker is dead: tell which of its joins have come."""
-        dead = WorkerId("", *message["worker"])
+        dead = WorkerId(*message["worker"])
         await self.peers.bury(dead)
         self._channel.answer(message, self.directory.arrived_from(dead))
+
+    def _end_topic(self, name: str) -> None:
+        """Another machine has a topic that was at home here: it has one home only."""
+        text = "the stream broke: this machine was cut off from the others for too long"
+        with self._service.router.at_once():
+            for session in list(self._service.sessions):
+                member = session.member
+                if member and member.topic and str(member.topic.name) == name:
+                    session.cut(Outcome.BROKEN, text)
 
     def _visit(self, message: Message) -> Visit:
         return self._gate.receive(message["guest"], message["source"], trusted=message["trusted"])

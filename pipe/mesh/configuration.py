@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipe.errors import BadName, SettingsError, StartError
+from pipe.errors import BadName, SettingsError
 from pipe.language.names import quoted
 from pipe.language.places import Place, parse_node
 from pipe.mesh.certificates import MeshFiles
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
 
 
+MAX_PORT = 65535
+"""Workers that take the place of others have ports beyond theirs, so twice as many are needed."""
+
+
 class MeshConfiguration(NamedTuple):
     """What one node has to know.
 
     Attributes:
         node: its name.
-        listen: where others reach its hub; its workers listen on the ports after that one.
+        listen: where others reach its hub; worker N listens on the Nth port after that one.
         join: where others may be.
         files: its certificate.
     """
@@ -53,6 +58,14 @@ def read_mesh(settings: Settings) -> MeshConfiguration | None:
         )
     if "," in settings.mesh:
         raise SettingsError("--mesh is one place: give other nodes' with --join")
+    listen = Place.parse(settings.mesh)
+    if _is_anywhere(listen.host):
+        raise SettingsError(
+            f"--mesh {listen} tells other nodes nothing: give the address at which they reach this"
+            " machine"
+        )
+    if listen.port + 2 * settings.workers > MAX_PORT:
+        raise SettingsError(f"--mesh {listen} leaves no ports for workers: give a lower one")
     if settings.resolved_database_url.startswith("sqlite"):
         raise SettingsError(
             "--mesh needs a PostgreSQL that all nodes share, and not SQLite: give --database-url"
@@ -61,20 +74,14 @@ def read_mesh(settings: Settings) -> MeshConfiguration | None:
     if importlib.util.find_spec("zenoh") is None:
         raise SettingsError("--mesh needs Zenoh: pip install 'pipe-server[mesh]'")
     join = tuple(map(Place.parse, settings.join.split(","))) if settings.join else ()
-    return MeshConfiguration(
-        _node(settings), Place.parse(settings.mesh), join, MeshFiles(ca, certificate, key)
-    )
+    return MeshConfiguration(_node(settings), listen, join, MeshFiles(ca, certificate, key))
 
 
-def refuse_mesh(settings: Settings) -> None:
-    """Stop a start that asks for a mesh.
-
-    Raises:
-        SettingsError: the settings do not fit together.
-        StartError: they do, and yet nothing serves a mesh.
-    """
-    read_mesh(settings)
-    raise StartError("this version has the parts of a mesh and does not serve one yet: no --mesh")
+def _is_anywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _node(settings: Settings) -> str:

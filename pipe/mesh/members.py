@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from pipe.language.places import Place
     from pipe.mesh.directory import WorkerId
 
 
@@ -14,13 +16,18 @@ class Members:
     """Knows who is alive, and tells of changes; `appeared` and `vanished` may come twice."""
 
     def __init__(self) -> None:
-        self._alive: set[WorkerId] = set()
+        self._alive: dict[WorkerId, Place | None] = {}
         self._followers: list[tuple[Callable[[], None], Callable[[WorkerId], None]]] = []
 
     @property
     def others(self) -> frozenset[WorkerId]:
         """All that are there now, but this one; number 0 is a machine's hub."""
         return frozenset(self._alive)
+
+    @property
+    def places(self) -> Mapping[WorkerId, Place | None]:
+        """Where each of them takes links, if it does."""
+        return MappingProxyType(self._alive)
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -36,16 +43,16 @@ class Members:
         """
         self._followers.append((changed, gone))
 
-    def appeared(self, worker: WorkerId) -> None:
+    def appeared(self, worker: WorkerId, place: Place | None = None) -> None:
         """A worker is there."""
         if worker not in self._alive:
-            self._alive.add(worker)
+            self._alive[worker] = place
             self._tell()
 
     def vanished(self, worker: WorkerId) -> None:
         """A worker is gone."""
         if worker in self._alive:
-            self._alive.remove(worker)
+            del self._alive[worker]
             for _, gone in self._followers:
                 gone(worker)
             self._tell()

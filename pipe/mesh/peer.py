@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import zenoh
 
-from pipe.errors import StartError
+from pipe.errors import BadName, StartError
 from pipe.language.names import escape
+from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.greeting import BadGreeting, read_identity
 from pipe.mesh.identity import PROTOCOL, Identity, disagreement
@@ -57,6 +58,7 @@ class ZenohPeer:
         self.members = Members()
         self._loop = asyncio.get_running_loop()
         self._declared: list[Any] = []
+        self._tokens: dict[WorkerId, Any] = {}
 
     @classmethod
     async def open(
@@ -94,9 +96,20 @@ class ZenohPeer:
             raise
         return peer
 
-    async def appear(self) -> None:
-        """Let the others see this worker: it can be reached now."""
-        await asyncio.to_thread(self._declare_token)
+    async def appear(self, worker: WorkerId | None = None, place: Place | None = None) -> None:
+        """Let the others see a worker: it can be reached now.
+
+        Args:
+            worker: which, of this machine; by default this one.
+            place: where it takes links.
+        """
+        await asyncio.to_thread(self._declare_token, worker or self.me, place)
+
+    async def vanish(self, worker: WorkerId) -> None:
+        """Let the others see that a worker of this machine is gone."""
+        token = self._tokens.pop(worker, None)
+        if token:
+            await asyncio.to_thread(token.undeclare)
 
     async def check(self) -> None:
         """Ask all nodes whether they are of the same service.
@@ -125,7 +138,7 @@ class ZenohPeer:
             query.reply(key, answer)
 
         def seen(sample: zenoh.Sample) -> None:
-            there = sample.kind is zenoh.SampleKind.PUT
+            there = sample.kind == zenoh.SampleKind.PUT  # each is a new object
             self._call_soon(self._seen, str(sample.key_expr), there)
 
         self._declared += (
@@ -133,9 +146,9 @@ class ZenohPeer:
             self.session.liveliness().declare_subscriber(f"{PREFIX}/node/**", seen, history=True),
         )
 
-    def _declare_token(self) -> None:
-        key = f"{PREFIX}/node/{worker_key(self.me)}"
-        self._declared.append(self.session.liveliness().declare_token(key))
+    def _declare_token(self, worker: WorkerId, place: Place | None) -> None:
+        key = f"{PREFIX}/node/{worker_key(worker)}" + (f"/{place}" if place else "")
+        self._tokens[worker] = self.session.liveliness().declare_token(key)
 
     def _ask(self) -> list[tuple[str, Identity]]:
         """Ask every version: the number is one of the things that are compared."""
@@ -167,11 +180,12 @@ class ZenohPeer:
     # -- in the loop ------------------------------------------------------------------------------
 
     def _seen(self, key: str, there: bool) -> None:
-        worker = parse_worker_key(key.removeprefix(f"{PREFIX}/node/").split("/"))
+        parts = key.removeprefix(f"{PREFIX}/node/").split("/")
+        worker = parse_worker_key(parts[:3])
         if worker is None or worker == self.me:
             return
         if there:
-            self.members.appeared(worker)
+            self.members.appeared(worker, _place(parts[3:]))
         else:
             self.members.vanished(worker)
 
@@ -189,6 +203,14 @@ def parse_worker_key(parts: Sequence[str]) -> WorkerId | None:
         ):
             return WorkerId(node, int(number), int(epoch))
     return None
+
+
+def _place(parts: Sequence[str]) -> Place | None:
+    """Read what stands behind a worker in a key, if it is a place."""
+    try:
+        return Place.parse("/".join(parts)) if parts else None
+    except BadName:
+        return None
 
 
 def _configure(files: MeshFiles, listen: str, join: Sequence[str]) -> zenoh.Config:

@@ -8,18 +8,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from pipe.language.places import Place
     from pipe.mesh.directory import WorkerId
 
 
 class Peer(NamedTuple):
-    """One other worker of this machine.
+    """One other worker.
 
-    ``path`` is its Unix socket for links, in a folder that only the server's user may enter.  A
-    worker that is ``leaving`` takes no new topics, and serves those that it has until they end.
+    ``at`` is where it takes links: a Unix socket in a folder that only the server's user may enter,
+    or a place on another machine.  A worker that is ``leaving`` takes no new topics, and serves
+    those that it has until they end.
     """
 
     worker: WorkerId
-    path: Path
+    at: Path | Place
     leaving: bool = False
 
 
@@ -28,7 +30,7 @@ class Peers(Protocol):
 
     @property
     def own(self) -> Peer:
-        """This worker: its path is where it has to listen before others know of it."""
+        """This worker, and its socket, on which it has to listen before others know of it."""
 
     @property
     def others(self) -> Mapping[WorkerId, Peer]:

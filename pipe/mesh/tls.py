@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MAX_FRAME = MIB + KIB
-"""Bytes of a message and its head; who sends more does not speak our protocol."""
+MAX_FRAME = MIB + 64 * KIB
+"""Bytes of a message, its head and its readers; who sends more does not speak our protocol."""
 
 HIGH_WATER = MIB
 LOW_WATER = 256 * KIB
@@ -51,10 +52,14 @@ class TlsWire(asyncio.BufferedProtocol):
     """One wire; `TlsWires` makes them.  Until `begin` nothing is read but the first frame."""
 
     def __init__(
-        self, greeted: Callable[[TlsWire, bytes], None], early: Callable[[str], None]
+        self,
+        greeted: Callable[[TlsWire, bytes], None],
+        early: Callable[[str], None],
+        used: Callable[[float], None],
     ) -> None:
         self._greeted: Callable[[TlsWire, bytes], None] | None = greeted
         self._early = early
+        self._used = used
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._pulse: Pulse | None = None
@@ -141,7 +146,9 @@ class TlsWire(asyncio.BufferedProtocol):
         self._filled += nbytes
         if self._pulse:
             self._pulse.heard()
+        started = time.monotonic()
         self._parse()
+        self._used(time.monotonic() - started)
 
     def pause_writing(self) -> None:
         """TLS has enough."""
@@ -249,6 +256,7 @@ class TlsWires:
         identity: what its node has in common with all others.
         contexts: as `pipe.mesh.certificates.contexts` makes them.
         accept: makes the end of a wire that another worker has opened.
+        used: called with the seconds that the frames of a read took.
     """
 
     def __init__(
@@ -257,11 +265,13 @@ class TlsWires:
         identity: Identity,
         contexts: tuple[ssl.SSLContext, ssl.SSLContext],
         accept: Acceptor,
+        used: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._me = me
         self._identity = identity
         self._accepting, self._opening = contexts
         self._accept = accept
+        self._used = used
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> int:
@@ -276,7 +286,7 @@ class TlsWires:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: TlsWire(self._greeted, _nobody),
+                lambda: TlsWire(self._greeted, _nobody, self._used),
                 host,
                 port,
                 ssl=self._accepting,
@@ -305,6 +315,7 @@ class TlsWires:
         wire = TlsWire(
             lambda _, frame: _settle(answer, frame),
             lambda reason: None if answer.done() else answer.set_result(reason),
+            self._used,
         )
         try:
             async with asyncio.timeout(SILENCE_SECONDS):

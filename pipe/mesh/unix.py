@@ -170,7 +170,7 @@ class Sockets:
             link = accept()
             return UnixWire(link, link.attach, self._used)
 
-        path = self._peers.own.path
+        path = self._peers.own.at
         try:
             return await asyncio.get_running_loop().create_unix_server(make, str(path))
         except OSError as error:
@@ -185,7 +185,7 @@ class Sockets:
         try:
             peer = self._peers.others[worker]
             await asyncio.get_running_loop().create_unix_connection(
-                lambda: UnixWire(link, link.attach, self._used), str(peer.path)
+                lambda: UnixWire(link, link.attach, self._used), str(peer.at)
             )
         except (KeyError, OSError):
             raise Unreachable(f"worker {worker} cannot be reached: try again") from None

@@ -111,7 +111,7 @@ async def test_peers_and_their_end() -> None:
         heard.append(worker)
 
     peers.follow(lambda: heard.append(dict(peers.others)), gone)
-    peers.take([[1, 10, "/run/1", False], [2, 11, "/run/2", True]], [1, 10])
+    peers.take([[FIRST, "/run/1", False], [SECOND, "/run/2", True]], [*FIRST])
     assert heard == [{SECOND: Peer(SECOND, Path("/run/2"), leaving=True)}]
     burial = asyncio.ensure_future(peers.bury(SECOND))
     await asyncio.sleep(0)

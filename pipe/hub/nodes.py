@@ -1,0 +1,346 @@
+"""This machine's hub among those of the other machines.
+
+Zenoh tells who is there, and PostgreSQL where topics are at home; links are the workers' own
+(`pipe.mesh.ways`).  What of all machines one worker does alone, as webhooks and monitors, is a row
+in the same table: so it is never two who can both reach the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from pipe.errors import StoreUnavailable
+from pipe.hub.channel import Lost
+from pipe.hub.homes import choose
+from pipe.language.names import escape
+from pipe.language.places import Place
+from pipe.mesh.directory import WorkerId
+from pipe.mesh.homes import SharedHomes
+from pipe.mesh.identity import PROTOCOL, Identity
+from pipe.mesh.peer import ZenohPeer
+from pipe.ssh.server import load_host_key
+from pipe.store.database import Database
+from pipe.store.homes import HomeRow, HomeStore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Coroutine, Mapping
+    from typing import Self
+
+    from pipe.hub.channel import Message
+    from pipe.hub.crew import Worker
+    from pipe.mesh.configuration import MeshConfiguration
+    from pipe.settings import Settings
+
+log = structlog.get_logger()
+
+TEND_SECONDS = 2.0
+"""How often the table hears that this machine is there, and lost calls are made up for."""
+
+LOOK_SECONDS = 1.0
+"""How long workers have to say which topics they have."""
+
+DUTIES = "/duties"
+"""The row of who has the duties of one; no topic has such a name."""
+
+
+class Owner(Protocol):
+    """The hub, as this sees it."""
+
+    @property
+    def busy(self) -> Mapping[WorkerId, float]:
+        """The workers that may get a topic, and how much of a core each uses."""
+
+    @property
+    def workers(self) -> Collection[Worker]:
+        """Those that are ready."""
+
+    @property
+    def leader(self) -> Worker | None:
+        """Who has the duties of one if this machine has them."""
+
+    def tell_of_peers(self) -> None:
+        """Other machines' workers, or who has the duties, are not what they were."""
+
+
+class Nodes:
+    """The other machines.  Make it with `Nodes.open`.
+
+    Attributes:
+        first: who has the duties of one, of all machines.
+        identity: what all machines have in common.
+    """
+
+    def __init__(
+        self,
+        configuration: MeshConfiguration,
+        identity: Identity,
+        database: Database,
+        peer: ZenohPeer,
+        owner: Owner,
+    ) -> None:
+        self.first: WorkerId | None = None
+        self.identity = identity
+        self._configuration = configuration
+        self._node = configuration.node
+        self._database = database
+        self._table = HomeStore(database)
+        self._peer = peer
+        self._owner = owner
+        self._homes = SharedHomes(self._node, self._table, time.monotonic, self._usurped)
+        self._seeking = asyncio.Lock()
+        self._led: WorkerId | None = None  # who was told to take the duties
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._nodes: frozenset[str] = frozenset()
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, configuration: MeshConfiguration, epoch: int, owner: Owner
+    ) -> Self:
+        """Become one of the machines.
+
+        Args:
+            settings: of this one.
+            configuration: what they say about the mesh.
+            epoch: before those of all workers.
+            owner: the hub.
+
+        Raises:
+            PipeError: this machine and another one cannot be one service, or it cannot begin.
+        """
+        me = WorkerId(configuration.node, 0, epoch)
+        host_key = load_host_key(settings.host_key_path).get_fingerprint()
+        async with contextlib.AsyncExitStack() as cleanup:
+            database = await Database.open(settings.resolved_database_url)
+            cleanup.push_async_callback(database.close)
+            table = HomeStore(database)
+            identity = Identity(PROTOCOL, await table.database_id(), host_key)
+            join = tuple(map(str, configuration.join))
+            peer = await ZenohPeer.open(
+                me, identity, configuration.files, str(configuration.listen), join
+            )
+            cleanup.push_async_callback(peer.close)
+            await peer.check()
+            await table.renew(me.node)
+            await table.bury_earlier(me.node, epoch)
+            nodes = cls(configuration, identity, database, peer, owner)
+            await peer.appear()
+            peer.members.follow(nodes._changed, nodes._gone)
+            nodes._changed()
+            nodes._do(nodes._tend())
+            cleanup.pop_all()
+        return nodes
+
+    async def close(self) -> None:
+        """Leave; the workers are gone."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(StoreUnavailable):
+            await self._table.bury_earlier(self._node, time.time_ns())  # beyond any epoch
+        await self._peer.close()
+        await self._database.close()
+
+    # -- the hub's workers ------------------------------------------------------------------------
+
+    def first_message(self, number: int) -> Message:
+        """What a worker has to know of the mesh before it can begin."""
+        return {"identity": self.identity, "place": self._place(number)}
+
+    @property
+    def peers(self) -> list[list[Any]]:
+        """The workers of other machines, as workers are told of them."""
+        places = self._peer.members.places.items()
+        return [[worker, place, False] for worker, place in places if place and self._far(worker)]
+
+    def came(self, worker: Worker) -> None:
+        """A worker of this machine is ready."""
+        self._do(self._peer.appear(worker.ident, self._place(worker.ident.number)))
+        self.seek()
+
+    def went(self, worker: WorkerId) -> None:
+        """A worker of this machine is gone."""
+        self._do(self._bury(worker))
+
+    def take(self, worker: Worker, message: Message) -> None:
+        """Do what a worker says about a topic."""
+        self._do(self._take(worker, message))
+
+    def returned(self, topic: str, home: WorkerId, asker: WorkerId) -> None:
+        """A client that should have moved has not."""
+        self._do(self._homes.withdraw(topic, home, asker))
+
+    async def _take(self, worker: Worker, message: Message) -> None:
+        topic, homes = message["topic"], self._homes
+        try:
+            match message["type"]:
+                case "enter":
+                    choice = choose(worker.ident, self._owner.busy)
+                    home = await homes.enter(topic, worker.ident, choice)
+                    if worker.ended.is_set():
+                        await homes.withdraw(topic, home.worker, worker.ident)
+                    worker.channel.answer(message, home)
+                case "find":
+                    worker.channel.answer(message, await homes.find(topic))
+                case "withdraw":
+                    await homes.withdraw(topic, WorkerId(*message["home"]), worker.ident)
+                case _:  # it is closed
+                    joins = {WorkerId(*asker): count for asker, count in message["joins"]}
+                    await homes.closed(topic, worker.ident, joins)
+        except StoreUnavailable as error:
+            worker.channel.answer(message, error.message)
+
+    async def _bury(self, worker: WorkerId) -> None:
+        await self._peer.vanish(worker)
+        await self._homes.died(worker)
+        await self._seek()
+
+    def _place(self, number: int) -> Place:
+        host, port = self._configuration.listen
+        return Place(host, port + number)
+
+    def _usurped(self, topic: str, home: WorkerId) -> None:
+        for worker in self._owner.workers:
+            if worker.ident == home:
+                worker.channel.send({"type": "usurped", "topic": topic})
+                log.warning("topic lost", topic=topic, reason="another machine has it by now")
+
+    # -- the other machines -----------------------------------------------------------------------
+
+    def _far(self, worker: WorkerId) -> bool:
+        return worker.node != self._node
+
+    def _changed(self) -> None:
+        others = self._peer.members.others
+        for worker in others:
+            if self._far(worker):
+                self._homes.appeared(worker)
+            elif worker.number == 0:
+                log.error(
+                    "two nodes have one name",
+                    node=self._node,
+                    remedy="give one of them another --node, and restart it",
+                )
+        nodes = frozenset(escape(one.node) for one in others if self._far(one) and not one.number)
+        for node in nodes - self._nodes:
+            log.info("node is there", node=node)
+        for node in self._nodes - nodes:
+            log.warning("node is gone", node=node)
+        self._nodes = nodes
+        self._owner.tell_of_peers()
+
+    def _gone(self, worker: WorkerId) -> None:
+        """Nobody sees a worker any more; links end by themselves, as they may still be good."""
+        if self._far(worker):
+            self._do(self._homes.died(worker))
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            opened = await self._look()
+            await self._homes.tend(lambda topic, home: _is_open(opened, topic, home))  # noqa: B023
+            await self._seek()
+
+    async def _look(self) -> dict[WorkerId, frozenset[str] | None]:
+        """Ask all workers which topics they have; None if one does not say."""
+
+        async def ask(worker: Worker) -> frozenset[str] | None:
+            with contextlib.suppress(Lost, TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    return frozenset(await worker.channel.ask({"type": "topics"}))
+            return None
+
+        workers = list(self._owner.workers)
+        answers = await asyncio.gather(*map(ask, workers))
+        return {worker.ident: answer for worker, answer in zip(workers, answers, strict=True)}
+
+    # -- the duties of one ------------------------------------------------------------------------
+
+    def seek(self) -> None:
+        """See to it that somebody has the duties of one."""
+        self._do(self._seek())
+
+    async def lay_down(self) -> None:
+        """Have the worker that has them, if it is here, leave the duties to another one."""
+        async with self._seeking:
+            if self._led:
+                led = self._led
+                await self._tell_to_lay_down()
+                with contextlib.suppress(StoreUnavailable):
+                    await self._release(led)
+
+    async def _seek(self) -> None:
+        async with self._seeking:
+            leader = self._owner.leader
+            with contextlib.suppress(StoreUnavailable):
+                first = await self._find_first(leader)
+                if self._led and self._led != first:
+                    await self._tell_to_lay_down()
+                if leader and leader.ident == first and self._led != first:
+                    await self._tell_to_lead(leader)
+                if self.first != first:
+                    self.first = first
+                    self._owner.tell_of_peers()
+
+    async def _find_first(self, leader: Worker | None) -> WorkerId | None:
+        row = await self._table.find(DUTIES)
+        mine = leader.ident if leader else None
+        if row and row.node == self._node and _worker(row) != mine:  # it died or is replaced
+            await self._release(_worker(row))
+            row = None
+        if row is None and mine:
+            row = await self._table.claim(DUTIES, HomeRow(*mine))
+        return _worker(row) if row else None
+
+    async def _release(self, worker: WorkerId) -> None:
+        joins: int | None = 0
+        while joins is not None:
+            joins = await self._table.release(DUTIES, HomeRow(*worker, joins))
+
+    async def _tell_to_lead(self, leader: Worker) -> None:
+        with contextlib.suppress(Lost):
+            reason = await leader.channel.ask({"type": "lead"})
+            if reason:
+                log.error("duties not taken", worker=leader.ident.number, reason=reason)
+                await self._release(leader.ident)
+            else:
+                self._led = leader.ident
+                log.info("duties taken", worker=leader.ident.number)
+
+    async def _tell_to_lay_down(self) -> None:
+        led, self._led = self._led, None
+        for worker in self._owner.workers:
+            if worker.ident == led:
+                with contextlib.suppress(Lost):
+                    await worker.channel.ask({"type": "lay down"})
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closing:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the mesh has failed", exc_info=error)
+
+
+def _is_open(opened: Mapping[WorkerId, frozenset[str] | None], topic: str, home: WorkerId) -> bool:
+    """Whether a topic exists; one of a worker that does not say is taken to."""
+    if home not in opened:
+        return False
+    names = opened[home]
+    return names is None or topic in names
+
+
+def _worker(row: HomeRow) -> WorkerId:
+    return WorkerId(row.node, row.number, row.epoch)

@@ -1,0 +1,229 @@
+"""Several machines as one service: nodes on loopback that share one PostgreSQL, and real `ssh`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipe.mesh.certificates import make
+from pipe.ssh.server import load_host_key
+from tests.postgres import Postgres
+
+from . import clients
+from .payloads import MIB, noise, sha256
+from .processes import HELD, statuses, wait_until
+from .server import Server, Status
+from .test_workers import workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .clients import KeyRing
+
+pytestmark = pytest.mark.e2e
+
+
+def consecutive_ports(count: int) -> int:
+    """The first of some ports in a row that nobody has, below those that the kernel deals out."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind((clients.HOST, port))
+            except OSError:
+                continue
+            return first
+
+
+class Nodes:
+    """The nodes of one mesh."""
+
+    def __init__(self, folder: Path, keys: KeyRing, url: str) -> None:
+        self._folder = folder
+        self._keys = keys
+        self._url = url
+        self._places: list[str] = []
+        self._started: list[Server] = []
+
+    def start(self, name: str, workers: int = 1, **settings: str | int) -> Server:
+        """Start one, which joins those before it."""
+        data_dir = self._folder / name
+        data_dir.mkdir(mode=0o700)
+        if self._started:
+            for key in ("host_key", "web_key"):
+                shutil.copy(self._started[0].data_dir / key, data_dir)
+        place = f"{clients.HOST}:{consecutive_ports(1 + workers)}"
+        files = make(name, self._folder / "ca").files
+        given: dict[str, str | int] = {
+            "database_url": self._url,
+            "workers": workers,
+            "node": name,
+            "mesh": place,
+            "mesh_ca": str(files.ca),
+            "mesh_cert": str(files.certificate),
+            "mesh_key": str(files.key),
+            **({"join": ",".join(self._places)} if self._places else {}),
+            **settings,
+        }
+        server = Server(data_dir, self._keys, "fast", within=(), **given)
+        self._places.append(place)
+        self._started.append(server)
+        for other in self._started[:-1]:
+            if other.running:
+                server.wait_lines("node is there")
+        return server
+
+    def close(self) -> None:
+        """End all."""
+        for server in self._started:
+            server.stop()
+            server.check_log()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, keys: KeyRing, postgres: Postgres) -> Iterator[Nodes]:
+    """None yet."""
+    nodes = Nodes(tmp_path, keys, postgres.new_database())
+    yield nodes
+    nodes.close()
+
+
+def test_streams_between_machines(nodes: Nodes) -> None:
+    """Wherever both are, a stream arrives whole, and both end well; two readers are waited for."""
+    first = nodes.start("n1")
+    second = nodes.start("n2")
+    pairs = [(first, second), (second, first)]
+    for number, (home, other) in enumerate(pairs):
+        data = noise(4 * MIB)
+        sub = home.ssh("alice", f"sub t{number}")
+        home.wait_sessions(subscribe=1)
+        pub = other.ssh("alice", f"pub t{number}", stdin=data)
+        assert statuses(pub, sub) == [Status.OK] * 2
+        assert sha256(sub.stdout.data) == sha256(data)
+        assert "to 1 subscriber" in pub.text
+    pub = first.ssh("alice", "pub -m 2 both", stdin=b"hello")
+    first.wait_waiting()
+    subs = [server.ssh("alice", "sub both") for server in (first, second)]
+    assert statuses(pub, *subs) == [Status.OK] * 3
+    assert [sub.output for sub in subs] == ["hello"] * 2
+
+
+def members_of(node: Server) -> list[int]:
+    """All its processes."""
+    return [node.pid, *workers_of(node).values()]
+
+
+def test_worker_of_another_machine_dies(nodes: Nodes) -> None:
+    """Who is on its topics elsewhere is told, and the names are free again at once."""
+    first, second = nodes.start("n1", workers=2), nodes.start("n2")
+    sub = first.ssh("alice", "sub t")
+    first.wait_sessions(subscribe=1)
+    pub = second.ssh("alice", "pub t", stdin=HELD)
+    pub.write(b"some")
+    sub.wait_stdout(4)
+    os.kill(workers_of(first)[home_of(first)], signal.SIGKILL)
+    assert statuses(sub, pub) == [Status.NO_CONNECTION, Status.BROKEN]
+    assert "the stream broke: worker n1/" in pub.text
+    wait_until(lambda: second.run("alice", "pub -m 0 t", b"").wait() == Status.OK, "a free name")
+
+
+def home_of(node: Server) -> int:
+    """The number of the worker that has taken a connection last."""
+    number: int = node.wait_lines("name claimed")[-1]["worker"]
+    return number
+
+
+def test_another_service_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    """A node with another host key does not start, and says how to mend it."""
+    nodes.start("n1")
+    (tmp_path / "n1" / "host_key").rename(tmp_path / "kept")
+    first_key = make_host_key(tmp_path / "n1" / "host_key")
+    with pytest.raises(AssertionError, match=r"has the host key .* copy the file host_key"):
+        nodes.start("n2")
+    assert first_key.exists()
+
+
+def make_host_key(path: Path) -> Path:
+    """Make one, where the next node's is copied from."""
+    load_host_key(path)
+    return path
+
+
+@pytest.mark.slow
+def test_machine_is_lost(nodes: Nodes) -> None:
+    """Streams to it break; joins to its topics are refused until their names are free again."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    sub = first.ssh("alice", "sub t")
+    first.wait_sessions(subscribe=1)
+    pub = second.ssh("alice", "pub t", stdin=HELD)
+    pub.write(b"some")
+    sub.wait_stdout(4)
+    first.process.send_signal(signal.SIGKILL)
+    assert statuses(sub, pub) == [Status.NO_CONNECTION, Status.BROKEN]
+    early = second.run("alice", "pub -m 0 t", b"")
+    assert early.wait() == Status.SHUTDOWN
+    assert "n1 cannot be reached from n2" in early.text
+    second.wait_lines("duties taken")
+    wait_until(lambda: second.run("alice", "pub -m 0 t", b"").wait() == Status.OK, "a free name")
+
+
+@pytest.mark.slow
+def test_machine_stands_still(nodes: Nodes) -> None:
+    """Streams to it break after some seconds of silence; when it goes on, it is one again."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    sub = first.ssh("alice", "sub t")
+    first.wait_sessions(subscribe=1)
+    pub = second.ssh("alice", "pub t", stdin=HELD)
+    pub.write(b"some")
+    sub.wait_stdout(4)
+    processes = members_of(first)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    assert statuses(pub) == [Status.BROKEN]
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    assert statuses(sub) == [Status.BROKEN]
+    first.wait_empty()
+    again = first.ssh("alice", "sub u")
+    first.wait_sessions(subscribe=1)
+    wait_until(lambda: second.run("alice", "pub -m 0 u", b"new").wait() == Status.OK, "a way there")
+    assert again.wait() == Status.OK
+
+
+@pytest.mark.slow
+def test_database_is_away(tmp_path: Path, keys: KeyRing) -> None:
+    """Streams go on and what is at home can be joined; nothing new is opened until it is back."""
+    with Postgres() as postgres:
+        nodes = Nodes(tmp_path, keys, postgres.new_database())
+        first, second = nodes.start("n1"), nodes.start("n2")
+        first.introduce("alice")
+        sub = first.ssh("alice", "sub t")
+        first.wait_sessions(subscribe=1)
+        pub = second.ssh("alice", "pub t", stdin=HELD)
+        pub.write(b"some")
+        sub.wait_stdout(4)
+        postgres.stop()
+        late = first.ssh("alice", "sub t")
+        first.wait_sessions(subscribe=2)
+        refused = second.run("alice", "pub new", b"")
+        assert refused.wait() == Status.SHUTDOWN
+        assert "database" in refused.text
+        pub.write(b"more")
+        pub.close_stdin()
+        assert statuses(pub, sub, late) == [Status.OK] * 3
+        assert sub.output == "somemore"
+        postgres.start()
+        wait_until(
+            lambda: second.run("alice", "pub -m 0 new", b"").wait() == Status.OK, "a new topic"
+        )
+        nodes.close()
