@@ -118,6 +118,11 @@ def test_streams_between_machines(nodes: Nodes) -> None:
     assert [sub.output for sub in subs] == ["hello"] * 2
 
 
+def is_free(node: Server, topic: str) -> bool:
+    """Whether a topic can be opened at a node."""
+    return node.run("alice", f"pub -b=false {topic}", b"").wait() == Status.OK
+
+
 def members_of(node: Server) -> list[int]:
     """All its processes."""
     return [node.pid, *workers_of(node).values()]
@@ -134,7 +139,7 @@ def test_worker_of_another_machine_dies(nodes: Nodes) -> None:
     os.kill(workers_of(first)[home_of(first)], signal.SIGKILL)
     assert statuses(sub, pub) == [Status.NO_CONNECTION, Status.BROKEN]
     assert "the stream broke: worker n1/" in pub.text
-    wait_until(lambda: second.run("alice", "pub -m 0 t", b"").wait() == Status.OK, "a free name")
+    wait_until(lambda: is_free(second, "t"), "a free name")
 
 
 def home_of(node: Server) -> int:
@@ -170,11 +175,11 @@ def test_machine_is_lost(nodes: Nodes) -> None:
     sub.wait_stdout(4)
     first.process.send_signal(signal.SIGKILL)
     assert statuses(sub, pub) == [Status.NO_CONNECTION, Status.BROKEN]
-    early = second.run("alice", "pub -m 0 t", b"")
+    early = second.run("alice", "pub -b=false t", b"")
     assert early.wait() == Status.SHUTDOWN
     assert "n1 cannot be reached from n2" in early.text
     second.wait_lines("duties taken")
-    wait_until(lambda: second.run("alice", "pub -m 0 t", b"").wait() == Status.OK, "a free name")
+    wait_until(lambda: is_free(second, "t"), "a free name")
 
 
 @pytest.mark.slow
@@ -196,34 +201,38 @@ def test_machine_stands_still(nodes: Nodes) -> None:
     first.wait_empty()
     again = first.ssh("alice", "sub u")
     first.wait_sessions(subscribe=1)
-    wait_until(lambda: second.run("alice", "pub -m 0 u", b"new").wait() == Status.OK, "a way there")
+    wait_until(
+        lambda: second.run("alice", "pub -b=false u", b"new").wait() == Status.OK, "a way there"
+    )
     assert again.wait() == Status.OK
 
 
 @pytest.mark.slow
 def test_database_is_away(tmp_path: Path, keys: KeyRing) -> None:
-    """Streams go on and what is at home can be joined; nothing new is opened until it is back."""
+    """Streams go on and what is at home can be joined; nothing new is opened until it is back.
+
+    Nobody can log in meanwhile, so those who do more share a connection that there is.
+    """
     with Postgres() as postgres:
         nodes = Nodes(tmp_path, keys, postgres.new_database())
         first, second = nodes.start("n1"), nodes.start("n2")
-        first.introduce("alice")
-        sub = first.ssh("alice", "sub t")
+        here, there = (("-S", str(tmp_path / name)) for name in ("here", "there"))
+        sub = first.ssh("alice", "sub t", options=("-M", *here))
         first.wait_sessions(subscribe=1)
-        pub = second.ssh("alice", "pub t", stdin=HELD)
+        pub = second.ssh("alice", "pub t", stdin=HELD, options=("-M", *there))
         pub.write(b"some")
         sub.wait_stdout(4)
         postgres.stop()
-        late = first.ssh("alice", "sub t")
+        late = first.ssh("alice", "sub t", options=here)
         first.wait_sessions(subscribe=2)
-        refused = second.run("alice", "pub new", b"")
+        refused = second.ssh("alice", "pub new", options=there)
         assert refused.wait() == Status.SHUTDOWN
         assert "database" in refused.text
         pub.write(b"more")
-        pub.close_stdin()
-        assert statuses(pub, sub, late) == [Status.OK] * 3
-        assert sub.output == "somemore"
+        late.wait_stdout(4)
         postgres.start()
-        wait_until(
-            lambda: second.run("alice", "pub -m 0 new", b"").wait() == Status.OK, "a new topic"
-        )
+        wait_until(lambda: is_free(second, "new"), "a new topic")
+        pub.close_stdin()
+        assert statuses(pub, late, sub) == [Status.OK] * 3
+        assert sub.output == "somemore"
         nodes.close()
