@@ -31,7 +31,7 @@ def with_files(make: Make, folder: Path, **more: object) -> Settings:
     """Settings of a node with good files."""
     files = make_certificate("n1", folder / "mesh").files
     given = {
-        "mesh": "0.0.0.0:2223",
+        "mesh": "10.0.0.1:2223",
         "mesh_ca": files.ca,
         "mesh_cert": files.certificate,
         "mesh_key": files.key,
@@ -57,6 +57,9 @@ def test_a_good_one(make: Make, tmp_path: Path) -> None:
     ("more", "problem"),
     [
         ({"mesh": None}, "need --mesh HOST:PORT"),
+        ({"mesh": "0.0.0.0:2223"}, "give the address at which they reach this machine"),
+        ({"mesh": "[::]:2223"}, "give the address at which they reach this machine"),
+        ({"mesh": "10.0.0.1:65530", "workers": 4}, "leaves no ports for workers"),
         ({"mesh_key": None}, "--mesh needs --mesh-ca, --mesh-cert and --mesh-key"),
         ({"mesh": "a:1,b:2"}, "--mesh is one place"),
         ({"database_url": None}, "needs a PostgreSQL that all nodes share, and not SQLite"),

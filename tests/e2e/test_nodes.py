@@ -208,6 +208,28 @@ def test_machine_stands_still(nodes: Nodes) -> None:
 
 
 @pytest.mark.slow
+def test_machine_stands_still_for_long(nodes: Nodes) -> None:
+    """Its names are free meanwhile; when it goes on, what it had of them by then is broken."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    sub = first.ssh("alice", "sub t")
+    first.wait_sessions(subscribe=1)
+    second.introduce("alice")
+    processes = members_of(first)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    wait_until(lambda: is_free(second, "t"), "a free name")
+    new = second.ssh("alice", "pub t", stdin=b"new")
+    second.wait_waiting()
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    assert sub.wait() == Status.BROKEN
+    assert "cut off from the others" in sub.text
+    again = first.ssh("alice", "sub t")
+    assert statuses(new, again) == [Status.OK] * 2
+    assert again.output == "new"
+
+
+@pytest.mark.slow
 def test_database_is_away(tmp_path: Path, keys: KeyRing) -> None:
     """Streams go on and what is at home can be joined; nothing new is opened until it is back.
 

@@ -1,0 +1,49 @@
+"""Machines that see each other's workers come and go, by real Zenoh peers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pipe.language.places import Place
+from pipe.mesh.directory import WorkerId
+from pipe.mesh.peer import ZenohPeer
+
+from .kinds import HOST, IDENTITY, free_port, node_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FIRST, SECOND = WorkerId("n1", 0, 1), WorkerId("n2", 0, 2)
+WORKER, PLACE = WorkerId("n1", 1, 3), Place("::1", 2224)
+
+
+async def test_who_is_there(tmp_path: Path) -> None:
+    """Who joins sees whom there is, and where; who is there sees who joins, and both who goes."""
+    places = [f"{HOST}:{free_port()}" for _ in range(2)]
+    first = await ZenohPeer.open(FIRST, IDENTITY, node_files(tmp_path, "n1"), places[0])
+    await first.appear()
+    await first.appear(WORKER, PLACE)
+    second = await ZenohPeer.open(
+        SECOND, IDENTITY, node_files(tmp_path, "n2"), places[1], places[:1]
+    )
+    await second.check()
+    await second.appear()
+    await until(first, lambda: SECOND in first.members.others)
+    await until(second, lambda: second.members.others == {FIRST, WORKER})
+    assert second.members.places[WORKER] == PLACE
+    await first.vanish(WORKER)
+    await until(second, lambda: second.members.others == {FIRST})
+    await second.close()
+    await until(first, lambda: SECOND not in first.members.others)
+    await first.close()
+
+
+async def until(peer: ZenohPeer, condition: Callable[[], object]) -> None:
+    """Return once something is so; each time that the peer's members change it is looked at."""
+    changed = asyncio.Event()
+    peer.members.follow(changed.set, lambda _: None)
+    while not condition():
+        changed.clear()
+        await changed.wait()
