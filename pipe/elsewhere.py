@@ -135,6 +135,13 @@ class Client(Protocol):
         """The other worker, or the way there, is gone."""
 
 
+class Answers(NamedTuple):
+    """What the other workers said to a question, and the names of those that have not answered."""
+
+    found: list[str]
+    missing: list[str]
+
+
 class Visit(Protocol):
     """A session's way to where it has to run."""
 
@@ -173,6 +180,12 @@ class Elsewhere(Protocol):
 
         Raises:
             PipeError: it cannot be known, or the other worker cannot be reached.
+        """
+
+    async def ask(self, request: Request, caller: Caller) -> Answers:
+        """Ask all other workers what they know, for a request that concerns all.
+
+        Each judges by itself what the caller may know.  Takes a second at most.
         """
 
     def closed(self, topic: TopicName) -> None:

@@ -18,7 +18,7 @@ from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
 from pipe.commands.login import log_in
-from pipe.commands.ls import list_topics
+from pipe.commands.ls import show_topics
 from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.offset import offset
 from pipe.commands.stat import show_members
@@ -112,7 +112,7 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
         case Offset():
             return offset(service, asker.caller, request.topic)
         case List():  # it pauses in between, and lets the user's other commands through
-            return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+            return await show_topics(service, asker, request)
         case Stat():  # the same
             return await show_members(service, asker.caller, request)
         case TestWebhook():  # it takes as long as the receiver likes

@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from pipe import __version__
+from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
 from pipe.language.hook_requests import (
     AddHook,
@@ -39,18 +40,20 @@ from pipe.language.webhook_requests import (
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
-from pipe.mesh.home import FarFront, HomeEnd
+from pipe.mesh.home import FarFront, HomeEnd, in_pieces
 from pipe.mesh.link import TICK_SECONDS, Link
+from pipe.mesh.questions import write_question
 from pipe.session import Session
 from pipe.session.relayed import name_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
     from pipe.mesh.directory import Directory, WorkerId
     from pipe.mesh.peers import Peers
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 log = structlog.get_logger()
@@ -81,13 +84,6 @@ class Reach(Protocol):
         Raises:
             Unreachable: it is not there.
         """
-
-
-class Answers(NamedTuple):
-    """What the other workers said to a question, and who has not answered."""
-
-    found: dict[WorkerId, str]
-    missing: list[WorkerId]
 
 
 class _Here:
@@ -354,19 +350,22 @@ class Mesh:
 
     # -- questions --------------------------------------------------------------------------------
 
-    async def ask(self, question: str, workers: Iterable[WorkerId]) -> Answers:
-        """Ask other workers something; who cannot answer within `ASK_SECONDS` is missing."""
-        asked = [worker for worker in workers if worker != self._me]
-        found: dict[WorkerId, str] = {}
-        tasks = {worker: self._loop.create_task(self._ask(worker, question)) for worker in asked}
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=ASK_SECONDS)
-        for worker, task in tasks.items():
-            if not task.done():
+    async def ask(self, request: Request, caller: Caller) -> Answers:
+        """Ask all other workers; who cannot answer within `ASK_SECONDS` is missing."""
+        question = write_question(request, caller)
+        asked = {
+            worker: self._loop.create_task(self._ask(worker, question))
+            for worker in self._peers.others
+        }
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
+        finally:
+            for task in asked.values():
                 task.cancel()
-            elif not task.exception() and (text := task.result()) is not None:
-                found[worker] = text
-        return Answers(found, [worker for worker in asked if worker not in found])
+        answers = {worker: _result_of(task) for worker, task in asked.items()}
+        found = [text for text in answers.values() if text is not None]
+        return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
     async def _ask(self, worker: WorkerId, question: str) -> str | None:
         end = await self._edge(worker)
@@ -393,7 +392,8 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
-        end.link.send(Kind.ANSWERED, number, answer.encode())
+        for last, piece in in_pieces(answer):
+            end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -427,6 +427,13 @@ class Mesh:
             self._timer = None
         for task in self._tasks:
             task.cancel()
+
+
+def _result_of(task: asyncio.Task[str | None]) -> str | None:
+    """What a worker has answered; None if it has not, or could not be reached."""
+    if not task.done() or task.cancelled() or task.exception():
+        return None
+    return task.result()
 
 
 def _settle(finding: asyncio.Task[Visit]) -> None:

@@ -1,0 +1,106 @@
+"""Commands that speak of the whole service, whichever of its workers a client is on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .conftest import SharedServer
+from .server import HOPPING, MOVING, Server, Status
+from .test_workers import workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .clients import KeyRing
+    from .processes import Process
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def lane() -> str:
+    """A client on asyncssh's data path is never moved."""
+    return "fast"
+
+
+@pytest.fixture(scope="module", params=[HOPPING, MOVING], ids=["hop", "move"])
+def shared_server(
+    request: pytest.FixtureRequest,
+    lane: str,
+    keys: KeyRing,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SharedServer]:
+    """One of three workers; see `tests.e2e.scattered` for who and what is where."""
+    folder = tmp_path_factory.mktemp("server")
+    shared = SharedServer(
+        folder, keys, lane, request.param, workers=3, trusted_sources="127.0.0.0/8"
+    )
+    yield shared
+    assert shared.stop() == Status.OK
+
+
+def at(worker: int) -> tuple[str, ...]:
+    """The options of a client that is given to a worker."""
+    return "-o", f"BindAddress=127.0.1.{worker}"
+
+
+def ask(server: Server, worker: int, command: str, user: str = "alice") -> Process:
+    """Run a command on a worker to its end."""
+    client = server.ssh(user, command, options=at(worker))
+    client.wait()
+    return client
+
+
+def rows_of(client: Process) -> list[dict[str, Any]]:
+    """What it printed, a JSON object in each line."""
+    assert client.wait() == Status.OK
+    return [json.loads(line) for line in client.output.splitlines()]
+
+
+def test_ls_shows_topics_of_all_workers(server: Server) -> None:
+    """Each topic is listed once, with its own figures, in the order of one worker's list."""
+    for number in (3, 1, 2):
+        server.ssh("alice", f"sub at{number}", options=at(number))
+    server.ssh("alice", "sub at2", options=at(3))
+    server.ssh("bob", "sub public/at1", options=at(1))
+    server.wait_sessions(subscribe=5)
+    rows = rows_of(ask(server, 2, "ls --json"))
+    assert [(row["topic"], row["subscribers"]) for row in rows] == [
+        ("alice/at1", 1),
+        ("alice/at2", 2),
+        ("alice/at3", 1),
+        ("public/at1", 1),
+    ]
+    assert [row["topic"] for row in rows_of(ask(server, 3, "ls --json 'public/*'"))] == [
+        "public/at1"
+    ]
+    table = ask(server, 1, "ls")
+    assert [line.split()[0] for line in table.output.splitlines()[1:]] == [
+        "at1",
+        "at2",
+        "at3",
+        "public/at1",
+    ]
+    assert not table.text
+
+
+def test_worker_that_does_not_answer_is_named(server: Server) -> None:
+    """The others' topics are listed, with whom to ask again."""
+    for number in (1, 2):
+        server.ssh("alice", f"sub at{number}", options=at(number))
+    server.wait_sessions(subscribe=2)
+    pid = workers_of(server)[2]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        client = server.ssh("alice", "ls --json", options=at(1))
+        rows = rows_of(client)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [row.get("topic") for row in rows] == ["alice/at1", None]
+    assert rows[-1] == {"missing": ["2"]}
+    assert "no answer from worker 2" in client.text
