@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from pipe.errors import Outcome
     from pipe.language.names import TopicName
@@ -34,6 +34,7 @@ class Errand:
 
     ``hints`` are lines for clients that send a stream, ``screen`` is the size of the client's
     terminal if an answer can be redrawn there, and ``client`` what the log says of its software.
+    A ``part`` of a session that runs elsewhere too is neither counted nor reported.
     """
 
     request: Request
@@ -43,6 +44,7 @@ class Errand:
     hints: tuple[str, ...]
     screen: Size | None
     client: Mapping[str, str]
+    part: bool = False
 
 
 class Gone(NamedTuple):
@@ -180,6 +182,24 @@ class Elsewhere(Protocol):
 
         Raises:
             PipeError: it cannot be known, or the other worker cannot be reached.
+        """
+
+    @property
+    def workers(self) -> Collection[Hashable]:
+        """The other workers that there are, each with its name as its text."""
+
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Have something called when workers have come or gone.
+
+        Returns:
+            What ends that.
+        """
+
+    async def reach(self, worker: Hashable) -> Visit:
+        """Get ready to run a session in one of them; call `Visit.settle` afterwards.
+
+        Raises:
+            PipeError: it cannot be reached.
         """
 
     async def ask(self, request: Request, caller: Caller) -> Answers:

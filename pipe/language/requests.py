@@ -232,6 +232,7 @@ class Version:
 Answerable: TypeAlias = (
     List
     | WhoAmI
+    | Logs
     | ListKeys
     | AddKey
     | RemoveKey
@@ -258,7 +259,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Logs | Top | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Top | Answerable
 
 
 def _access_list(text: str) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class _ErrandData:
     hints: tuple[str, ...]
     screen: Size | None
     client: dict[str, str]
+    part: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def write_errand(errand: Errand) -> bytes:
             errand.hints,
             errand.screen,
             dict(errand.client),
+            errand.part,
         )
         return _ERRAND.dump_json(data)
     except ValueError:
@@ -119,7 +121,16 @@ def read_errand(body: memoryview) -> Errand:
         caller = _read_caller(data.caller)
     except (ValidationError, PipeError) as error:
         raise BadFrame(f"an errand that cannot be read: {error}") from None
-    return Errand(request, caller, data.address, data.holders, data.hints, data.screen, data.client)
+    return Errand(
+        request,
+        caller,
+        data.address,
+        data.holders,
+        data.hints,
+        data.screen,
+        data.client,
+        data.part,
+    )
 
 
 def _write_caller(caller: Caller) -> _CallerData:

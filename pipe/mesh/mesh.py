@@ -37,6 +37,7 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
+from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
@@ -47,11 +48,11 @@ from pipe.session import Session
 from pipe.session.relayed import name_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection, Hashable
 
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
-    from pipe.mesh.directory import Directory, WorkerId
+    from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
     from pipe.rights.callers import Caller
     from pipe.service import Service
@@ -64,6 +65,9 @@ both ends."""
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
+
+LEAST_BUFFER = 64 * 1024
+"""What each worker may have on its way to a reader on a pattern, however many they are."""
 
 _JOINS = (Publish, Subscribe, Pipe)
 _LOOKS = (Stat, Offset, Explain)
@@ -183,7 +187,8 @@ class Mesh:
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._burying: set[asyncio.Event] = set()
-        peers.follow(lambda: None, self._bury)
+        self._followers: dict[Callable[[], None], None] = {}
+        peers.follow(self._tell_followers, self._bury)
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -225,6 +230,30 @@ class Mesh:
             if counted:
                 self.withdraw(counted, worker)
             raise
+
+    @property
+    def workers(self) -> Collection[WorkerId]:
+        """The other workers that there are."""
+        return self._peers.others.keys()
+
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call something when they have changed, until what this returns is called."""
+        self._followers[changed] = None
+        return lambda: self._followers.pop(changed, None)
+
+    def _tell_followers(self) -> None:
+        for changed in list(self._followers):
+            changed()
+
+    async def reach(self, worker: Hashable) -> Visit:
+        """Get ready to run a session in one of them.
+
+        Raises:
+            Unreachable: it is not there.
+        """
+        if not isinstance(worker, WorkerId) or worker not in self._peers.others:
+            raise Unreachable(f"worker {worker} is gone")
+        return _There(self, await self._edge(worker), worker, None)
 
     async def _edge(self, worker: WorkerId) -> EdgeEnd:
         """Return the link to another worker, opened if there is none.
@@ -278,13 +307,15 @@ class Mesh:
         service, request = self._service, errand.request
         topic = name_topic(request, errand.caller)[1] if isinstance(request, _JOINS) else None
         visit = self.receive(topic, end.worker)
-        front = FarFront(
-            end.link, number, errand, service.router, service.settings.buffer, end.forget
-        )
+        buffer = service.settings.buffer
+        if errand.part:  # several workers fill one reader's buffer
+            buffer = max(buffer // (1 + len(self._peers.others)), LEAST_BUFFER)
+        front = FarFront(end.link, number, errand, service.router, buffer, end.forget)
         front.session = session = Session(
             service, front, errand.caller, errand.address, errand.holders
         )
         session.visit = visit
+        session.partial = errand.part
         session.start(lambda: request, errand.hints)
         return front
 

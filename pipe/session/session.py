@@ -19,26 +19,26 @@ import structlog
 
 from pipe.commands import Answer, Asker, answer, input_limit
 from pipe.commands.following import follow
-from pipe.commands.layout import count
-from pipe.commands.logs import show_logs
+from pipe.commands.logs import follow_logs
 from pipe.elsewhere import Gone, Size
-from pipe.errors import NobodyLeft, Outcome, PipeError
+from pipe.errors import Outcome, PipeError
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName
 from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.intake import Intake
 from pipe.session.joining import Newcomer, name_of
-from pipe.session.midstream import what_was_sent
+from pipe.session.midstream import what_was_sent, why_over
 from pipe.session.outflow import Outflow
 from pipe.session.patience import Patience
 from pipe.session.place import Place, make_member
 from pipe.session.progress import Progress, show_progress
-from pipe.session.relayed import Relayed, Visitor, name_topic, visits
+from pipe.session.relayed import Relayed, Visitor, make_errand, name_topic, visits
 from pipe.session.report import Ended, report, traffic_of
 from pipe.session.resume import hold_place
 from pipe.session.stall import StallClock
 from pipe.session.state import State
+from pipe.session.wide import Wide
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ class Session:
         self._relayed: Relayed | None = None  # most run here
         self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
         self.movable = True  # to where its topic is at home
+        self.partial = False  # one of several on a pattern, of which another has the client
+        self._wide: Wide | None = None  # most are on one topic
+        self._counted: Member | None = None  # what its client gets, from wherever it comes
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -138,14 +141,11 @@ class Session:
             self._service.access.require(self.caller)
             self._request = request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
-                self._serve_somewhere(request, hints)
-
-    def _serve_somewhere(self, request: Request, hints: Sequence[str]) -> None:
-        elsewhere = self._service.elsewhere
-        if elsewhere and not self.visit and elsewhere.concerns(request):
-            self._do(partial(self._find_home, elsewhere, request, hints))
-        else:
-            self._serve(request, hints)
+                elsewhere = self._service.elsewhere
+                if elsewhere and not self.visit and elsewhere.concerns(request):
+                    self._do(partial(self._find_home, elsewhere, request, hints))
+                else:
+                    self._serve(request, hints)
 
     async def _find_home(
         self, elsewhere: Elsewhere, request: Request, hints: Sequence[str]
@@ -170,7 +170,7 @@ class Session:
     def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
         self._state = State.RELAYING
         self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
-        self.member = relayed.member
+        self.member = self._counted = relayed.member
         visitor = Visitor(self.caller, self.address, self._holders)
         relayed.start(visit, visitor, request, hints)
 
@@ -183,8 +183,8 @@ class Session:
         if isinstance(request, (Publish, Subscribe, Pipe)):
             self._state = State.STREAMING
             self._join(request, hints)
-        elif isinstance(request, Logs):
-            self._show_logs(request)
+        elif isinstance(request, Logs) and request.follow:
+            self._follow(follow_logs(self._service, self.caller, request))
         elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
             answers = follow(self._service, self.caller, request, self._front.screen)
             self._follow(answers)
@@ -199,15 +199,6 @@ class Session:
         found = await answer(request, self._service, asker)
         self._front.answer(found)
         self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
-
-    def _show_logs(self, request: Logs) -> None:
-        shown = show_logs(self._service, self.caller, request)
-        if isinstance(shown, str):
-            self._intake.drain()
-            self._front.answer(shown)
-            self.end(Outcome.DONE)
-        else:
-            self._follow(shown)
 
     def _follow(self, feed: Feed) -> None:
         self._intake.drain()
@@ -244,8 +235,8 @@ class Session:
     def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
         name = name_of(request, self.caller)
         self._topic = str(name)
-        self.member = member = make_member(request, self._intake, self.port)
-        member.user = self.caller.user
+        self.member = self._counted = member = make_member(request, self._intake, self.port)
+        member.user, member.internal = self.caller.user, self.partial
         self._place = place = Place(self._service, self.caller, self._holders)
         if not isinstance(name, TopicName):
             self._do(partial(self._join_pattern, place, member, name, request))
@@ -262,10 +253,18 @@ class Session:
             if self._state is not State.STREAMING:
                 return
             place.enter_pattern(pattern, request)
-            self.port.bind(member)
             self._intake.drain()
-            self._progress = show_progress(self._front, member, self.caller, request)
-            place.join(member)
+            elsewhere, counted = self._service.elsewhere, member
+            if elsewhere and not self.visit:
+                self._wide = wide = Wide(self, self.port, member, self._service.router, elsewhere)
+                self._counted = counted = wide.whole
+                visitor = Visitor(self.caller, self.address, ())  # counted here
+                await wide.join(make_errand(self._front, visitor, request), self._tell)
+            else:
+                self.port.bind(member)
+            if self._state is State.STREAMING:
+                self._progress = show_progress(self._front, counted, self.caller, request)
+                place.join(member)
 
     def _lost(self, loss: Loss) -> None:
         """End, as the right to be here has ended."""
@@ -316,11 +315,9 @@ class Session:
             return
         if self._patience is None:
             self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
-        try:
+        with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
             self._patience.wait(request, missing, sent)
-        except NobodyLeft as error:
-            self.fail(error)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
@@ -338,10 +335,8 @@ class Session:
 
     def end_reading(self, outcome: Outcome, exit_status: int) -> None:
         """The stream is over for this reader."""
-        text = outcome.text
-        if outcome is Outcome.DROPPED and self.member:
-            text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
         self._ends_stream = self._outcome is None
+        text = why_over(outcome, self.member)
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -349,7 +344,7 @@ class Session:
         if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
-                progress=lambda: self.member.written_bytes if self.member else 0,
+                progress=lambda: self._counted.written_bytes if self._counted else 0,
                 stalled=lambda: self.cut(Outcome.STALLED),
             )
             self._stall_clock.start()
@@ -431,6 +426,8 @@ class Session:
         self.waited_for(others=False)
         if self._patience:
             self._patience.stop()
+        if self._wide:
+            self._wide.leave()
         if self._place and self.member:
             self._place.leave(self.member, self._loop.time())
 
@@ -515,7 +512,7 @@ class Session:
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
-        traffic = traffic_of(self.member, self._intake)
+        traffic = traffic_of(self._counted, self._intake)
         self._front.closed(traffic)
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
@@ -532,7 +529,8 @@ class Session:
             seconds=self._loop.time() - self._opened_at,
             error=error,
         )
-        if self._relayed is None or self._relayed.lost:  # otherwise it is known where it ran
+        # Otherwise it is known where it ran, or the rest of it.
+        if not self.partial and (self._relayed is None or self._relayed.lost):
             report(self._service, ended)
         self._forget()
 
@@ -543,8 +541,8 @@ class Session:
         """
         self._intake.close()
         self._place = None
-        self.member = None
+        self.member = self._counted = None
         self._stall_clock = None
         self._patience = None
-        self._relayed = None
+        self._relayed = self._wide = None
         del self.port, self._intake, self._front

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .conftest import SharedServer
+from .payloads import MIB
+from .processes import statuses
 from .server import HOPPING, MOVING, Server, Status
 from .test_workers import workers_of
 
@@ -104,3 +106,51 @@ def test_worker_that_does_not_answer_is_named(server: Server) -> None:
     assert [row.get("topic") for row in rows] == ["alice/at1", None]
     assert rows[-1] == {"missing": ["2"]}
     assert "no answer from worker 2" in client.text
+
+
+def test_pattern_reads_from_all_workers(server: Server) -> None:
+    """A reader on a pattern gets what is published in any worker, each publisher's in order."""
+    sub = server.ssh("alice", "sub 'at*'", options=at(1))
+    server.wait_sessions(subscribe=1)
+    data = {number: f"<{number}>".encode() * 200_000 for number in (1, 2, 3)}
+    pubs = [
+        server.ssh("alice", f"pub at{number}", stdin=text, options=at(1 + number % 3))
+        for number, text in data.items()
+    ]
+    assert statuses(*pubs) == [Status.OK] * 3
+    assert all("to 1 subscriber" in pub.text for pub in pubs)
+    assert sub.stdout.wait(lambda out: out.size >= 1_800_000)
+    for number in data:
+        assert sub.output.count(str(number)) == 200_000
+    sub.interrupt()
+    sub.wait()
+    server.wait_sessions(subscribe=0)
+    ends = server.wait_lines("session ended", mode="subscribe")
+    assert [line["delivered"] for line in ends if line["topic"] == "alice/at*"] == [1_800_000]
+
+
+def test_slow_reader_on_a_pattern_holds_publishers_elsewhere(server: Server) -> None:
+    """Backpressure reaches a publisher in another worker, and lets go of it again."""
+    sub = server.ssh("alice", "sub 'at*'", options=at(1), reading=False)
+    server.wait_sessions(subscribe=1)
+    data = b"x" * (24 * MIB)
+    pub = server.ssh("alice", "pub at2", stdin=data, options=at(3))
+    server.wait_metric("pipe_clogged_subscribers", 1)
+    assert pub.running
+    sub.stdout.start_reading()
+    assert pub.wait() == Status.OK
+    assert sub.stdout.wait(lambda out: out.size >= len(data))
+
+
+def test_pattern_reader_outlives_a_worker(server: Server) -> None:
+    """It is told whose streams broke, and reads on from the others and from who comes after."""
+    sub = server.ssh("alice", "sub 'at*'", options=at(1))
+    server.wait_sessions(subscribe=1)
+    os.kill(workers_of(server)[2], signal.SIGKILL)
+    sub.wait_stderr(r"worker 2 is gone: what was published there broke off\r?\n")
+    first = server.ssh("alice", "pub at3", stdin=b"three", options=at(3))
+    assert first.wait() == Status.OK
+    server.wait_metric("pipe_up", 3)
+    second = server.ssh("alice", "pub at2", stdin=b"two", options=at(3))
+    assert second.wait() == Status.OK
+    assert sub.stdout.wait(lambda out: out.data == b"threetwo")
