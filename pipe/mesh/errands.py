@@ -58,7 +58,9 @@ class _ErrandData:
     holders: tuple[Holder, ...]
     hints: tuple[str, ...]
     screen: Size | None
+    line_end: str
     client: dict[str, str]
+    part: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ def write_errand(errand: Errand) -> bytes:
             errand.holders,
             errand.hints,
             errand.screen,
+            errand.line_end,
             dict(errand.client),
+            errand.part,
         )
         return _ERRAND.dump_json(data)
     except ValueError:
@@ -119,7 +123,17 @@ def read_errand(body: memoryview) -> Errand:
         caller = _read_caller(data.caller)
     except (ValidationError, PipeError) as error:
         raise BadFrame(f"an errand that cannot be read: {error}") from None
-    return Errand(request, caller, data.address, data.holders, data.hints, data.screen, data.client)
+    return Errand(
+        request,
+        caller,
+        data.address,
+        data.holders,
+        data.hints,
+        data.screen,
+        data.line_end,
+        data.client,
+        data.part,
+    )
 
 
 def _write_caller(caller: Caller) -> _CallerData:

@@ -24,7 +24,7 @@ from pipe.mesh.frames import (
 from pipe.mesh.port import FarPort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipe.elsewhere import Errand, Gone
     from pipe.mesh.directory import WorkerId
@@ -39,6 +39,13 @@ MAX_SESSIONS = 100_000
 
 ANSWER_BYTES = 256 * 1024
 """An answer is sent in pieces of this size, and put together again."""
+
+
+def in_pieces(answer: str) -> Iterator[tuple[bool, bytes]]:
+    """Cut an answer, and say which piece is the last."""
+    data = answer.encode()
+    for start in range(0, max(len(data), 1), ANSWER_BYTES):
+        yield start + ANSWER_BYTES >= len(data), data[start : start + ANSWER_BYTES]
 
 
 class Guest(Protocol):
@@ -66,6 +73,10 @@ class Guest(Protocol):
         lost: bool = False,
     ) -> None:
         """The client is gone."""
+
+
+def _ignore(_: int) -> None:
+    """Nobody wants to know the width of the terminal."""
 
 
 class Far(Exception):
@@ -102,6 +113,7 @@ class FarFront:
         self._buffer = buffer
         self._closed = closed
         self._screen = Screen(*errand.screen) if errand.screen else None
+        self._resized: Callable[[int], None] = _ignore
         self._told = False  # of an end
         self._left: Gone | None = None  # the client, whose end of file is on its way
 
@@ -122,20 +134,25 @@ class FarFront:
 
     def answer(self, text: str) -> None:
         """Send a command's answer, in pieces."""
-        data = text.encode()
-        for start in range(0, max(len(data), 1), ANSWER_BYTES):
-            last = start + ANSWER_BYTES >= len(data)
-            piece = data[start : start + ANSWER_BYTES]
+        for last, piece in in_pieces(text):
             self._link.send(Kind.ANSWER, self._number, bytes((last,)), piece)
 
     def screen(self) -> Screen | None:
         """Return the size of the client's terminal."""
         return self._screen
 
-    def follow(self) -> bytes:
-        """Begin an answer that goes on; lines get their end where the client is."""
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call it from now on."""
+        self._resized = resized
+
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line where the client is."""
+        return self._errand.line_end.encode()
+
+    def follow(self) -> None:
+        """Begin an answer that goes on."""
         self._link.send(Kind.FOLLOW, self._number)
-        return b"\n"
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """Send the end, once."""
@@ -153,6 +170,7 @@ class FarFront:
         """The session is over; a client that hung up before its end of file may go."""
         self._link.send(Kind.CLOSED, self._number)
         self._closed(self._number)
+        self._resized = _ignore
         del self.session
 
     def log_fields(self) -> dict[str, str]:
@@ -181,6 +199,7 @@ class FarFront:
                 self.session.stop_reading()
             case Kind.SIZE:
                 self._screen = Screen(*read_size(body))
+                self._resized(self._screen.columns)
             case Kind.ABORT:
                 outcome, _, text = unpack_end(body)
                 self.session.cut(outcome, text)

@@ -10,63 +10,41 @@ confirming has left, or was cut off.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from pipe.commands import Answer, Asker, answer, input_limit
-from pipe.commands.following import follow
-from pipe.commands.layout import count
-from pipe.commands.logs import show_logs
-from pipe.elsewhere import Gone, Size
-from pipe.errors import NobodyLeft, Outcome, PipeError
-from pipe.language.log_requests import Logs
-from pipe.language.names import TopicName
-from pipe.language.progress_requests import Stat, Top
-from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.elsewhere import Gone
+from pipe.errors import Outcome, PipeError
+from pipe.language.requests import Publish
 from pipe.session.intake import Intake
-from pipe.session.joining import Newcomer, name_of
-from pipe.session.midstream import what_was_sent
-from pipe.session.outflow import Outflow
+from pipe.session.midstream import what_was_sent, why_over
 from pipe.session.patience import Patience
-from pipe.session.place import Place, make_member
-from pipe.session.progress import Progress, show_progress
-from pipe.session.relayed import Relayed, Visitor, name_topic, visits
+from pipe.session.relayed import visits
 from pipe.session.report import Ended, report, traffic_of
 from pipe.session.resume import hold_place
+from pipe.session.serving import Serving
 from pipe.session.stall import StallClock
 from pipe.session.state import State
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pipe.commands.screen import Screen
-    from pipe.elsewhere import Elsewhere, Visit
-    from pipe.language.names import Pattern
-    from pipe.language.requests import Answerable, Request
+    from pipe.language.requests import Request
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.session.front import Front, Port
-    from pipe.session.outflow import Feed
+    from pipe.session.front import Front
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
-    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
-
-log = structlog.get_logger()
 
 MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
 
 
-class Session:
+class Session(Serving):
     """One session.
 
     Args:
@@ -77,9 +55,6 @@ class Session:
         holders: the user and address whose quotas it counts for.
     """
 
-    _intake: Intake
-    port: Port
-
     def __init__(
         self,
         service: Service,
@@ -88,27 +63,11 @@ class Session:
         address: str,
         holders: tuple[Holder, ...],
     ) -> None:
-        self.caller = caller
-        self.address = address
-        self.member: Member | None = None
+        super().__init__(service, front, caller, address, holders)
         self.receipt: Receipt | None = None
-        self._service = service
-        self._front = front
-        self._holders = holders
-        self._loop = asyncio.get_running_loop()
-        self._state = State.OPENING
-        self._request: Request | None = None  # until its command has been read
-        self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
-        self._place: Place | None = None  # on a topic
-        self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
-        self._outflow: Outflow | None = None  # of a command that goes on answering
-        self._progress: Progress | None = None  # nobody asked for it
         self._patience: Patience | None = None  # most need none
-        self._relayed: Relayed | None = None  # most run here
-        self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
-        self.movable = True  # to where its topic is at home
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -139,137 +98,6 @@ class Session:
             self._request = request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
                 self._serve_somewhere(request, hints)
-
-    def _serve_somewhere(self, request: Request, hints: Sequence[str]) -> None:
-        elsewhere = self._service.elsewhere
-        if elsewhere and not self.visit and elsewhere.concerns(request):
-            self._do(partial(self._find_home, elsewhere, request, hints))
-        else:
-            self._serve(request, hints)
-
-    async def _find_home(
-        self, elsewhere: Elsewhere, request: Request, hints: Sequence[str]
-    ) -> None:
-        request, topic = name_topic(request, self.caller)
-        visit = await elsewhere.find(request, topic)
-        self._topic = str(topic or "")
-        # Not in this task: a client that moves takes along what its session does.
-        self._loop.call_soon(self._serve_at_home, visit, request, hints)
-
-    def _serve_at_home(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
-        """Serve a request here, or have it served where its topic is at home."""
-        with visits(visit), self._ended_by_failure():
-            if self._state is not State.OPENING:
-                return
-            self._request = request
-            if not visit.far:
-                self._serve(request, hints)
-            elif not (self.movable and visit.carry(self._front)):
-                self._relay(visit, request, hints)
-
-    def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
-        self._state = State.RELAYING
-        self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
-        self.member = relayed.member
-        visitor = Visitor(self.caller, self.address, self._holders)
-        relayed.start(visit, visitor, request, hints)
-
-    def resized(self, screen: Screen) -> None:
-        """The client's terminal has another size."""
-        if self._relayed:
-            self._relayed.way.resize(Size(*screen))
-
-    def _serve(self, request: Request, hints: Sequence[str]) -> None:
-        if isinstance(request, (Publish, Subscribe, Pipe)):
-            self._state = State.STREAMING
-            self._join(request, hints)
-        elif isinstance(request, Logs):
-            self._show_logs(request)
-        elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
-            answers = follow(self._service, self.caller, request, self._front.screen)
-            self._follow(answers)
-            self._do(answers.look)
-        else:
-            self._state = State.ANSWERING
-            self._do(partial(self._answer, request))
-
-    async def _answer(self, request: Answerable) -> None:
-        stdin = await self._intake.read_all(input_limit(request))
-        asker = Asker(self.caller, self.address, self, stdin, self._holders)
-        found = await answer(request, self._service, asker)
-        self._front.answer(found)
-        self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
-
-    def _show_logs(self, request: Logs) -> None:
-        shown = show_logs(self._service, self.caller, request)
-        if isinstance(shown, str):
-            self._intake.drain()
-            self._front.answer(shown)
-            self.end(Outcome.DONE)
-        else:
-            self._follow(shown)
-
-    def _follow(self, feed: Feed) -> None:
-        self._intake.drain()
-        self._state = State.FOLLOWING
-        self._outflow = Outflow(self.port, feed, self._front.follow())
-        self._outflow.pump()
-
-    @property
-    def follows(self) -> bool:
-        """Whether it goes on answering until somebody ends it."""
-        if self._state is State.RELAYING and self._relayed:
-            return self._relayed.follows
-        return self._state is State.FOLLOWING
-
-    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._task = self._loop.create_task(self._do_in_order(work))
-
-    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
-        with self._ended_by_failure():
-            await work()
-
-    @contextmanager
-    def _ended_by_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except PipeError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("session failed", user=self.caller.user)
-            self.end(Outcome.FAILED, Outcome.FAILED.text)
-
-    # -- joining a topic --------------------------------------------------------------------------
-
-    def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
-        name = name_of(request, self.caller)
-        self._topic = str(name)
-        self.member = member = make_member(request, self._intake, self.port)
-        member.user = self.caller.user
-        self._place = place = Place(self._service, self.caller, self._holders)
-        if not isinstance(name, TopicName):
-            self._do(partial(self._join_pattern, place, member, name, request))
-            return
-        newcomer = Newcomer(self._service, self.caller, self.port, self._intake, self.announce)
-        with newcomer.joins(place, member, name, request, hints, self._lost):
-            self._progress = show_progress(self._front, member, self.caller, request)
-
-    async def _join_pattern(
-        self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
-    ) -> None:
-        """Join all matching topics; one reader per user and turn, as this looks at every topic."""
-        async with self._service.joining.turn(self.caller.user):
-            if self._state is not State.STREAMING:
-                return
-            place.enter_pattern(pattern, request)
-            self.port.bind(member)
-            self._intake.drain()
-            self._progress = show_progress(self._front, member, self.caller, request)
-            place.join(member)
-
-    def _lost(self, loss: Loss) -> None:
-        """End, as the right to be here has ended."""
-        self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
 
     # -- the front: bytes come --------------------------------------------------------------------
 
@@ -316,15 +144,15 @@ class Session:
             return
         if self._patience is None:
             self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
-        try:
+        with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
             self._patience.wait(request, missing, sent)
-        except NobodyLeft as error:
-            self.fail(error)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
+        if self._orphaned:
+            self._hold_place(receipt)
         self._show_no_more()  # the receipt stands below it
         self.announce(what_was_sent(receipt, self.member.at if self.member else None))
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
@@ -338,10 +166,8 @@ class Session:
 
     def end_reading(self, outcome: Outcome, exit_status: int) -> None:
         """The stream is over for this reader."""
-        text = outcome.text
-        if outcome is Outcome.DROPPED and self.member:
-            text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
         self._ends_stream = self._outcome is None
+        text = why_over(outcome, self.member)
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -349,7 +175,7 @@ class Session:
         if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
-                progress=lambda: self.member.written_bytes if self.member else 0,
+                progress=lambda: self._counted.written_bytes if self._counted else 0,
                 stalled=lambda: self.cut(Outcome.STALLED),
             )
             self._stall_clock.start()
@@ -431,6 +257,8 @@ class Session:
         self.waited_for(others=False)
         if self._patience:
             self._patience.stop()
+        if self._wide:
+            self._wide.leave()
         if self._place and self.member:
             self._place.leave(self.member, self._loop.time())
 
@@ -478,14 +306,14 @@ class Session:
             self._hold_place()
         self._close(outcome, error)
 
-    def _hold_place(self) -> bool:
+    def _hold_place(self, receipt: Receipt | None = None) -> bool:
         """Leave the place to whoever goes on with the stream, if that was asked for."""
-        if self._outcome or not self._place or not self.member:
+        place, member = self._place, self.member
+        if place is None or member is None or (self._outcome and not self._ends_stream):
             return False
-        if not hold_place(self._service, self.caller, self._request, self._place, self.member):
-            return False
-        self._place = None
-        return True
+        if hold_place(self._service, self.caller, self._request, place, member, receipt):
+            self._place = None
+        return self._place is None
 
     def hand_over(self) -> None:
         """Let another session go on with the stream, if that was asked for."""
@@ -515,7 +343,7 @@ class Session:
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
-        traffic = traffic_of(self.member, self._intake)
+        traffic = traffic_of(self._counted, self._intake)
         self._front.closed(traffic)
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
@@ -532,7 +360,8 @@ class Session:
             seconds=self._loop.time() - self._opened_at,
             error=error,
         )
-        if self._relayed is None or self._relayed.lost:  # otherwise it is known where it ran
+        # Otherwise it is known where it ran, or the rest of it.
+        if not self.partial and (self._relayed is None or self._relayed.lost):
             report(self._service, ended)
         self._forget()
 
@@ -543,8 +372,8 @@ class Session:
         """
         self._intake.close()
         self._place = None
-        self.member = None
+        self.member = self._counted = None
         self._stall_clock = None
         self._patience = None
-        self._relayed = None
+        self._relayed = self._wide = None
         del self.port, self._intake, self._front
