@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import signal
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from pipe.language.requests import List
+from pipe.rights.callers import Caller
 from tests.mesh.workers import Workers, working
 
 if TYPE_CHECKING:
@@ -330,12 +333,14 @@ async def test_follows_elsewhere(workers: Workers) -> None:
 
 
 async def test_questions(workers: Workers) -> None:
-    """Other workers answer what they are asked; who is not there is named."""
-    second = workers[2].me
-    nobody = second._replace(number=9)
-    answers = await workers[1].mesh.ask("ls", [second, nobody])
-    assert answers.found == {second: "heard ls"}
-    assert answers.missing == [nobody]
+    """The other workers answer what they are asked."""
+    sub = await workers.run(2, "sub build", None)
+    await on_topic(workers, 2, 1)
+    answers = await workers[1].mesh.ask(List(), Caller("alice", "key"))
+    [text] = answers.found
+    assert json.loads(text)["facts"]["topic"] == "alice/build"
+    assert answers.missing == []
+    sub.process.kill()
 
 
 @pytest.mark.parametrize("publishes", [1, 2])
