@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipe import __version__
-from pipe.cli import SettingsCommand, program
+from pipe.cli import program
+from pipe.cli.options import SettingsCommand
 from pipe.errors import Outcome
 from pipe.limits.bounds import Limits
 from pipe.settings import CONFIG_VARIABLE, DATABASE_NAME, ENVIRONMENT_PREFIX
@@ -107,7 +108,9 @@ def _synopsis(usages: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
 
 def _commands(group: click.Group, parent: click.Context) -> Iterator[click.Context]:
     """Yield the context of each command, those of groups in their place."""
-    for name, command in group.commands.items():
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        assert command
         context = click.Context(command, info_name=name, parent=parent)
         if isinstance(command, click.Group):
             yield from _commands(command, context)

@@ -37,6 +37,7 @@ PAGES: Final = {
     "docs/operations.md": "how-to/operations.md",
     "client/README.md": "how-to/pipe-log.md",
     "docs/using.md": "reference/using.md",
+    "docs/library.md": "reference/library.md",
     "CHANGELOG.md": "reference/changes.md",
     "docs/architecture.md": "explanation/architecture.md",
     "docs/reliability.md": "explanation/reliability.md",
@@ -52,6 +53,7 @@ SECTIONS: Final = {
     "commands": "reference/commands.md",
     "recipes": "how-to/recipes.md",
     "settings": "reference/settings.md",
+    "from-a-program": "reference/library.md",
     "is-it-the-right-tool": "index.md#is-it-the-right-tool",
     "more": "index.md",
 }

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class Size(NamedTuple):
-    """A terminal's size; 0 if it is not known."""
+    """A terminal's size, with 0 if it is not known, and whether its user wants colours."""
 
     columns: int
     rows: int
+    colours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Errand:
     """All that another worker needs to know to run a session.
 
     ``hints`` are lines for clients that send a stream, ``screen`` is the size of the client's
-    terminal if an answer can be redrawn there, and ``client`` what the log says of its software.
-    A ``part`` of a session that runs elsewhere too is neither counted nor reported.
+    terminal if an answer can be redrawn there, ``line_end`` what ends a line of an answer, and
+    ``client`` what the log says of the client's software.  A ``part`` of a session that runs
+    elsewhere too is neither counted nor reported.
     """
 
     request: Request
@@ -43,6 +45,7 @@ class Errand:
     holders: tuple[Holder, ...]
     hints: tuple[str, ...]
     screen: Size | None
+    line_end: str
     client: Mapping[str, str]
     part: bool = False
 

@@ -12,6 +12,7 @@
     ├── StoreError            an account command that cannot be carried out          64
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
+    ├── Unreachable           another node of the mesh cannot be reached             69
     ├── Undelivered           a test of a webhook that has not arrived               74
     ├── Unreachable           the worker where a topic is at home cannot be reached  69
     ├── WebOff                a web page is asked for where there is none            69
@@ -126,6 +127,11 @@ class PipeError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def exit_status(self) -> int:
+        """What a command that ends with it exits with."""
+        return self.outcome.status
+
 
 class UsageError(PipeError):
     """A command, flag or value that cannot be understood; the message says how to fix it."""
@@ -222,7 +228,7 @@ class WebOff(PipeError):
 
 
 class Unreachable(PipeError):
-    """The worker where a topic is at home, or who knows which one that is, cannot be reached."""
+    """Another worker or machine cannot be reached, or does not want to be."""
 
     outcome = Outcome.UNAVAILABLE
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
+from pipe.chat.room import Rooms
 from pipe.errors import Outcome, PipeError, QuotaExceeded
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
@@ -108,6 +109,7 @@ class Service:
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one `ls` at a time
     turns: Turns = field(default_factory=Turns)
+    rooms: Rooms = field(default_factory=lambda: Rooms(time.monotonic))  # of chats
     connections: int = 0
     lanes: Counter[str] = field(default_factory=lambda: Counter({"fast": 0, "asyncssh": 0}))
     paused_seconds: float = 0.0

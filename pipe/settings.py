@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from pipe.errors import BadName, SettingsError, UsageError
 from pipe.language.names import PUBLIC, TopicName, escape, parse_topic, quoted
+from pipe.language.places import NODE_RULE, PLACE_RULE, check_node, check_places
 from pipe.language.quantities import GIB, HOUR, KIB, MIB, Quantity, count, duration, size
 from pipe.limits.bounds import NO_NETWORKS, Limits, Networks, check_networks
 
@@ -31,6 +32,9 @@ ENVIRONMENT_PREFIX = "PIPE_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 """Names the TOML file if there is no ``--config``."""
 
+CLIENT_VARIABLES = ("PIPE_SERVER", "PIPE_TOKEN")
+"""For those who use a server: see `pipe.client.command`."""
+
 YES, NO = "yes", "no"
 """How to write a switch outside of TOML, which has its own ``true`` and ``false``."""
 
@@ -39,8 +43,6 @@ AUTO = "auto"
 
 DATABASE_NAME = "pipe.db"
 """The SQLite file in the data folder."""
-
-_DATABASES = ("sqlite", "postgresql")
 
 
 class Signup(StrEnum):
@@ -88,7 +90,7 @@ def _check_path(path: Path) -> Path:
 
 def _check_database(url: str) -> str:
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in _DATABASES:
+    if not separator or scheme.partition("+")[0] not in ("sqlite", "postgresql"):
         raise ValueError
     return url
 
@@ -142,6 +144,8 @@ HostName = Annotated[str, AfterValidator(_check_host)]
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 RegistryURL = Annotated[str, AfterValidator(_check_registry_url)]
 DrainTopic = Annotated[str, AfterValidator(_check_drain)]
+MeshPlace = Annotated[str, AfterValidator(check_places)]
+NodeName = Annotated[str, AfterValidator(check_node)]
 WebURL = Annotated[str, AfterValidator(_check_web_url)]
 DatabaseURL = Annotated[str, AfterValidator(_check_database)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
@@ -179,6 +183,8 @@ _ALLOWED_TEXT = {
     _check_path: ("PATH", "a path"),
     _check_database: ("URL", "sqlite:////absolute/path or postgresql://user@host/database"),
     _check_drain: ("TOPIC", "a topic with its owner, as in ops/log-drain, and not a public one"),
+    check_places: ("HOST:PORT", PLACE_RULE),
+    check_node: ("NAME", NODE_RULE),
     _check_web_url: ("URL", "https://host or http://host:port, without a path"),
     _check_registry_url: ("URL", "http://host:port or https://host, perhaps with a path"),
     _read_switch: (f"{YES}|{NO}", f"{YES} or {NO}"),
@@ -275,6 +281,25 @@ class Settings(Limits):
         default=None,
         description="file of public keys of CAs whose certificates log in as their principal, read"
         " again when it changes",
+    )
+    mesh: MeshPlace | None = Field(
+        default=None, description="where other nodes of a mesh reach this one; default: no mesh"
+    )
+    mesh_cert: FilePath | None = Field(
+        default=None,
+        description="PEM file of this node's certificate, as 'pipe mesh certificate' makes it",
+    )
+    mesh_key: FilePath | None = Field(default=None, description="PEM file of its private key")
+    mesh_ca: FilePath | None = Field(
+        default=None,
+        description="PEM file of the mesh's CA: whoever has a certificate of it is trusted with"
+        " everything",
+    )
+    join: MeshPlace | None = Field(
+        default=None, description="where another node of the mesh is; may be given again"
+    )
+    node: NodeName | None = Field(
+        default=None, description="name in the mesh; default: the host name's first label"
     )
     log_format: LogFormat = Field(
         default=LogFormat.CONSOLE, description="log lines for people, or JSON for a log collector"
@@ -490,7 +515,7 @@ def _refuse_unknown_variables() -> None:
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
     names = (name.upper() for name in sorted(os.environ))
     ours = (name for name in names if name.startswith(ENVIRONMENT_PREFIX))
-    _refuse_unknown(ours, known | {CONFIG_VARIABLE}, "environment variable")
+    _refuse_unknown(ours, known | {CONFIG_VARIABLE, *CLIENT_VARIABLES}, "environment variable")
 
 
 def _refuse_unknown(names: Iterable[str], known: set[str], kind: str, otherwise: str = "") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipe.commands import Asker, answer
 from pipe.errors import Outcome
+from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_pattern
 from pipe.language.progress_requests import Top
@@ -207,7 +208,7 @@ class People:
         session = Session(self.service, caller)
         self.said = session.said
         request = parse(command)
-        assert not isinstance(request, (Publish, Subscribe, Pipe, Logs, Top))
+        assert not isinstance(request, (Publish, Subscribe, Pipe, Chat, Logs, Top))
         try:
             asker = Asker(session.caller, session.address, session, stdin)
             return await answer(request, self.service, asker)

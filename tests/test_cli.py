@@ -164,7 +164,7 @@ def test_serve(run: Callable[..., Run], serve: list[Settings], tmp_path: Path) -
     [
         ([], "a command is missing: 'pipe --help' lists them"),
         (["user"], "a command is missing: 'pipe user --help' lists them"),
-        (["sreve"], "No such command 'sreve'."),
+        (["sreve"], "unknown command 'sreve'; did you mean 'serve'?"),
         (["serve", "--prot", "1"], "No such option '--prot'."),
         (["serve", "--port"], "requires an argument"),
         (["serve", "--port", "x"], "bad value 'x' for port (--port): use 0 to 65535"),

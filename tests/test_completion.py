@@ -34,6 +34,7 @@ def test_bash(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipe "$@"\n')
     program.chmod(0o755)
     lines = ["pipe serv", "pipe user a", "pipe serve --web-tls", "pipe serve --signup o"]
+    lines += ["pipe su", "pipe sub --on", "pipe pub build --reco"]
     result = subprocess.run(
         ["bash", "-c", SCRIPT, "bash", *lines],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -47,6 +48,9 @@ def test_bash(tmp_path: Path) -> None:
         "add admin",
         "--web-tls-cert --web-tls-key",
         "open",
+        "sub",
+        "--on-slow",
+        "--reconnect",
     ]
 
 

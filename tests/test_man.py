@@ -53,7 +53,15 @@ def test_pages(man: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert description in pages["pipe-serve.1"]
     assert description in " ".join(capsys.readouterr().out.split())
     assert "-h, --help" in pages["pipe.1"]
-    for command in ("pipe serve", "pipe check", "pipe user add", "pipe token rm", "--shared"):
+    for command in (
+        "pipe serve",
+        "pipe check",
+        "pipe user add",
+        "pipe token rm",
+        "--shared",
+        "pipe sub",
+        "--on-slow",
+    ):
         assert command in pages["pipe.1"]
 
 

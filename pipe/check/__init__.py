@@ -5,6 +5,7 @@
     accounts    the database, and who may log in
     places      addresses and ports, and where browsers are led
     tls         the certificate for HTTPS
+    mesh        its settings and certificates
     system      descriptors, processors and the clock
     registry    whether the container registry answers
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from pipe.check.accounts import check_accounts
 from pipe.check.files import check_files
 from pipe.check.findings import Finding, Level
+from pipe.check.mesh import check_mesh
 from pipe.check.places import check_places
 from pipe.check.registry import check_registry
 from pipe.check.system import check_system
@@ -39,4 +41,5 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from check_places(settings)
     yield from check_tls(settings)
     yield from check_registry(settings)
+    yield from check_mesh(settings)
     yield from check_system(settings)

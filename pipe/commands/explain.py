@@ -8,9 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import amount, count, date, labelled, size, span, table
-from pipe.commands.past import describe
 from pipe.language.names import escape, parse_topic
 from pipe.rights.grants import Operation
+from pipe.stream.history import describe
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import short_name
-from pipe.language.requests import Publish
+from pipe.language.requests import NAMES, Publish
 from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipe.language.chat_requests import Chat
     from pipe.language.names import TopicName
     from pipe.language.requests import Pipe
     from pipe.rights.access import Access
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def invitations(
-    service: Service, caller: Caller, request: Publish | Pipe, topic: TopicName
+    service: Service, caller: Caller, request: Publish | Pipe | Chat, topic: TopicName
 ) -> Iterator[str]:
     """Yield a line for the caller and one for others, each only if it helps somebody."""
     verb, command, needs = (
         ("subscribe", "sub", Operation.READ)
         if isinstance(request, Publish)
-        else ("join", "pipe", Operation.BOTH)
+        else ("join", NAMES[type(request)], Operation.BOTH)
     )
     if service.access.decide(caller, topic, needs).allowed:
         name = short_name(topic, caller)

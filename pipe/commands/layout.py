@@ -7,6 +7,9 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pipe.language.wording import amount as amount
+from pipe.language.wording import count as count
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -106,16 +109,6 @@ def short_name(topic: TopicName, caller: Caller) -> str:
     """Write a caller's own topics as their owner types them, all others in full."""
     own = topic.owner == caller.user and len(topic.path) == 1
     return topic.path[0] if own else str(topic)
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def amount(size: int) -> str:
-    """Write an exact number of bytes for people: ``17,000,000 bytes``."""
-    return f"{size:,} byte{'' if size == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -29,4 +29,10 @@ def offset(service: Service, caller: Caller, raw: str) -> str:
     for session, member in service.sessions_on(name) if may_write else ():
         if member.mode is Mode.PUBLISH and session.caller.user == caller.user:
             return f"{member.at + member.received_bytes}\n"
-    raise TooLate(f"you have no stream on {name}")
+    ended = service.holds.ended(name, caller.user)
+    if ended and may_write:
+        return f"{ended.total}\n"
+    raise TooLate(
+        f"you have no stream on {name}: it has ended, was not held for so long, or the server was"
+        " restarted"
+    )

@@ -19,10 +19,11 @@ _CLEAR_BELOW = "\x1b[J"
 
 
 class Screen(NamedTuple):
-    """A terminal's size; 0 if it is not known."""
+    """A terminal: its size, with 0 if it is not known, and whether its user wants colours."""
 
     columns: int = 0
     rows: int = 0
+    colours: bool = True
 
 
 def no_screen() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipe.mesh.mesh import Mesh
     from pipe.mesh.peers import Peers
     from pipe.service import Service
-    from pipe.session import Session
+    from pipe.session.session import Session
     from pipe.ssh.server import SSHServer
 
 log = structlog.get_logger()

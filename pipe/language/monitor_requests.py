@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pipe.errors import UsageError
 from pipe.language.durations import SECONDS_PER_DAY, format_duration, parse_duration
 from pipe.language.flags import Argument, Command, Flag, boolean, one_of
-from pipe.language.quantities import GIB, parse_size
+from pipe.language.sizes import GIB, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

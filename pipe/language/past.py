@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipe.errors import UsageError
 from pipe.language.durations import SECONDS_PER_DAY, format_duration, parse_duration
 from pipe.language.flags import Argument, Command, Flag
-from pipe.language.quantities import parse_size
+from pipe.language.sizes import parse_size
 
 MAX_LAST_LINES = 10_000
 """Past lines that a reader may ask for: finding them takes some milliseconds."""
@@ -77,6 +77,7 @@ RESUMING = (
     Flag("hold", "--hold", parse_linger, "let the stream stand if the connection is lost", "DUR"),
     Flag("at", "--at", parse_offset, "go on with a held stream, at this byte", "OFFSET"),
 )
+HOLDING = Flag("hold", "--hold", parse_linger, "let a lost reader go on with --from", "DUR")
 LOOKING_BACK = (
     Flag("last", "--last", parse_last, "begin with so much of what is kept: 64KiB, 100l", "SIZE"),
     Flag("offset", "--from", parse_offset, "begin with this byte of the stream, or fail", "OFFSET"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipe.language.flags import Argument, Command, Flag, boolean
-from pipe.language.quantities import parse_size
+from pipe.language.sizes import parse_size
 
 
 @dataclass(frozen=True, slots=True)

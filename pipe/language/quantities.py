@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator
 
 from pipe.errors import UsageError
 from pipe.language.durations import format_duration, parse_duration
+from pipe.language.sizes import GIB as GIB
+from pipe.language.sizes import KIB as KIB
+from pipe.language.sizes import MIB as MIB
+from pipe.language.sizes import format_size as format_size
+from pipe.language.sizes import parse_size as parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
 
 MINUTE, HOUR = 60.0, 3600.0
-
-_SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
-
-
-def parse_size(text: str) -> int:
-    """Read a size such as ``64KiB``, ``1.5GiB`` or a plain ``1000000``.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UsageError: The text is not a whole number of bytes.
-    """
-    unit = next((unit for unit in _SIZE_UNITS if text.endswith(unit)), "")
-    number = text.removesuffix(unit).strip() if unit else text
-    if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) <= 20:
-        size = Decimal(number) * _SIZE_UNITS.get(unit, 1)
-        if size == int(size):
-            return int(size)
-    raise UsageError("this is not a size: write it like 64KiB, 1MiB, 1GiB or 1000000")
-
-
-def format_size(size: float) -> str:
-    """Write a size in the shortest form that `parse_size` reads back."""
-    whole = round(size)
-    for unit in ("GiB", "MiB", "KiB"):
-        count, rest = divmod(whole, _SIZE_UNITS[unit])
-        if count and not rest:
-            return f"{count}{unit}"
-    return str(whole)
 
 
 def _parse_count(text: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pipe.errors import UsageError
+from pipe.language import resume_help
 from pipe.language.account_requests import (
     ACCOUNT_COMMANDS,
     AddKey,
@@ -22,6 +23,7 @@ from pipe.language.account_requests import (
     RemoveKey,
     RevokeAccess,
 )
+from pipe.language.chat_requests import CHAT_COMMANDS, Chat
 from pipe.language.durations import SECONDS_PER_DAY, parse_duration
 from pipe.language.flags import (
     HELP,
@@ -39,8 +41,9 @@ from pipe.language.flags import (
 from pipe.language.hook_requests import HOOK_COMMANDS, AboutHooks
 from pipe.language.log_requests import LOG_COMMANDS, Logs
 from pipe.language.monitor_requests import MONITOR_COMMANDS, MonitorRequest, spell_out
-from pipe.language.names import parse_grantee, quoted
+from pipe.language.names import quoted
 from pipe.language.past import (
+    HOLDING,
     KEEPING,
     LOOKING_BACK,
     PAST_COMMANDS,
@@ -51,6 +54,7 @@ from pipe.language.past import (
     check_looking_back,
 )
 from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
+from pipe.language.sharing import SHARING
 from pipe.language.token_requests import (
     TOKEN_COMMANDS,
     AddToken,
@@ -160,6 +164,7 @@ class Subscribe:
     last: Last | None = None
     offset: int | None = None
     stream: str | None = None
+    hold: float = 0.0
     progress: bool = False
     size: int | None = None
 
@@ -168,6 +173,10 @@ class Subscribe:
         check_looking_back(self.last, self.offset, self.stream, whole=self.whole)
         if self.whole and self.on_slow is OnSlow.DROP:
             raise UsageError("--on-slow drop leaves bytes out: choose that or --whole")
+        if self.hold and self.on_slow is not OnSlow.BLOCK:
+            raise UsageError("--hold waits for this reader: choose that or --on-slow")
+        if self.hold and self.keep_alive:
+            raise UsageError("--hold is for one stream, and --keep-alive for many: choose one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,25 +268,18 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Top | Answerable
-
-
-def _access_list(text: str) -> tuple[str, ...]:
-    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
-    if not all(entries):
-        raise UsageError("the list has an empty entry: write it like bob,carol")
-    return tuple(map(parse_grantee, entries))
+Request: TypeAlias = Publish | Subscribe | Pipe | Chat | Top | Answerable
 
 
 def _command_name(text: str) -> str:
+    if text == resume_help.TOPIC:
+        return text
     return _find_command(spell_out([text])).name
 
 
 _JSON = Flag("json", "--json", boolean, "print JSON")
-_ACCESS_TEXT = "users, keys (SHA256:...) or @users who may join while this session lives"
 _SHARED = (
-    Flag("public", "-p --public", boolean, "use the space that all users share"),
-    Flag("access", "-a --access", _access_list, _ACCESS_TEXT, "LIST"),
+    *SHARING,
     Flag("clean", "-c --clean", boolean, "print no status text"),
     *PROGRESS_FLAGS,
 )
@@ -329,6 +331,7 @@ COMMANDS = (
             Flag("keep_alive", "-k --keep-alive", boolean, "stay for the next publisher"),
             Flag("whole", "-w --whole", boolean, _ALL_TEXT),
             *LOOKING_BACK,
+            HOLDING,
             *_READING,
             *_SHARED,
         ),
@@ -347,6 +350,7 @@ COMMANDS = (
             *_WRITING,
         ),
     ),
+    *CHAT_COMMANDS,
     Command(
         "ls",
         List,
@@ -377,6 +381,7 @@ COMMANDS = (
         "help",
         Help,
         "show this list, or one command's flags",
+        "'help resume' prints functions for a shell that resume transfers.",
         arguments=(Argument("command", "COMMAND", convert=_command_name),),
     ),
 )
@@ -407,8 +412,11 @@ def parse(command: str) -> Request:
 
 
 def sends_stream(request: Request) -> bool:
-    """Return whether the request reads a stream from stdin, so that every byte counts."""
-    return isinstance(request, Pipe) or (isinstance(request, Publish) and not request.empty)
+    """Return whether the request reads a stream from stdin, so that every byte counts.
+
+    A chat does, as it reads a terminal's keys itself.
+    """
+    return isinstance(request, (Pipe, Chat)) or (isinstance(request, Publish) and not request.empty)
 
 
 def ssh_command(host: str, port: int, user: str = "") -> str:
@@ -435,6 +443,8 @@ def help_text(command: str | None, ssh: str) -> str:
     """
     if command is None:
         lines = _overview(ssh)
+    elif command == resume_help.TOPIC:
+        return resume_help.resume_help(ssh)
     else:
         parts = (spec for spec in COMMANDS if spec.name.startswith(f"{command} "))
         lines = help_of(_find_command(command.split()), ssh, parts)
@@ -484,4 +494,5 @@ def _overview(ssh: str) -> Iterator[str]:
     yield f"  {ssh} sub greetings"
     yield f"  tar c folder | {ssh} pub -t 10m backup"
     yield ""
-    yield f"'{ssh} help COMMAND' shows a command's flags."
+    yield f"'{ssh} help COMMAND' shows a command's flags, and"
+    yield f"'{ssh} help resume' how to go on after a lost connection."

@@ -58,6 +58,7 @@ class _ErrandData:
     holders: tuple[Holder, ...]
     hints: tuple[str, ...]
     screen: Size | None
+    line_end: str
     client: dict[str, str]
     part: bool
 
@@ -99,6 +100,7 @@ def write_errand(errand: Errand) -> bytes:
             errand.holders,
             errand.hints,
             errand.screen,
+            errand.line_end,
             dict(errand.client),
             errand.part,
         )
@@ -128,6 +130,7 @@ def read_errand(body: memoryview) -> Errand:
         data.holders,
         data.hints,
         data.screen,
+        data.line_end,
         data.client,
         data.part,
     )

@@ -75,6 +75,10 @@ class Guest(Protocol):
         """The client is gone."""
 
 
+def _ignore(_: int) -> None:
+    """Nobody wants to know the width of the terminal."""
+
+
 class Far(Exception):
     """Why a client in another worker is gone, for the log."""
 
@@ -109,6 +113,7 @@ class FarFront:
         self._buffer = buffer
         self._closed = closed
         self._screen = Screen(*errand.screen) if errand.screen else None
+        self._resized: Callable[[int], None] = _ignore
         self._told = False  # of an end
         self._left: Gone | None = None  # the client, whose end of file is on its way
 
@@ -136,10 +141,18 @@ class FarFront:
         """Return the size of the client's terminal."""
         return self._screen
 
-    def follow(self) -> bytes:
-        """Begin an answer that goes on; lines get their end where the client is."""
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call it from now on."""
+        self._resized = resized
+
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line where the client is."""
+        return self._errand.line_end.encode()
+
+    def follow(self) -> None:
+        """Begin an answer that goes on."""
         self._link.send(Kind.FOLLOW, self._number)
-        return b"\n"
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """Send the end, once."""
@@ -157,6 +170,7 @@ class FarFront:
         """The session is over; a client that hung up before its end of file may go."""
         self._link.send(Kind.CLOSED, self._number)
         self._closed(self._number)
+        self._resized = _ignore
         del self.session
 
     def log_fields(self) -> dict[str, str]:
@@ -185,6 +199,7 @@ class FarFront:
                 self.session.stop_reading()
             case Kind.SIZE:
                 self._screen = Screen(*read_size(body))
+                self._resized(self._screen.columns)
             case Kind.ABORT:
                 outcome, _, text = unpack_end(body)
                 self.session.cut(outcome, text)

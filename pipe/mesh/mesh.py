@@ -17,6 +17,7 @@ import structlog
 from pipe import __version__
 from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
+from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
     AddHook,
     ListHooks,
@@ -51,8 +52,8 @@ from pipe.mesh.questions import (
     write_notice,
     write_question,
 )
-from pipe.session import Session
 from pipe.session.relayed import name_topic, visits
+from pipe.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
@@ -79,7 +80,7 @@ MAX_NOTICE_BYTES = 512 * 1024
 LEAST_BUFFER = 64 * 1024
 """What each worker may have on its way to a reader on a pattern, however many they are."""
 
-_JOINS = (Publish, Subscribe, Pipe)
+_JOINS = (Publish, Subscribe, Pipe, Chat)
 _LOOKS = (Stat, Offset, Explain)
 _ONCE = (
     Logs,

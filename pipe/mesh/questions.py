@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def write_question(request: Request, caller: Caller) -> str:
     """Write a request whose answer only text goes into: who asks, and for what."""
-    return write_errand(Errand(request, caller, "", (), (), None, {})).decode()
+    return write_errand(Errand(request, caller, "", (), (), None, "\n", {})).decode()
 
 
 async def answer_question(service: Service, question: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from pipe.mesh.directory import WorkerId
 
 
 class Wire(Protocol):
@@ -22,7 +24,10 @@ class Wire(Protocol):
 
     @property
     def blocked(self) -> bool:
-        """Whether more than 1 MiB is unsent; `End.blocked` tells of changes."""
+        """Whether more than 1 MiB is unsent; `End.wire_blocked` tells of changes.
+
+        One that is blocked stays so until much less is unsent.
+        """
 
     def close(self) -> None:
         """End it now, whatever is unsent; `End.lost` is not called."""
@@ -35,7 +40,12 @@ class End(Protocol):
         """A frame has come; its memory is the wire's again afterwards."""
 
     def wire_blocked(self, blocked: bool) -> None:
-        """The wire has become blocked, or no longer is."""
+        """The wire has become blocked, perhaps within `Wire.send`, or no longer is."""
 
     def lost(self, reason: str) -> None:
         """The other end is gone, or a frame is; nothing comes from now on."""
+
+
+Acceptor: TypeAlias = "Callable[[WorkerId, Wire], End]"
+"""Makes the end of a wire that another worker has opened.  The wire may be sent on at once; nothing
+is received before this returns."""

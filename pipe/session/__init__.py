@@ -11,9 +11,6 @@
     stall      the clock of law 4
     collector  input that a command reads as a whole
 
-A front (`pipe.ssh` today) makes a `Session` for each request of its clients.
+A front (`pipe.ssh`, `pipe.web`) makes a `session.Session` for each request of its clients.  What
+knows no service (`midstream`, `past`, `patience`, `stall`) serves `pipe.library` as well.
 """
-
-from pipe.session.session import Session
-
-__all__ = ["Session"]

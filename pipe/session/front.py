@@ -84,12 +84,15 @@ class Front(Protocol):
     def screen(self) -> Screen | None:
         """Return the size of the client's terminal, if an answer can be redrawn there."""
 
-    def follow(self) -> bytes:
-        """Get ready for an answer that goes on: the port gets lines as they come.
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call ``resized`` with the columns whenever the size of that terminal changes."""
 
-        Returns:
-            What ends a line there.
-        """
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line of an answer."""
+
+    def follow(self) -> None:
+        """Get ready for an answer that goes on: the port gets lines as they come."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """End in order, as nothing is queued; may be called again until the client is gone."""

@@ -10,19 +10,18 @@ from pipe.commands import invitations
 from pipe.language.names import parse_pattern, parse_topic, random_path
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.session.midstream import what_it_missed
-from pipe.session.past import place_in_the_past, what_a_publisher_keeps, what_it_gets
-from pipe.session.resume import check_resume
+from pipe.session.past import place_in_the_past, what_is_kept, what_it_gets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pipe.language.names import Pattern, TopicName
-    from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
     from pipe.service import Service
     from pipe.session.front import Port
     from pipe.session.intake import Intake
     from pipe.session.place import Place
+    from pipe.session.resume import Resumption
     from pipe.stream.topics import Member
 
 
@@ -54,19 +53,17 @@ class Newcomer(NamedTuple):
         name: TopicName,
         request: Publish | Subscribe | Pipe,
         hints: Sequence[str],
-        lost: Callable[[Loss], None],
+        resumption: Resumption,
     ) -> Iterator[None]:
-        """Take the place and get ready; after the block, join.
+        """Get ready for a place that was entered; after the block, join.
 
         Raises:
-            PipeError: the session may not be there, or came too late.
+            PipeError: the session came too late.
         """
-        service, caller, announce = self.service, self.caller, self.announce
-        place.enter(name, request, lost)
-        resumes = isinstance(request, Publish) and check_resume(service, caller, name, request)
+        service, announce = self.service, self.announce
         told: list[str] = []
         if isinstance(request, Subscribe):
-            member.lag = place_in_the_past(service.router, name, request)
+            member.lag = place_in_the_past(service.router, name, request, resumption.reader)
             told = what_it_gets(member.lag, name, request)
         for line in told or what_it_missed(service.router, name, request):
             announce(line)
@@ -81,9 +78,8 @@ class Newcomer(NamedTuple):
         yield
         with service.router.at_once():
             place.join(member)
-            if resumes:
-                service.holds.drop(name, broken=False)
-        for line in what_a_publisher_keeps(service.router, name, request):
+            resumption.complete(service, name, member)
+        for line in what_is_kept(service.router, name, request):
             announce(line)
 
     def _bind_input(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.commands.layout import amount, count
 from pipe.errors import NobodyLeft, Outcome, TooLate
 from pipe.language.durations import format_duration
 from pipe.language.requests import Publish, Subscribe
+from pipe.language.wording import amount, count
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.commands.past import describe
 from pipe.errors import TooLate
 from pipe.language.durations import format_duration
-from pipe.language.quantities import format_size
 from pipe.language.requests import Subscribe
-from pipe.stream.history import Lag
+from pipe.language.sizes import format_size
+from pipe.stream.history import Lag, describe
 
 if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.language.requests import Pipe, Publish
-    from pipe.stream.history import History
+    from pipe.limits.holds import HeldReader
+    from pipe.stream.history import History, Stream
     from pipe.stream.router import Router
 
 
-def place_in_the_past(router: Router, name: TopicName, request: Subscribe) -> Lag | None:
-    """Where a reader begins; None if it wants nothing of what is past.
+def place_in_the_past(
+    router: Router, name: TopicName, request: Subscribe, held: HeldReader | None
+) -> Lag | None:
+    """Where a reader begins, which may take a held place; None if it wants nothing of the past.
 
     Raises:
         TooLate: what it wants is not there; the message says what is.
@@ -31,8 +33,10 @@ def place_in_the_past(router: Router, name: TopicName, request: Subscribe) -> La
         _check_without_history(router, name, request)
         return None
     if request.offset is not None:
-        position = _find_byte(history, name, request.offset, request.stream)
-    elif request.last and request.last.lines:
+        lag = held.member.lag if held else None
+        stream = lag.stream if lag else history.stream
+        return Lag(_find_byte(history, stream, name, request), stream)
+    if request.last and request.last.lines:
         position = history.ring.find_lines(request.last.amount)
     else:
         size = request.last.amount if request.last else 0
@@ -52,16 +56,24 @@ def what_it_gets(lag: Lag | None, name: TopicName, request: Subscribe) -> list[s
     return [f"begins with byte {lag.position - stream.start} of stream {stream.name}"]
 
 
-def what_a_publisher_keeps(
-    router: Router, name: TopicName, request: Publish | Subscribe | Pipe
-) -> list[str]:
-    """Return the line for a publisher whose stream is kept."""
+def what_is_kept(router: Router, name: TopicName, request: Publish | Subscribe | Pipe) -> list[str]:
+    """Return the line for a publisher whose stream is kept, or a reader that is to be held."""
     history = router.history(name)
-    if isinstance(request, Subscribe) or not request.keep or history is None:
+    if isinstance(request, Subscribe):
+        return [_what_can_be_held(router, name)] if request.hold and history is None else []
+    if not request.keep or history is None:
         return []
     time = f", and for {format_duration(history.linger)} after it" if history.linger else ""
     size = format_size(history.ring.bound)
     return [f"stream {history.stream.name}: its last {size} are kept{time}"]
+
+
+def _what_can_be_held(router: Router, name: TopicName) -> str:
+    if promised := router.promise(name):
+        return f"begins with byte 0 of stream {promised}, once that comes"
+    return (
+        f"nothing is kept of {name}, so no place in it can be held: its publisher would need --keep"
+    )
 
 
 def _check_without_history(router: Router, name: TopicName, request: Subscribe) -> None:
@@ -70,16 +82,19 @@ def _check_without_history(router: Router, name: TopicName, request: Subscribe) 
     begun = router.begun(name)
     if request.offset or request.stream or begun.stream_bytes or begun.pipe_bytes:
         raise TooLate(
-            f"nothing is kept of {name}: there is no stream to go on with"
+            f"nothing is kept of {name}: there is no stream to go on with; it is over, was not"
+            " kept, or the server was restarted"
             if request.offset or request.stream
             else f"nothing is kept of {name}, and its stream has begun"
         )
 
 
-def _find_byte(history: History, name: TopicName, offset: int, stream: str | None) -> int:
-    kept = history.kept
-    if stream and stream != kept.stream:
-        raise TooLate(f"stream {stream} of {name} is over, and is kept no longer")
+def _find_byte(history: History, stream: Stream, name: TopicName, request: Subscribe) -> int:
+    kept, offset = history.kept_of(stream), request.offset or 0
+    if request.stream and request.stream != kept.stream:
+        raise TooLate(
+            f"stream {request.stream} of {name} is gone: it is over, or the server was restarted"
+        )
     if not kept.numbered:
         raise TooLate(
             f"the bytes of stream {kept.stream} of {name} are not numbered: what came before"
@@ -89,4 +104,4 @@ def _find_byte(history: History, name: TopicName, offset: int, stream: str | Non
         raise TooLate(f"byte {offset} has not come: {describe(kept)}")
     if offset < kept.first:
         raise TooLate(f"byte {offset} is kept no longer: {describe(kept)}")
-    return history.stream.start + offset
+    return stream.start + offset

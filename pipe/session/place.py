@@ -50,6 +50,7 @@ class Place:
         self._pass: Pass | None = None
         self._pattern: tuple[Pattern, Callable[[TopicName], bool]] | None = None
         self._publishes = False
+        self._joined = False
         self._left = False
 
     def enter(
@@ -98,10 +99,7 @@ class Place:
             UsageError: patterns take no access list, no ``--whole`` and nothing of the past.
             QuotaExceeded: the caller reads as many patterns as allowed.
         """
-        if isinstance(request, Subscribe) and request.whole:
-            raise UsageError("--whole is for one topic, not for a pattern")
-        if isinstance(request, Subscribe) and (request.last or request.offset is not None):
-            raise UsageError("--last and --from are for one topic, not for a pattern")
+        check_pattern(request)
         admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
@@ -114,6 +112,7 @@ class Place:
 
     def join(self, member: Member) -> None:
         """Join the topic or pattern."""
+        self._joined = True
         if self._topic:
             self._service.router.join(member, self._topic)
         elif self._pattern:
@@ -144,6 +143,22 @@ class Place:
             if self._pass:
                 self._service.access.release(self._pass)
             self._service.router.leave(member)
+        if self._topic and not self._joined and self._topic not in self._service.router:
+            self._service.forget_topic(self._topic)  # it was counted, and never opened
+
+
+def check_pattern(request: Publish | Subscribe | Pipe) -> None:
+    """Refuse what a reader on a pattern cannot have.
+
+    Raises:
+        UsageError: it asks for the whole stream, or for something of the past.
+    """
+    if isinstance(request, Subscribe) and request.whole:
+        raise UsageError("--whole is for one topic, not for a pattern")
+    if isinstance(request, Subscribe) and (request.last or request.offset is not None):
+        raise UsageError("--last and --from are for one topic, not for a pattern")
+    if isinstance(request, Subscribe) and request.hold:
+        raise UsageError("--hold is for one topic, not for a pattern")
 
 
 def make_member(request: Publish | Subscribe | Pipe, source: Source, sink: Sink) -> Member:

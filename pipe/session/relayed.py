@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pipe.commands import input_limit
 from pipe.elsewhere import Errand, Size
 from pipe.errors import Outcome
+from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_topic, random_path
 from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import Explain, Pipe, Publish, Subscribe
 from pipe.session.joining import name_of
-from pipe.stream.chunks import Chunk
 from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipe.rights.callers import Caller
     from pipe.session.front import Front, Port
     from pipe.session.intake import Intake
+    from pipe.stream.chunks import Chunk
 
 
 @contextmanager
@@ -56,6 +57,8 @@ def name_topic(request: Request, caller: Caller) -> tuple[Request, TopicName | N
                 request = replace(request, topic=random_path())
             name = name_of(request, caller)
             return request, name if isinstance(name, TopicName) else None
+        case Chat():
+            return request, parse_topic(request.topic, caller=caller.user, public=request.public)
         case Stat() | Offset() | Explain():
             return request, parse_topic(request.topic, caller=caller.user)
         case _:
@@ -82,6 +85,7 @@ def make_errand(
         visitor.holders,
         tuple(hints),
         Size(*screen) if screen else None,
+        front.line_end.decode(),
         front.log_fields(),
     )
 
@@ -119,7 +123,6 @@ class Relayed:
         self._port = port
         self._intake = intake
         self._flushing = False
-        self._line_end = b"\n"
         self.member = Member(Mode.SUBSCRIBE, sink=port)  # on no topic of this worker
         self.follows = False
         self.lost = False
@@ -127,10 +130,16 @@ class Relayed:
     def start(self, visit: Visit, visitor: Visitor, request: Request, hints: Sequence[str]) -> None:
         """Have the session run elsewhere."""
         self.way = visit.open(make_errand(self._front, visitor, request, hints), self)
+        self._front.on_resize(self._resize)
         if _has_input(request):
             self._intake.divert(self)
         else:
             self._intake.drain()
+
+    def _resize(self, _columns: int) -> None:
+        screen = self._front.screen()
+        if screen:
+            self.way.resize(Size(*screen))
 
     def leave(self, gone: Gone) -> None:
         """The client is gone."""
@@ -177,8 +186,6 @@ class Relayed:
 
     def write(self, chunk: Chunk) -> None:
         """Give the port a chunk, and have it say when it is written."""
-        if self._line_end != b"\n":
-            chunk = Chunk(bytes(chunk.data).replace(b"\n", self._line_end))
         self.member.accepted_bytes += chunk.size
         self.member.accepted_chunks += 1
         self._port.write(chunk)
@@ -214,9 +221,9 @@ class Relayed:
         self._front.answer(text)
 
     def follow(self) -> None:
-        """Get ready, and end lines as they are ended here."""
+        """Get ready."""
         self.follows = True
-        self._line_end = self._front.follow()
+        self._front.follow()
 
     def waited_for(self, others: bool) -> None:
         """The clock runs here, where each byte that is read is seen."""
@@ -238,7 +245,7 @@ class Relayed:
 
 def _has_input(request: Request) -> bool:
     match request:
-        case Publish() | Pipe():
+        case Publish() | Pipe() | Chat():
             return True
         case Subscribe() | Logs() | Top():
             return False

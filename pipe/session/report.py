@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from pipe.errors import Outcome
+from pipe.language.chat_requests import Chat
 from pipe.language.requests import NAMES, Pipe, Publish, Subscribe
 from pipe.metrics import COMMAND_MODE
 from pipe.stream.ports import Mode
@@ -24,6 +25,7 @@ _MODES = {
     Publish: Mode.PUBLISH.value,
     Subscribe: Mode.SUBSCRIBE.value,
     Pipe: Mode.PIPE.value,
+    Chat: Mode.PIPE.value,
 }
 """The ``mode`` label of a session, even if it was refused its topic."""
 

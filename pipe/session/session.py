@@ -10,63 +10,41 @@ confirming has left, or was cut off.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from pipe.commands import Answer, Asker, answer, input_limit
-from pipe.commands.following import follow
-from pipe.commands.logs import follow_logs
-from pipe.elsewhere import Gone, Size
+from pipe.elsewhere import Gone
 from pipe.errors import Outcome, PipeError
-from pipe.language.log_requests import Logs
-from pipe.language.names import TopicName
-from pipe.language.progress_requests import Stat, Top
-from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.language.requests import Publish
 from pipe.session.intake import Intake
-from pipe.session.joining import Newcomer, name_of
 from pipe.session.midstream import what_was_sent, why_over
-from pipe.session.outflow import Outflow
 from pipe.session.patience import Patience
-from pipe.session.place import Place, make_member
-from pipe.session.progress import Progress, show_progress
-from pipe.session.relayed import Relayed, Visitor, make_errand, name_topic, visits
+from pipe.session.relayed import visits
 from pipe.session.report import Ended, report, traffic_of
 from pipe.session.resume import hold_place
+from pipe.session.serving import Serving
 from pipe.session.stall import StallClock
 from pipe.session.state import State
-from pipe.session.wide import Wide
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pipe.commands.screen import Screen
-    from pipe.elsewhere import Elsewhere, Visit
-    from pipe.language.names import Pattern
-    from pipe.language.requests import Answerable, Request
+    from pipe.language.requests import Request
     from pipe.limits.quotas import Holder
-    from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.session.front import Front, Port
-    from pipe.session.outflow import Feed
+    from pipe.session.front import Front
     from pipe.stream.chunks import Chunk
     from pipe.stream.ports import Receipt
-    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
-
-log = structlog.get_logger()
 
 MAX_ORPHANS = 256
 """Streams whose clients sent an end of file and hung up before slow readers had everything.  Each
 holds at most a window, so together they stay below 256 MiB.  Beyond that a stream breaks."""
 
 
-class Session:
+class Session(Serving):
     """One session.
 
     Args:
@@ -77,9 +55,6 @@ class Session:
         holders: the user and address whose quotas it counts for.
     """
 
-    _intake: Intake
-    port: Port
-
     def __init__(
         self,
         service: Service,
@@ -88,30 +63,11 @@ class Session:
         address: str,
         holders: tuple[Holder, ...],
     ) -> None:
-        self.caller = caller
-        self.address = address
-        self.member: Member | None = None
+        super().__init__(service, front, caller, address, holders)
         self.receipt: Receipt | None = None
-        self._service = service
-        self._front = front
-        self._holders = holders
-        self._loop = asyncio.get_running_loop()
-        self._state = State.OPENING
-        self._request: Request | None = None  # until its command has been read
-        self._topic = ""  # or pattern, once it is known
         self._opened_at = self._loop.time()
-        self._place: Place | None = None  # on a topic
-        self._task: asyncio.Task[None] | None = None
         self._stall_clock: StallClock | None = None  # most readers keep up
-        self._outflow: Outflow | None = None  # of a command that goes on answering
-        self._progress: Progress | None = None  # nobody asked for it
         self._patience: Patience | None = None  # most need none
-        self._relayed: Relayed | None = None  # most run here
-        self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
-        self.movable = True  # to where its topic is at home
-        self.partial = False  # one of several on a pattern, of which another has the client
-        self._wide: Wide | None = None  # most are on one topic
-        self._counted: Member | None = None  # what its client gets, from wherever it comes
         self._outcome: Outcome | None = None
         self._exit_status = 0
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
@@ -141,134 +97,7 @@ class Session:
             self._service.access.require(self.caller)
             self._request = request = read()
             if self._state is State.OPENING:  # no early Ctrl-C
-                elsewhere = self._service.elsewhere
-                if elsewhere and not self.visit and elsewhere.concerns(request):
-                    self._do(partial(self._find_home, elsewhere, request, hints))
-                else:
-                    self._serve(request, hints)
-
-    async def _find_home(
-        self, elsewhere: Elsewhere, request: Request, hints: Sequence[str]
-    ) -> None:
-        request, topic = name_topic(request, self.caller)
-        visit = await elsewhere.find(request, topic)
-        self._topic = str(topic or "")
-        # Not in this task: a client that moves takes along what its session does.
-        self._loop.call_soon(self._serve_at_home, visit, request, hints)
-
-    def _serve_at_home(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
-        """Serve a request here, or have it served where its topic is at home."""
-        with visits(visit), self._ended_by_failure():
-            if self._state is not State.OPENING:
-                return
-            self._request = request
-            if not visit.far:
-                self._serve(request, hints)
-            elif not (self.movable and visit.carry(self._front)):
-                self._relay(visit, request, hints)
-
-    def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
-        self._state = State.RELAYING
-        self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
-        self.member = self._counted = relayed.member
-        visitor = Visitor(self.caller, self.address, self._holders)
-        relayed.start(visit, visitor, request, hints)
-
-    def resized(self, screen: Screen) -> None:
-        """The client's terminal has another size."""
-        if self._relayed:
-            self._relayed.way.resize(Size(*screen))
-
-    def _serve(self, request: Request, hints: Sequence[str]) -> None:
-        if isinstance(request, (Publish, Subscribe, Pipe)):
-            self._state = State.STREAMING
-            self._join(request, hints)
-        elif isinstance(request, Logs) and request.follow:
-            self._follow(follow_logs(self._service, self.caller, request))
-        elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
-            answers = follow(self._service, self.caller, request, self._front.screen)
-            self._follow(answers)
-            self._do(answers.look)
-        else:
-            self._state = State.ANSWERING
-            self._do(partial(self._answer, request))
-
-    async def _answer(self, request: Answerable) -> None:
-        stdin = await self._intake.read_all(input_limit(request))
-        asker = Asker(self.caller, self.address, self, stdin, self._holders)
-        found = await answer(request, self._service, asker)
-        self._front.answer(found)
-        self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
-
-    def _follow(self, feed: Feed) -> None:
-        self._intake.drain()
-        self._state = State.FOLLOWING
-        self._outflow = Outflow(self.port, feed, self._front.follow())
-        self._outflow.pump()
-
-    @property
-    def follows(self) -> bool:
-        """Whether it goes on answering until somebody ends it."""
-        if self._state is State.RELAYING and self._relayed:
-            return self._relayed.follows
-        return self._state is State.FOLLOWING
-
-    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._task = self._loop.create_task(self._do_in_order(work))
-
-    async def _do_in_order(self, work: Callable[[], Awaitable[None]]) -> None:
-        with self._ended_by_failure():
-            await work()
-
-    @contextmanager
-    def _ended_by_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except PipeError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("session failed", user=self.caller.user)
-            self.end(Outcome.FAILED, Outcome.FAILED.text)
-
-    # -- joining a topic --------------------------------------------------------------------------
-
-    def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
-        name = name_of(request, self.caller)
-        self._topic = str(name)
-        self.member = self._counted = member = make_member(request, self._intake, self.port)
-        member.user, member.internal = self.caller.user, self.partial
-        self._place = place = Place(self._service, self.caller, self._holders)
-        if not isinstance(name, TopicName):
-            self._do(partial(self._join_pattern, place, member, name, request))
-            return
-        newcomer = Newcomer(self._service, self.caller, self.port, self._intake, self.announce)
-        with newcomer.joins(place, member, name, request, hints, self._lost):
-            self._progress = show_progress(self._front, member, self.caller, request)
-
-    async def _join_pattern(
-        self, place: Place, member: Member, pattern: Pattern, request: Publish | Subscribe | Pipe
-    ) -> None:
-        """Join all matching topics; one reader per user and turn, as this looks at every topic."""
-        async with self._service.joining.turn(self.caller.user):
-            if self._state is not State.STREAMING:
-                return
-            place.enter_pattern(pattern, request)
-            self._intake.drain()
-            elsewhere, counted = self._service.elsewhere, member
-            if elsewhere and not self.visit:
-                self._wide = wide = Wide(self, self.port, member, self._service.router, elsewhere)
-                self._counted = counted = wide.whole
-                visitor = Visitor(self.caller, self.address, ())  # counted here
-                await wide.join(make_errand(self._front, visitor, request), self._tell)
-            else:
-                self.port.bind(member)
-            if self._state is State.STREAMING:
-                self._progress = show_progress(self._front, counted, self.caller, request)
-                place.join(member)
-
-    def _lost(self, loss: Loss) -> None:
-        """End, as the right to be here has ended."""
-        self.cut(Outcome.DENIED, f"access to {self._topic} has ended: {loss.value}")
+                self._serve_somewhere(request, hints)
 
     # -- the front: bytes come --------------------------------------------------------------------
 
@@ -322,6 +151,8 @@ class Session:
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
         self.receipt = receipt
+        if self._orphaned:
+            self._hold_place(receipt)
         self._show_no_more()  # the receipt stands below it
         self.announce(what_was_sent(receipt, self.member.at if self.member else None))
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
@@ -475,14 +306,14 @@ class Session:
             self._hold_place()
         self._close(outcome, error)
 
-    def _hold_place(self) -> bool:
+    def _hold_place(self, receipt: Receipt | None = None) -> bool:
         """Leave the place to whoever goes on with the stream, if that was asked for."""
-        if self._outcome or not self._place or not self.member:
+        place, member = self._place, self.member
+        if place is None or member is None or (self._outcome and not self._ends_stream):
             return False
-        if not hold_place(self._service, self.caller, self._request, self._place, self.member):
-            return False
-        self._place = None
-        return True
+        if hold_place(self._service, self.caller, self._request, place, member, receipt):
+            self._place = None
+        return self._place is None
 
     def hand_over(self) -> None:
         """Let another session go on with the stream, if that was asked for."""

@@ -14,7 +14,7 @@ import asyncssh
 from pipe.commands.screen import Screen
 from pipe.errors import Ending, Outcome
 from pipe.language.requests import parse, sends_stream
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.ssh.login.restrictions import NO_RESTRICTIONS
 from pipe.ssh.openssh import BROKEN_PIPE
 from pipe.ssh.terminal import (
@@ -27,7 +27,7 @@ from pipe.ssh.terminal import (
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pipe.language.requests import Request
     from pipe.rights.callers import Caller
@@ -67,6 +67,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._command = ""
         self._terminal: Terminal | None = None
         self._screen: Screen | None = None
+        self._resized: Callable[[int], None] = _ignore
         self._drawn = 0  # columns of the line that the next one replaces
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -109,11 +110,16 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Draw in the new size from now on."""
         if self._screen:
             self._screen = Screen(width, height)
-            self.session.resized(self._screen)
+            self._resized(width)
 
     @property
     def _line_end(self) -> str:
         return LINE_END if self._terminal else "\n"
+
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line: a terminal that we control is raw."""
+        return self._line_end.encode()
 
     def shell_requested(self) -> bool:
         """Answer ``ssh HOST`` without a command with help, or run the login's only command."""
@@ -243,12 +249,17 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._channel.write(text.replace("\n", self._line_end).encode())
 
     def screen(self) -> Screen | None:
-        """Return the size of the client's terminal."""
+        """Return the client's terminal: what its variables say has come before its command."""
+        if self._screen and self._channel.no_colour:
+            return self._screen._replace(colours=False)
         return self._screen
 
-    def follow(self) -> bytes:
-        """Say how a line ends: a terminal that we control is raw."""
-        return self._line_end.encode()
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """Call it from now on."""
+        self._resized = resized
+
+    def follow(self) -> None:
+        """There is nothing to do: stdout carries lines as it carries a stream."""
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:  # noqa: ARG002
         """Send end of file and the exit status, once stderr is written too."""
@@ -276,8 +287,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._close_timer.cancel()
         self._connection.visit.traffic.add(traffic)
         self._connection.session_closed()
+        self._resized = _ignore
         del self.session, self._port
 
     def log_fields(self) -> dict[str, str]:
         """What the log says about the client's software and its data path."""
         return self._connection.log_fields()
+
+
+def _ignore(_columns: int) -> None:
+    """Nobody draws again by itself."""

@@ -30,11 +30,19 @@ class ConfirmedChannel(WindowedChannel):
 
     Attributes:
         end_sent: whether the client was sent the end, after all data.
+        no_colour: whether it has sent ``NO_COLOR`` (https://no-color.org), the only variable that
+            anybody asks for.
     """
 
     end_sent = False
+    no_colour = False
     _keys = 0  # under which keys
     _answered = False  # whether the client closed it after we did
+
+    def note_variable(self, name: bytes, value: bytes) -> None:
+        """Note what a variable of the client's means, and keep nothing of it."""
+        if name == b"NO_COLOR" and value:
+            self.no_colour = True
 
     def send_end(self, status: int) -> None:
         """Send end of file and the exit status; nothing else may wait to be sent."""

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from pipe.limits.gate import Visit
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.session import Session
+    from pipe.session.session import Session
     from pipe.ssh.channel import Channel
     from pipe.ssh.lane import Outbox
 

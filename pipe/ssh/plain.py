@@ -44,9 +44,9 @@ class PlainChannel(ConfirmedChannel):
             request = SSHPacket(packet.get_remaining_payload())
             if request.get_string() == b"env":
                 reply = Boolean(request.get_boolean())
-                request.get_string()
-                request.get_string()
+                name, value = request.get_string(), request.get_string()
                 request.check_end()  # refuse what asyncssh would refuse
+                self.note_variable(name, value)
                 packet = SSHPacket(String("env") + reply + String("") + String(""))
             else:
                 packet = end_of_write_as_signal(packet)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from pipe.limits.gate import Visit
     from pipe.service import Service
-    from pipe.session import Session
+    from pipe.session.session import Session
     from pipe.ssh.connection import Connection
 
 KEX_ALGORITHMS = ("curve25519-sha256", "curve25519-sha256@libssh.org", "mlkem768x25519-sha256")

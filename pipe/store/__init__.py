@@ -12,6 +12,7 @@
     hooks       `HookStore`: where other services tell what happened
     webhooks    `WebhookStore`: where what topics get is sent
     monitors    `MonitorStore`: what is expected of topics, and how that went
+    homes       `HomeStore`: where topics live, among several machines
     uses        times of last use, stored together
     rows        the single steps behind `accounts`
     accounts    `Store`: what can be asked and changed

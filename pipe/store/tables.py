@@ -213,3 +213,32 @@ changes = Table(
     # Otherwise SQLite reuses the numbers of deleted rows.
     sqlite_autoincrement=True,
 )
+
+# One row for each topic that exists, of several machines; its key decides who gets a new one.
+homes = Table(
+    "homes",
+    metadata,
+    Column("topic", String(255), primary_key=True),
+    Column("node", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    # How many joins other machines have sent there.
+    Column("joins", Integer, nullable=False),
+    Index(None, "node"),
+)
+
+# When each machine was last heard of, by the database's clock.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node", String(63), primary_key=True),
+    Column("seen", Double, nullable=False),
+)
+
+# A single row, by which servers know that they share a database.
+identity = Table(
+    "identity",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(32), nullable=False),
+)

@@ -30,7 +30,7 @@ class Flow(Index, ABC):
         if self.held or topic.clogged:
             for publisher in list(topic.running):
                 topic.stop_if_due(publisher, held=self.held)
-        elif not topic.readers and topic.blocking:
+        elif not topic.listening and topic.blocking:
             topic.recount = True
             for publisher in list(topic.blocking):
                 topic.stop_if_due(publisher, held=self.held)

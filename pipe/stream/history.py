@@ -10,7 +10,9 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipe.language.requests import OnSlow
+from pipe.language.wording import amount
 from pipe.stream.ring import Ring
+from pipe.stream.speakers import Speakers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +24,11 @@ bound, so that one whose connection is lost finds there what it did not get."""
 
 ID_BYTES = 6
 """Of an identifier: two streams of a name share one with a probability of 1 in 2**48."""
+
+
+def new_id() -> str:
+    """Make an identifier for a stream."""
+    return secrets.token_hex(ID_BYTES)
 
 
 class Legacy:
@@ -57,8 +64,8 @@ class Stream:
 
     __slots__ = ("broken", "end", "name", "numbered", "since", "start", "status")
 
-    def __init__(self, start: int, since: Since, *, numbered: bool) -> None:
-        self.name = secrets.token_hex(ID_BYTES)
+    def __init__(self, start: int, since: Since, *, numbered: bool, name: str = "") -> None:
+        self.name = name or new_id()
         self.start = start
         self.since = since
         self.numbered = numbered
@@ -73,13 +80,15 @@ class Lag:
     Args:
         position: in the ring, of the byte that it gets next.
         stream: what it reads; a reader that does not stay ends with it.
+        away: whether its client is, so that nothing before that byte is on its way.
     """
 
-    __slots__ = ("due", "position", "stream")
+    __slots__ = ("away", "due", "position", "stream")
 
-    def __init__(self, position: int, stream: Stream) -> None:
+    def __init__(self, position: int, stream: Stream, *, away: bool = False) -> None:
         self.position = position
         self.stream = stream
+        self.away = away
         self.due = False  # whether the router is about to see to it
 
 
@@ -104,6 +113,14 @@ class Kept(NamedTuple):
     over: bool
 
 
+def describe(kept: Kept) -> str:
+    """Say what is kept of a stream."""
+    if kept.first == kept.end:
+        return f"stream {kept.stream} has sent {amount(kept.end)}, and none of them are kept"
+    over = ", and is over" if kept.over else ""
+    return f"stream {kept.stream} has bytes {kept.first} to {kept.end}{over}"
+
+
 class History:
     """The past of one topic.  Only the router changes it.
 
@@ -111,14 +128,17 @@ class History:
         bound: how many bytes it keeps.
         since: what the topic has counted so far.
         numbered: whether the stream that begins with it has had no bytes before.
+        name: the identifier of that stream, if it was told to somebody.
     """
 
-    def __init__(self, bound: int, since: Since, *, numbered: bool) -> None:
+    def __init__(self, bound: int, since: Since, *, numbered: bool, name: str = "") -> None:
         self.ring = Ring(bound)
-        self.stream = Stream(0, since, numbered=numbered)
+        self.stream = Stream(0, since, numbered=numbered, name=name)
         self.laggards: dict[Reader, None] = {}
+        self.spent = 0  # laggards whose stream is over: they read nothing that comes
         self.linger = 0.0  # seconds after the last publisher
         self.lingers = False  # the topic stays although nobody may be there
+        self.speakers: Speakers | None = None  # nobody has asked who they are
         self._before: Stream | None = None
         self._floor: int | None = None  # no laggard is before this position
 
@@ -139,11 +159,26 @@ class History:
         """The last publisher has gone."""
         stream, self._before = self.stream, None
         stream.end, stream.broken, stream.status = self.ring.end, broken, status
+        self.spent = sum(map(self.is_spent, self.laggards))
+
+    @staticmethod
+    def is_spent(reader: Reader) -> bool:
+        """Whether a reader has yet to read the rest of a stream that is over, and nothing else."""
+        return reader.lag is not None and reader.lag.stream.end is not None and not reader.stays
+
+    def attribute(self) -> Speakers:
+        """Note from now on who publishes, and return who has."""
+        self.speakers = self.speakers or Speakers()
+        return self.speakers
 
     @property
     def kept(self) -> Kept:
         """What can be had of the stream."""
-        stream, ring = self.stream, self.ring
+        return self.kept_of(self.stream)
+
+    def kept_of(self, stream: Stream) -> Kept:
+        """What can be had of one stream: the last one, or one before that a reader is held on."""
+        ring = self.ring
         end = ring.end if stream.end is None else stream.end
         first = max(ring.start, stream.start)
         return Kept(
@@ -169,7 +204,7 @@ class History:
     def _needed(self, reader: Reader) -> int:
         """From where on the ring must keep what a laggard or its client may lack."""
         position = reader.lag.position if reader.lag else self.ring.end
-        if reader.on_slow is not OnSlow.BLOCK:
+        if reader.on_slow is not OnSlow.BLOCK or (reader.lag and reader.lag.away):
             return position
         return position - min(ON_ITS_WAY_BYTES, self.ring.bound // 2)
 
@@ -197,12 +232,15 @@ class History:
         """Keep what a reader has yet to read."""
         if reader.lag:
             self.laggards[reader] = None
+            self.spent += self.is_spent(reader)
             needed = self._needed(reader)
             self._floor = needed if self._floor is None else min(self._floor, needed)
 
     def dismiss(self, reader: Reader) -> None:
         """Keep nothing for it any longer."""
-        self.laggards.pop(reader, None)
+        if reader in self.laggards:
+            del self.laggards[reader]
+            self.spent -= self.is_spent(reader)
         reader.lag = None
         if not self.laggards:
             self._floor = None
@@ -211,6 +249,11 @@ class History:
         """Up to where a laggard reads before it is live, or over."""
         end = reader.lag.stream.end if reader.lag else None
         return self.ring.end if end is None or reader.stays else end
+
+    def end_for(self, reader: Reader) -> Lag:
+        """The end of the stream that a reader has read to its end."""
+        stream = reader.lag.stream if reader.lag else self.stream
+        return Lag(self.ring.end if stream.end is None else stream.end, stream)
 
     def behind(self, reader: Reader) -> int:
         """How many bytes a reader has yet to be handed."""

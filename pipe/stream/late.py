@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipe.language.requests import Dispatch, OnSlow
 from pipe.stream.chunks import Chunk
-from pipe.stream.history import History
+from pipe.stream.history import History, new_id
 
 if TYPE_CHECKING:
     from collections import deque
@@ -36,6 +36,7 @@ class LateReaders(ABC):
     _clock: Callable[[], float]
     _topics: dict[TopicName, Topic]
     _fanning_out: bool
+    speaker: Member | None
     _changed: dict[Topic, None]
     _due: deque[tuple[Callable[[Any], None], Member | Topic]]
     _lingers: Callable[[TopicName, float], None]
@@ -62,12 +63,33 @@ class LateReaders(ABC):
     @abstractmethod
     def _close_if_empty(self, topic: Topic) -> None: ...
 
+    @abstractmethod
+    def _release(self, publisher: Member, reader: Member) -> None: ...
+
+    @abstractmethod
+    def _remove(self, reader: Member, topic: Topic) -> None: ...
+
+    @abstractmethod
+    def leave(self, member: Member) -> None:
+        """Remove a member."""
+
     # -- keeping ----------------------------------------------------------------------------------
 
     def history(self, name: TopicName) -> History | None:
         """What a topic keeps of its past, if it does."""
         topic = self._topics.get(name)
         return topic.history if topic else None
+
+    def promise(self, name: TopicName) -> str:
+        """The identifier of a topic's next stream, for a reader that waits for it.
+
+        Empty if one has begun, or has been kept.
+        """
+        topic = self._topics.get(name)
+        if topic is None or topic.history or topic.starts != topic.swept:
+            return ""
+        topic.promised = topic.promised or new_id()
+        return topic.promised
 
     @property
     def kept_bytes(self) -> int:
@@ -78,7 +100,8 @@ class LateReaders(ABC):
         """Keep the topic's past if its new publisher wants it, and begin a stream."""
         if publisher.keep and topic.history is None:
             fresh = topic.swept == topic.starts
-            topic.history = History(publisher.keep, topic.since, numbered=fresh)
+            name = topic.promised if fresh else ""
+            topic.history = History(publisher.keep, topic.since, numbered=fresh, name=name)
         history = topic.history
         if history is None:
             return
@@ -108,6 +131,8 @@ class LateReaders(ABC):
 
     def _record(self, topic: Topic, history: History, chunk: Chunk) -> None:
         """Put a chunk into the ring, while it goes out to those who are not late."""
+        if history.speakers and self.speaker:
+            history.speakers.note(history.ring.end, self.speaker.user)
         for one in history.add(chunk.data):
             reader = cast("Member", one)
             if reader.on_slow is OnSlow.DROP:
@@ -115,10 +140,13 @@ class LateReaders(ABC):
             elif reader.on_slow is OnSlow.DISCONNECT:
                 self._after_fan_out(self._cut_slow, reader)
             elif not reader.clogged:
-                reader.clogged = True
-                reader.clogged_since = self._clock()
-                topic.clog(reader)
-                self._changed[topic] = None
+                self._clog_late(reader, topic)
+
+    def _clog_late(self, reader: Member, topic: Topic) -> None:
+        reader.clogged = True
+        reader.clogged_since = self._clock()
+        topic.clog(reader)
+        self._changed[topic] = None
 
     @staticmethod
     def _skip(reader: Member, history: History) -> None:

@@ -44,10 +44,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipe.errors import Outcome
 from pipe.language.requests import Dispatch, OnSlow
+from pipe.stream.away import AwayReaders
 from pipe.stream.chunks import deal_out
 from pipe.stream.flow import Flow
 from pipe.stream.history import Legacy
-from pipe.stream.late import LateReaders
 from pipe.stream.ports import Mode, Receipt
 from pipe.stream.standing import Standing
 from pipe.stream.topics import Topic
@@ -69,7 +69,7 @@ def take_all(step: Step) -> None:
         pass
 
 
-class Router(Flow, LateReaders):
+class Router(Flow, AwayReaders):
     """All topics of one server.
 
     Args:
@@ -96,6 +96,8 @@ class Router(Flow, LateReaders):
         self._standing = Standing()
         self.held = False
         self._fanning_out = False
+        self.speaker: Member | None = None
+        """Whose chunk is handed out now, for a sink that wants to know."""
         self._changed: dict[Topic, None] = {}
         self._postponed: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
         self._due: deque[tuple[Callable[[Any], None], Member | Topic]] = deque()
@@ -203,7 +205,7 @@ class Router(Flow, LateReaders):
     def _detach(self, reader: Member) -> None:
         """Detach a reader from all its topics: it gets nothing published from now on."""
         for topic in list(reader.topics):
-            topic.departures += 1
+            topic.departures += not (topic.history and topic.history.is_spent(reader))
             self._remove(reader, topic)
 
     def _remove(self, reader: Member, topic: Topic) -> None:
@@ -258,6 +260,7 @@ class Router(Flow, LateReaders):
             for watcher in topic.watchers:
                 watcher.published(chunk.size)
         nested, self._fanning_out = self._fanning_out, True
+        spoke, self.speaker = self.speaker, member
         try:
             if member.dispatch is Dispatch.MULTICAST:
                 skipped = None if member.replay else member
@@ -273,6 +276,7 @@ class Router(Flow, LateReaders):
                 if chosen:
                     self._hand(chosen, chunk)
         finally:
+            self.speaker = spoke
             self._fanning_out = nested
             if self._changed or self._postponed or self._due:
                 self._settle()
@@ -299,11 +303,13 @@ class Router(Flow, LateReaders):
         chunks, count = deal_out(records, separator, len(readers))
         topic.turn = topic.sinks.index(readers[(count - 1) % len(readers)]) + 1
         nested, self._fanning_out = self._fanning_out, True
+        spoke, self.speaker = self.speaker, member
         try:
             for reader, chunk in zip(readers, chunks, strict=False):  # some readers may get none
                 member.received_chunks += 1
                 self._hand(reader, chunk)
         finally:
+            self.speaker = spoke
             self._fanning_out = nested
             self._settle()
         return count
@@ -345,6 +351,8 @@ class Router(Flow, LateReaders):
             for reader in readers:
                 mark = reader.accepted_bytes
                 if reader.lag and topic.history:
+                    if reader.lag.stream is not topic.history.stream and not reader.stays:
+                        continue  # it reads an earlier stream to its end
                     mark += topic.history.behind(reader)
                 late = member.received_bytes > 0 and reader.written_bytes < mark
                 if late or reader.finishing:
@@ -396,6 +404,8 @@ class Router(Flow, LateReaders):
         since = reader.since
         reader.finishing = True
         reader.clogged = False
+        if topic.history:
+            reader.ending = topic.history.end_for(reader)
         if reader.lag:
             reader.broken = reader.lag.stream.broken
             reader.inherited_status = reader.lag.stream.status

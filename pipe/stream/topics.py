@@ -67,6 +67,7 @@ class Member:
         "at",
         "awaited_by",
         "awaits",
+        "began",
         "broken",
         "clogged",
         "clogged_since",
@@ -75,6 +76,7 @@ class Member:
         "dropped_bytes",
         "end_held",
         "ended",
+        "ending",
         "exit_status",
         "finishing",
         "group",
@@ -161,6 +163,8 @@ class Member:
         self.clogged_since: float | None = None  # by the router's clock
         self.since = NOT_YET
         self.lag: Lag | None = None  # while it catches up
+        self.began: int | None = None  # in the ring, if it goes on where another may have ended
+        self.ending: Lag | None = None  # once it is finishing: the end of its stream
         self.finishing = False
         self.confirmed = False  # its client confirmed that it has everything
         self.broken = False  # this and inherited_status are known once it is finishing
@@ -216,6 +220,7 @@ class Topic:
         "members",
         "mortals",
         "name",
+        "promised",
         "publishers",
         "readers",
         "recount",
@@ -241,6 +246,7 @@ class Topic:
         self.members: dict[Member, None] = {}
         self.watchers: dict[Watcher, None] | None = None  # the router's own, for this name
         self.history: History | None = None  # of late, if a publisher wants it kept
+        self.promised = ""  # the identifier of its first stream that is kept, if it was told
 
         self.readers: dict[Member, None] = {}
         self.mortals: dict[Member, None] = {}  # readers that end with the last publisher
@@ -305,7 +311,7 @@ class Topic:
             self.history.dismiss(reader)
         self.mortals.pop(reader, None)
         self.unclog(reader)
-        if self.waiting or not self.readers:
+        if self.waiting or not self.listening:
             self.recount = True
 
     def clog(self, reader: Member) -> None:
@@ -371,7 +377,12 @@ class Topic:
 
     def readers_of(self, publisher: Member) -> int:
         """How many readers a publisher has, not counting itself."""
-        return len(self.readers) - (publisher in self.readers)
+        return self.listening - (publisher in self.readers)
+
+    @property
+    def listening(self) -> int:
+        """How many readers get what is published from now on."""
+        return len(self.readers) - (self.history.spent if self.history else 0)
 
     def missing(self, publisher: Member) -> int:
         """How many more readers a publisher needs; none if 0 or less."""
@@ -438,7 +449,7 @@ class Topic:
         """Take a publisher that may be affected by a new number of readers."""
         if not self.unsettled and self.recount:
             self.recount = False
-            self.unsettled = self.waiting | ({} if self.readers else self.stopped)
+            self.unsettled = self.waiting | ({} if self.listening else self.stopped)
         if not self.unsettled:
             return None
         publisher = next(iter(self.unsettled))

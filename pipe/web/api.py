@@ -25,7 +25,8 @@ from pipe.language.monitor_requests import (
     ShowFeeds,
     ShowUptime,
 )
-from pipe.language.progress_requests import Top
+from pipe.language.past import Offset
+from pipe.language.progress_requests import Stat, Top
 from pipe.language.requests import COMMANDS, Explain, List, WhoAmI
 from pipe.language.token_requests import AddToken, ListTokens, MakeLink, RemoveToken
 from pipe.language.webhook_requests import (
@@ -89,6 +90,8 @@ def add_routes(app: web.Application) -> None:
         "/api/monitors": lambda _: ListMonitors(json=True),
         "/api/monitors/feed": lambda _: ShowFeeds(json=True),
         "/api/uptime": _read_uptime,
+        "/api/offset/{topic:.+}": lambda request: Offset(topic_in(request)),
+        "/api/stat/{topic:.+}": lambda request: Stat(topic_in(request), json=True),
         "/api/topics/{topic:.+}": lambda request: Explain(topic_in(request), json=True),
     }
     app.router.add_get("/api/topics", topics, allow_head=False)
@@ -231,6 +234,8 @@ async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     if isinstance(wanted, MakeLink):
         url = answer.split()[0]
         return web.json_response({"url": url, "qr": _picture(url)}, status=201, headers=headers)
+    if isinstance(wanted, Offset):
+        return web.json_response({"offset": int(answer)}, headers=headers)
     if not getattr(wanted, "json", False):
         return web.json_response({"message": answer.rstrip("\n")}, headers=headers)
     if isinstance(wanted, ROWS):

@@ -13,8 +13,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome
+from pipe.language.chat_requests import Chat
 from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.web.caller import admit, peer_of
 from pipe.web.forwarded import HEADERS
 from pipe.web.hangup import has_hung_up
@@ -113,14 +114,19 @@ class Exchange:
 
     def start(self, request: Request) -> None:
         """Begin to serve."""
-        if isinstance(request, (Publish, Subscribe, Pipe)):
+        if isinstance(request, (Publish, Subscribe, Pipe, Chat)):
             self._counted = True
             self.parts.service.metrics.web_streams.inc()
         self.session.start(lambda: request)
 
-    def leave(self) -> None:
-        """The request's handler is done with it, or its client is gone."""
-        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed)
+    def leave(self, *, lost: bool = False) -> None:
+        """The request's handler is done with it, or its client is gone.
+
+        Args:
+            lost: whether that is a lost connection, unless all was said: HTTP has no other goodbye.
+        """
+        lost = lost and self.transport.is_closing() and not self.confirmed
+        self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed, lost=lost)
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits()
 
@@ -130,7 +136,7 @@ class Exchange:
 
     async def wait_joined(self) -> End | None:
         """Wait until it has its place on a topic, or return how it has ended without."""
-        while not self.end and not self.port.bound:
+        while not (self.end or self.port.bound or self.follows):
             await self.port.bell.wait()
         return self.end
 
@@ -209,11 +215,18 @@ class Exchange:
         """There is none."""
         return None
 
-    def follow(self) -> bytes:
+    def on_resize(self, resized: Callable[[int], None]) -> None:
+        """There is none."""
+
+    @property
+    def line_end(self) -> bytes:
+        """What ends a line."""
+        return b"\n"
+
+    def follow(self) -> None:
         """Let the handler begin its response."""
         self.follows = True
         self.port.bell.ring()
-        return b"\n"
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """All is written: the handler does the rest."""

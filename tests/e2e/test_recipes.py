@@ -149,17 +149,19 @@ def test_3_copy_a_database(
 
 
 def test_4_talk(server: Server, desks: Desks, blocks: list[str]) -> None:
-    """What one says the other reads; Ctrl-C ends the one and not the other."""
-    [talk] = blocks
+    """What one says the others read, with the name; Ctrl-C ends the one and not the other."""
+    talk, say = blocks
     alices, bobs = desks.terminal("alice"), desks.terminal("bob")
     alice, bob = alices.start(talk, HELD), bobs.start(talk, HELD)
     server.wait_sessions(pipe=2)
 
     alice.write(b"tea?\n")
-    bob.wait_stdout(len("tea?\n"))
-    bob.write(b"with milk\n")
-    alice.wait_stdout(len("with milk\n"))
-    assert (alice.output, bob.output) == ("with milk\n", "tea?\n")
+    bob.wait_stdout(len("alice: tea?\n"))
+    assert desks.terminal("carol").start(say).wait() == Status.OK
+    alice.wait_stdout(len("carol: the kettle is on\n"))
+    assert alice.output == "carol: the kettle is on\n"
+    bob.wait_stdout(len("alice: tea?\n" + alice.output))
+    assert bob.output == "alice: tea?\n" + alice.output
 
     alices.control_c()
     server.wait_sessions(pipe=1)
@@ -408,3 +410,14 @@ def test_17_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) 
     alert = json.loads(reader.output)
     assert (alert["monitor"], alert["state"]) == ("alice/nightly", "down")
     assert alert["reason"] == "a publisher ended with status 3"
+
+
+def test_18_move_a_large_file(server: Server, desks: Desks, blocks: list[str]) -> None:
+    """The functions are printed, and the file is there; `test_resume.py` breaks the line."""
+    receive, send = blocks
+    here, there = desks.terminal(), desks.terminal()
+    (there.folder / "disk.img").write_bytes(noise(MIB))
+    reader = here.start(receive)
+    server.wait_sessions(subscribe=1)
+    assert statuses(there.start(send), reader) == [Status.OK] * 2
+    assert (here.folder / "disk.img").read_bytes() == noise(MIB)

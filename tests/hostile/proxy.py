@@ -62,6 +62,7 @@ class _Link:
         self._random = random.Random(0)
         self._passed = 0
         self._over = threading.Event()
+        self.frozen = False
         self._threads: list[threading.Thread] = []
         for source, target in ((client, server), (server, client)):
             pieces: queue.Queue[tuple[float, bytes]] = queue.Queue(QUEUED)
@@ -85,6 +86,8 @@ class _Link:
                 if weather.reset_after and self._passed > weather.reset_after:
                     self.reset()
                 if weather.vanish_after and self._passed > weather.vanish_after:
+                    self.frozen = True
+                if self.frozen:
                     self._over.wait()
                 if source is self._client and 0 < weather.half_close_after < taken:
                     data = b""
@@ -106,6 +109,10 @@ class _Link:
                     target.shutdown(socket.SHUT_WR)
                     break
                 target.sendall(data)
+
+    def freeze(self) -> None:
+        """Let nothing through any more, nor an end of it."""
+        self.frozen = True
 
     def reset(self) -> None:
         """End both sides with a reset."""
@@ -144,11 +151,30 @@ class Proxy:
         address: tuple[str, int] = self._listener.getsockname()
         return address[1]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing comes through any more on one that there is."""
+        return any(link.frozen for link in self._links)
+
+    def reset(self) -> None:
+        """End all connections that there are with a reset."""
+        while self._links:
+            self._links.pop().close()
+
+    def freeze(self) -> None:
+        """Let nothing through on those that there are, nor an end of it."""
+        for link in self._links:
+            link.freeze()
+
     def _accept_all(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:
+                    client.close()  # the server is not there
+                    continue
                 for side in (client, server):
                     side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._links.append(_Link(self._weather, client, server))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pipe.errors import UsageError
 from pipe.language.past import Last
-from pipe.language.requests import Publish, Subscribe, parse
+from pipe.language.requests import Help, Publish, Subscribe, help_text, parse
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,13 @@ def test_refuses(command: str, message: str) -> None:
     """What contradicts itself or cannot be read, in one line that says how to mend it."""
     with pytest.raises(UsageError, match=message):
         parse(command)
+
+
+def test_help_for_lost_connections() -> None:
+    """It is a program for a shell, which reaches the server as the user does."""
+    assert parse("help resume") == Help("resume")
+    text = help_text("resume", "ssh -p 2222 alice@example.org")
+    assert "#     ssh -p 2222 alice@example.org help resume > resume.sh\n" in text
+    alive = "-o ServerAliveInterval=15 -o ServerAliveCountMax=3"
+    assert f'    ssh {alive} -p 2222 alice@example.org "$@"\n' in text
+    assert not re.search(r"@\w+@", text)

@@ -524,7 +524,7 @@ def test_help_lists_commands() -> None:
     for spec in COMMANDS:
         assert re.search(rf"^  {re.escape(spec.usage)}(  .*|)$", text, re.MULTILINE)
         assert spec.summary in text
-    assert text.count("ssh example.org ") == 5
+    assert text.count("ssh example.org ") == 6
     assert_fits(text)
 
 

@@ -137,7 +137,7 @@ class Pair:
 
 def errand(request: Request) -> Errand:
     """An errand of alice's."""
-    return Errand(request, Caller("alice", "SHA256:alice"), "somewhere", (), (), None, {})
+    return Errand(request, Caller("alice", "SHA256:alice"), "somewhere", (), (), None, "\n", {})
 
 
 class FarClient:

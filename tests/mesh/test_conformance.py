@@ -13,7 +13,7 @@ import pytest_asyncio
 from pipe.language.requests import parse
 from pipe.mesh.home import FarFront
 from pipe.service import Service
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.settings import Settings
 from tests.conformance import (
     RecordingRouter,

@@ -54,7 +54,8 @@ def errand(command: str) -> Errand:
     )  # fmt: skip
     holders = (Holder(Scope.USER, "bob"), Holder(Scope.ADDRESS, "192.0.2.1"))
     client = {"client": "OpenSSH", "lane": "fast"}
-    return Errand(parse(command), caller, "192.0.2.1:7", holders, ("hint",), Size(80, 24), client)
+    size = Size(80, 24, colours=False)
+    return Errand(parse(command), caller, "192.0.2.1:7", holders, ("hint",), size, "\r\n", client)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,7 +97,7 @@ def test_text_that_is_no_text() -> None:
     """A command that cannot be written down is refused with a reason, and breaks no link."""
     sent = errand("logs")
     broken = Errand(
-        Logs(grep="\udcff"), sent.caller, sent.address, sent.holders, (), None, sent.client
+        Logs(grep="\udcff"), sent.caller, sent.address, sent.holders, (), None, "\n", sent.client
     )
     with pytest.raises(UsageError, match="UTF-8"):
         write_errand(broken)

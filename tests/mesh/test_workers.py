@@ -110,6 +110,7 @@ async def test_gives_up_waiting(workers: Workers) -> None:
 async def test_round_robin(workers: Workers) -> None:
     """Records are dealt out whole to readers here and there."""
     here = await workers.run(1, "sub jobs")
+    await on_topic(workers, 1, 1)
     there = await workers.run(2, "sub jobs")
     await on_topic(workers, 1, 2)
     lines = [f"job {number}\n".encode() for number in range(1000)]

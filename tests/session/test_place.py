@@ -108,6 +108,17 @@ async def test_no_place_above_the_quota(service: Service) -> None:
     assert service.access.shared_by_sessions(NEWS) == frozenset()
 
 
+async def test_topic_that_was_never_opened_is_not_counted(service: Service) -> None:
+    """Who is refused between entering and joining, as what it asks for is gone, gives all back."""
+    for _ in range(2):
+        place, member = seat(service, mode=Mode.PUBLISH)
+        place.enter(NEWS, Publish("news", keep=1024, access=("bob",)), ignore)
+        place.leave(member, 0)
+    assert not held(service, Resource.TOPICS)
+    assert service.access.shared_by_sessions(NEWS) == frozenset()
+    service.keeping.take(NEWS, BOB, service.keeping.most)
+
+
 async def test_rate_is_shared_while_publishing(service: Service) -> None:
     """A user's publishers have one bucket, which is forgotten, being full, with the last."""
     first, second = (seat(service, mode=Mode.PUBLISH) for _ in range(2))

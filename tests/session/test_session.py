@@ -10,7 +10,7 @@ import asyncssh
 
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
-from pipe.session import Session
+from pipe.session.session import Session
 from pipe.stream.ports import Mode
 from tests.ssh.serving import connect, serving
 

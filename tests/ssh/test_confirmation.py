@@ -31,7 +31,7 @@ from tests.ssh.wire import GCM, Wire
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from pipe.session import Session
+    from pipe.session.session import Session
 
 TEXT = b"hello"
 TOPIC = TopicName("alice", ("build",))

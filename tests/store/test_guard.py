@@ -13,6 +13,7 @@ import pytest
 
 from pipe.commands import Asker, answer
 from pipe.errors import AccessDenied, Outcome, StoreUnavailable
+from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName
 from pipe.language.progress_requests import Top
@@ -405,7 +406,7 @@ async def test_who_is_gone_changes_nothing_any_more(
     await GrantStore(outside.database).put([make("bob")])
     stdin = asyncssh.generate_private_key("ssh-ed25519").export_public_key()
     request = parse(command)
-    assert not isinstance(request, (Publish, Subscribe, Pipe, Logs, Top))
+    assert not isinstance(request, (Publish, Subscribe, Pipe, Chat, Logs, Top))
     asker = Asker(before.caller, before.address, before, stdin)
     with pytest.raises(AccessDenied, match="was removed"):
         await answer(request, service, asker)

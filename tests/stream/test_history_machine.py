@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipe.errors import Outcome
 from pipe.language.requests import OnSlow
-from pipe.stream.history import Lag
+from pipe.stream.history import History, Lag
 from pipe.stream.ports import Mode
 from pipe.stream.ring import PACK_BYTES, PACKED_BYTES
 from pipe.stream.router import Router
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipe.stream.chunks import Chunk
-    from pipe.stream.history import History
 
 KEEP = 3 * PACKED_BYTES
 LARGE = PACKED_BYTES + 1
@@ -71,6 +70,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.published = bytearray()
         self.sources: list[Source] = []
         self.sinks: list[Sink] = []
+        self.away: list[Sink] = []  # those whose place is kept
         self.base = 0  # in `published`, where the history begins
 
     def _later(self, step: Callable[[], bool]) -> None:
@@ -207,6 +207,39 @@ class HistoryMachine(RuleBasedStateMachine):
         ]
         ports[choice % len(ports)].vanish()
 
+    @precondition(lambda self: any(not sink.drops for sink in self._there()))
+    @rule(choice=choices)
+    def lose(self, choice: int) -> None:
+        """The connection of a reader is lost, and its place is kept if that is possible."""
+        sinks = [sink for sink in self._there() if sink.member.on_slow is OnSlow.BLOCK]
+        sink = sinks[choice % len(sinks)] if sinks else None
+        if sink is None or sink.member.keep_alive:
+            return
+        if self.router.set_aside(sink.member, lambda _: None):
+            sink.gone = True
+            self.away.append(sink)
+        else:
+            sink.vanish()
+
+    @precondition(lambda self: self.away)
+    @rule(choice=choices, bound=st.sampled_from([4, 40, 100_000]))
+    def come_back(self, choice: int, bound: int) -> None:
+        """It goes on with the byte that its client has not read, if that was still there."""
+        lost = self.away.pop(choice % len(self.away))
+        lag = lost.member.lag
+        assert lag
+        begin = lost.begin + len(lost.client)
+        if begin - self.base < lag.position:
+            self.router.leave(lost.member)
+            return
+        sink = Sink(self.router, bound, begin)
+        sink.member = Member(Mode.SUBSCRIBE, sink=sink)
+        sink.member.lag = Lag(begin - self.base, lag.stream)
+        self.sinks.append(sink)
+        with self.router.at_once():
+            self.router.join(sink.member, NAME)
+            self.router.hand_on(lost.member, sink.member)
+
     @rule()
     def linger_no_more(self) -> None:
         """The time is over."""
@@ -230,7 +263,7 @@ class HistoryMachine(RuleBasedStateMachine):
         if history:
             surplus = history.ring.size - history.ring.bound
             assert surplus <= PACK_BYTES + LARGE * (3 + len(self.sources))
-            for sink in self._there():
+            for sink in (*self._there(), *self.away):
                 if sink.member.lag:
                     assert sink.member.lag.position >= history.ring.start
 
@@ -243,7 +276,10 @@ class HistoryMachine(RuleBasedStateMachine):
             assert sink.clogged or not sink.member.lag
         for source in self._writers():
             held = any(sink.clogged for sink in self._there() if not sink.over)
-            missing = source.member.wants and not any(not sink.over for sink in self._there())
+            held = held or any(sink.member.clogged for sink in self.away)
+            members = [sink.member for sink in (*self._there(), *self.away) if not sink.over]
+            there = [one for one in members if not History.is_spent(one)]
+            missing = source.member.wants and not there
             if not held and not missing:
                 assert not source.paused
 
@@ -258,6 +294,8 @@ class HistoryMachine(RuleBasedStateMachine):
         """In the end everybody has got everything, and nothing is left."""
         self.lags = False
         self.work(None)
+        for lost in self.away:
+            self.router.leave(lost.member)
         for _ in range(300):
             for source in self.sources:
                 if not source.gone:

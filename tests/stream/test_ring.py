@@ -8,7 +8,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from pipe.language.names import TopicName
+from pipe.stream.chunks import Chunk
 from pipe.stream.ring import PACK_BYTES, PACKED_BYTES, Ring
+from pipe.stream.router import Router
+from tests.fakes import publisher
 
 LARGE = {
     "packed": b"x" * PACKED_BYTES,
@@ -117,3 +121,22 @@ def test_memory(size: int) -> None:
         tracemalloc.stop()
     assert ring.size <= bound + PACK_BYTES + PACKED_BYTES + size
     assert taken <= ring.size * 1.05
+
+
+@pytest.mark.slow
+def test_thousand_rings_at_their_bound() -> None:
+    """So many topics together take 5 % more than what they keep at most, the router included."""
+    bound, sizes = 256 * 1024, (1024, 32 * 1024)
+    router = Router()
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            writer = publisher(router, TopicName("alice", (f"t{number}",)), wants=0, keep=bound)
+            size = sizes[number % len(sizes)]
+            for _ in range(2 * bound // size):
+                router.publish(writer.member, Chunk(bytes(size)))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert router.kept_bytes >= 1000 * bound
+    assert taken <= router.kept_bytes * 1.05

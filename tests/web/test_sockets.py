@@ -62,6 +62,21 @@ async def test_two_talk(served: Served) -> None:
         await two.send(b"still here")
 
 
+async def test_a_chat_is_events_one_way_and_lines_the_other(served: Served) -> None:
+    """In the room of `chat`: the server says whose a line is, whatever a raw pipe claims."""
+    options = "mode=chat&json=true&format=text"
+    async with (
+        join(served, f"public/tea?{options}") as chat,
+        join(served, "public/tea", "bob") as raw,
+    ):
+        await served.wait_members(2)
+        await raw.send(b"alice: I owe you\n")
+        event = {"type": "message", "user": "bob", "name": "bob", "text": "alice: I owe you"}
+        assert json.loads(await chat.recv()) == event
+        await chat.send("hello\n")
+        assert await raw.recv() == b"alice: hello\n"
+
+
 async def test_replay(served: Served) -> None:
     """With replay one hears oneself."""
     async with join(served, "room?replay=true") as socket:
@@ -147,6 +162,7 @@ async def test_refusals_come_before_the_upgrade(served: Served) -> None:
     """What is refused is refused with a status, not with a WebSocket that closes."""
     cases: list[tuple[str, str, int]] = [
         ("bob/room", "alice", 403),
+        ("bob/room?mode=chat", "alice", 403),
         ("room?mode=shout", "alice", 400),
         ("room?mode=sub&replay=1", "alice", 400),
         ("room?status=1&format=text", "alice", 400),
@@ -239,3 +255,21 @@ def decode_events(text: str, *, base64: bool = False) -> bytes:
         decode: Callable[[str], bytes] = encoding.b64decode if base64 else str.encode
         out += decode(data)
     return out
+
+
+async def test_who_hangs_up_without_a_close_has_confirmed_nothing(served: Served) -> None:
+    """The close is the confirmation, not that all was sent: the publisher is told."""
+    handshake = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    reader = await served.request("GET", "/pipe/room?mode=sub", headers=handshake)
+    assert (await reader.head())[0] == 101
+    await served.wait_members(1)
+    answer = asyncio.create_task(served.ask("PUT", "/topic/room", b"bytes"))
+    frames = b"\x82\x05bytes\x88\x06\x03\xe8done"
+    assert await reader.reader.readexactly(len(frames)) == frames
+    reader.reset()
+    assert (await answer).status == 502

@@ -132,7 +132,7 @@ async def test_denied_and_unknown(served: Served) -> None:
         ("GET", "/topic/%ff", 400, "is not valid UTF-8"),
         ("GET", "/topic/a?persit=1", 400, "did you mean 'persist'?"),
         ("GET", "/topic/a?progress", 400, "unknown parameter 'progress'"),
-        ("PUT", "/topic/a?hold=1m", 400, "unknown parameter 'hold'"),
+        ("PUT", "/topic/a?hold=25h", 400, "at most 1d"),
         ("GET", "/topic/a?slow=never", 400, "it takes block, drop or disconnect"),
         ("PUT", "/topic/a?timeout=5", 400, "?timeout has the value '5'"),
         ("GET", "/nothing", 404, "there is no such address"),

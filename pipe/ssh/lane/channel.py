@@ -31,9 +31,9 @@ class LaneChannel(ConfirmedChannel):
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         """Accept a variable and drop it: asyncssh would keep every one that a client sends."""
-        packet.get_string()
-        packet.get_string()
+        name, value = packet.get_string(), packet.get_string()
         packet.check_end()
+        self.note_variable(name, value)
         return True
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:

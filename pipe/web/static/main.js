@@ -48,6 +48,11 @@ class Page {
     return `${sshCommand(this.user)} ${rest}`;
   }
 
+  /** The same for a command that wants a terminal. */
+  sshInTerminal(rest) {
+    return this.ssh(rest).replace("ssh", "ssh -t");
+  }
+
   /** A command line for somebody whose `ssh` knows who they are. */
   sshOfOthers(rest) {
     return `${document.body.dataset.ssh} ${rest}`;

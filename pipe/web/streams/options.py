@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from pipe.errors import UsageError
+from pipe.language.chat_requests import Chat
 from pipe.language.flags import boolean, did_you_mean
 from pipe.language.names import quoted
 from pipe.language.requests import COMMANDS, Pipe, Publish, Subscribe
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipe.language.flags import Flag
 
-R = TypeVar("R", bound=Publish | Subscribe | Pipe)
+R = TypeVar("R", bound=Publish | Subscribe | Pipe | Chat)
 
 Readers: TypeAlias = "Mapping[str, Callable[[str], object]]"
 
@@ -25,9 +26,8 @@ ALIASES = {"n": "min-subs", "persist": "keep-alive", "slow": "on-slow"}
 """Parameters that are called otherwise than their flag."""
 
 
-ONLY_OVER_SSH = frozenset({"progress", "size", "hold"})
-"""Fields that no parameter sets: two are about the lines on stderr, and a request that is lost is
-sent again as another one."""
+ONLY_OVER_SSH = frozenset({"progress", "size", "plain"})
+"""Fields that no parameter sets: two are about the lines on stderr, one about a terminal."""
 
 
 def read_options(

@@ -18,6 +18,7 @@ from pipe.web.offers import Offer, offer_of, offer_of_part
 from pipe.web.session import Exchange
 from pipe.web.statuses import OUTCOME, refusal, wants_json
 from pipe.web.streams.options import read_options, topic_in
+from pipe.web.streams.ranges import read_content_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -48,8 +49,8 @@ MAX_FIELD_BYTES = 64 * 1024
 
 async def publish(request: web.Request) -> web.StreamResponse:
     """``PUT`` or ``POST /topic/T``: publish the body."""
-    check_body(request)
     wanted, _ = read_options(request, Publish, topic_in(request))
+    wanted = read_content_range(request, wanted)
     return await publish_as(request, await admit(request), wanted)
 
 
@@ -74,7 +75,7 @@ async def publish_as(request: web.Request, visitor: Visitor, wanted: Publish) ->
     """Publish a body for whoever was let in, and answer once readers have it."""
     exchange = Exchange(request, visitor)
     exchange.start(wanted)
-    upload = _Upload(exchange)
+    upload = _Upload(exchange, holds=bool(wanted.hold))
     pump = asyncio.get_running_loop().create_task(upload.run())
     try:
         end = await exchange.wait_end()
@@ -83,7 +84,7 @@ async def publish_as(request: web.Request, visitor: Visitor, wanted: Publish) ->
         pump.cancel()
         if exchange.session.member:
             exchange.parts.offers.pop(exchange.session.member, None)
-        exchange.leave()
+        exchange.leave(lost=True)
     if end.outcome is not Outcome.DONE:
         return refusal(request, end)
     if receipt is None:
@@ -110,8 +111,9 @@ def _receipt(request: web.Request, end: End, counts: Mapping[str, int]) -> web.R
 class _Upload:
     """What a client sends, on its way to the session."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, holds: bool) -> None:
         self._exchange = exchange
+        self._holds = holds
         self._request = exchange.request
         self._turn_ends = time.monotonic() + TURN_SECONDS
 
@@ -125,6 +127,8 @@ class _Upload:
             async for data in self._pieces():
                 await self._feed(data)
         except (UsageError, RequestPayloadError, ValueError, HTTPException) as error:
+            if self._holds and exchange.transport.is_closing():
+                return  # the connection is lost, and the handler is told
             text = error.message if isinstance(error, UsageError) else f"{error}"
             session.cut(Outcome.USAGE, f"the body cannot be read: {text or 'it broke off'}")
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -24,6 +25,14 @@ from pipe.web.parts import PARTS
 from pipe.web.session import Exchange
 from pipe.web.statuses import OUTCOME, End, NotFound, refusal
 from pipe.web.streams.options import choice, read_options, topic_in
+from pipe.web.streams.ranges import (
+    LAST,
+    STREAM,
+    first_byte,
+    is_partial,
+    read_range,
+    refuse_range,
+)
 from pipe.web.streams.sse import Events
 
 if TYPE_CHECKING:
@@ -55,6 +64,7 @@ async def read(request: web.Request) -> web.StreamResponse:
     """``GET /topic/T``: read a topic or pattern."""
     check_reader(request)
     wanted, extras = read_options(request, Subscribe, topic_in(request), EXTRAS)
+    wanted = read_range(request, wanted)
     return await read_as(request, await admit(request), wanted, extras)
 
 
@@ -103,19 +113,20 @@ async def read_as(
             return await Events(exchange, base64=extras.get("encoding") == "base64").run(HEADERS)
         return await _Reading(exchange, wanted, extras).run()
     finally:
-        exchange.leave()
+        exchange.leave(lost=True)
 
 
 class _Reading:
     """One response with a stream."""
 
-    __slots__ = ("_exchange", "_extras", "_offer", "_response", "_timer", "_wanted")
+    __slots__ = ("_exchange", "_extras", "_first_byte", "_offer", "_response", "_timer", "_wanted")
 
     def __init__(self, exchange: Exchange, wanted: Subscribe, extras: dict[str, Any]) -> None:
         self._exchange = exchange
         self._wanted = wanted
         self._extras = extras
         self._offer = NO_OFFER
+        self._first_byte: tuple[str, int] | None = None
         self._response: web.StreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         exchange.port.on_first = self._first
@@ -135,6 +146,8 @@ class _Reading:
             self._offer = the_offer(
                 exchange.parts.offers, exchange.parts.service.router.members(name)
             )
+            if exchange.session.member:
+                self._first_byte = first_byte(exchange.session.member)
 
     def _give_up(self, seconds: float) -> None:
         self._exchange.session.end(
@@ -171,7 +184,9 @@ class _Reading:
 
     async def _begin(self) -> web.StreamResponse:
         self._exchange.stream()
-        self._response = web.StreamResponse(headers=self._headers())
+        partial = self._is_partial
+        status = HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK
+        self._response = web.StreamResponse(status=status, headers=self._headers())
         await self._response.prepare(self._exchange.request)
         self._exchange.port.direct = self._exchange.write
         return self._response
@@ -184,12 +199,32 @@ class _Reading:
             headers["Content-Disposition"] = disposition(filename)
         if self._offer.length is not None:
             headers["Pipe-Length"] = str(self._offer.length)
+        if self._first_byte:
+            stream, number = self._first_byte
+            headers[STREAM], headers["Pipe-Offset"] = stream, str(number)
+            if self._is_partial:
+                headers["Content-Range"] = f"bytes {number}-{LAST}/*"
         return headers
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether the client asked for a part of a stream, and gets it."""
+        request = self._exchange.request
+        return self._first_byte is not None and is_partial(request, self._wanted)
+
+    def _refusal(self, end: End) -> web.Response:
+        request, exchange = self._exchange.request, self._exchange
+        if not is_partial(request, self._wanted):
+            return refusal(request, end)
+        name: TopicName = parse_topic(
+            self._wanted.topic, caller=exchange.visitor.caller.user, public=self._wanted.public
+        )
+        return refuse_range(request, end, exchange.parts.service.router.history(name))
 
     async def _end(self, end: End) -> web.StreamResponse:
         exchange = self._exchange
         if not end.whole and self._response is None:
-            return await exchange.conclude(refusal(exchange.request, end))
+            return await exchange.conclude(self._refusal(end))
         response = self._response or await self._begin()
         if not end.whole:
             await exchange.break_off()

@@ -1,4 +1,4 @@
-"""``GET /pipe/T`` by WebSocket: both directions at once, as ``pipe``, ``pub`` or ``sub``.
+"""``GET /pipe/T`` by WebSocket: both directions at once, as ``pipe``, ``pub``, ``sub`` or ``chat``.
 
 A binary frame is some bytes of the stream, and each chunk that comes is one frame.  Where pages
 want text, frames are UTF-8, cut at the ends of characters.  With ``status=true`` text frames are
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pipe.errors import Outcome, UsageError
+from pipe.language.chat_requests import Chat
 from pipe.language.names import quoted
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.stream.chunks import Chunk
 from pipe.web.caller import WEBSOCKET_PROTOCOL, admit
+from pipe.web.parts import PARTS
 from pipe.web.port import CHUNK_COST
 from pipe.web.session import Exchange
 from pipe.web.statuses import UpgradeRequired, json_text, refusal
@@ -34,16 +36,14 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 1 << 20
 """The longest message that is taken, and the longest frame that is sent."""
 
-CLOSE_SECONDS = 5.0
-"""How long a client may take to answer our close."""
-
 MAX_REASON_BYTES = 120
 """RFC 6455, section 5.5: a control frame has 125 bytes at most, the code takes two of them."""
 
-MODES: dict[str, type[Pipe] | type[Publish] | type[Subscribe]] = {
+MODES: dict[str, type[Pipe] | type[Publish] | type[Subscribe] | type[Chat]] = {
     "pipe": Pipe,
     "pub": Publish,
     "sub": Subscribe,
+    "chat": Chat,
 }
 
 EXTRAS: dict[str, Callable[[str], object]] = {
@@ -65,7 +65,8 @@ async def converse(request: web.Request) -> web.StreamResponse:
         raise UsageError("?status is for format=binary: text frames are the stream otherwise")
     response = web.WebSocketResponse(
         protocols=(WEBSOCKET_PROTOCOL,),
-        timeout=CLOSE_SECONDS,
+        # A client answers our close behind all that it has yet to read.
+        timeout=request.app[PARTS].service.settings.stall_timeout,
         max_msg_size=MAX_MESSAGE_BYTES,
         compress=False,
         decode_text=False,
@@ -111,6 +112,8 @@ class _Conversation:
         try:
             await self._send()
             if exchange.end and not socket.closed:
+                listener.cancel()  # while it waits, aiohttp takes our own close for the client's
+                await asyncio.wait([listener])
                 await self._say_end(exchange.end)
         finally:
             listener.cancel()

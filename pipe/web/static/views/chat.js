@@ -1,7 +1,7 @@
-// A room: the same as `pipe TOPIC` over SSH, one line for each thing said.
+// A room: the same as `chat TOPIC` over SSH. The server says whose each line is.
 
 import { socketAddress } from "../api.js";
-import { check, command, fill, h, icon, say } from "../dom.js";
+import { command, fill, h, icon, say } from "../dom.js";
 import { fullName, shortName, topicPath, visible } from "../format.js";
 import { Lines } from "../tail.js";
 import { membersOf, nameOf } from "./topics.js";
@@ -16,10 +16,35 @@ export function show(place, page, argument) {
   return argument ? room(place, page, fullName(argument, page.user)) : door(place, page);
 }
 
-// Who says it stands in front by custom. Nobody checks it: a room is a stream of bytes.
-function said(line) {
-  const [, name = "", rest] = /^([a-z][a-z0-9_-]{0,31}:)?(.*)$/s.exec(visible(line));
-  return h("div", { class: "line", dir: "auto" }, name && h("strong", {}, name), rest);
+/** Past lines that come first. */
+const PAST = 50;
+
+/** Characters of an event as JSON: a line has 8192 bytes, of which each may be written as six. */
+const MAX_EVENT = 65536;
+
+/** Draw an event: see pipe/chat/events.py. */
+function drawn(line) {
+  const event = JSON.parse(line);
+  const text = visible(event.text ?? "");
+  const name = h("strong", {}, event.name ?? "");
+  switch (event.type) {
+    case "message":
+      return row({}, name, ": ", text);
+    case "action":
+      return row({}, "* ", name, " ", text);
+    case "join":
+      return row({ class: "line muted" }, `${event.name} has come`);
+    case "leave":
+      return row({ class: "line muted" }, `${event.name} has left`);
+    case "rename":
+      return row({ class: "line muted" }, `${event.name} is now ${event.new_name}`);
+    default:
+      return row({ class: "line muted" }, text);
+  }
+}
+
+function row(attributes, ...content) {
+  return h("div", { class: "line", dir: "auto", ...attributes }, ...content);
 }
 
 function door(place, page) {
@@ -34,7 +59,7 @@ function door(place, page) {
   });
   fill(
     place,
-    heading(title, "Any topic is a room. Whoever is on it with a pipe, here or in a terminal, hears what you say."),
+    heading(title, "Any topic is a room. Whoever is on it, here or in a terminal, hears what you say."),
     h(
       "form",
       {
@@ -52,7 +77,7 @@ function door(place, page) {
       { class: "empty" },
       h("h2", {}, "Who may join?"),
       h("p", {}, "A room of your own is for you and whom you ", h("a", { href: "#/grants" }, "grant"), " it. Everyone with an account may join what begins with ", h("code", {}, "public/"), ":"),
-      command(page.ssh("pipe public/tea"), "Join from a terminal"),
+      command(page.sshInTerminal("chat public/tea"), "Join from a terminal"),
     ),
   );
 }
@@ -65,11 +90,10 @@ function room(place, page, topic) {
     "aria-label": "What was said",
     "aria-live": "polite",
   });
-  const lines = new Lines(box, said);
+  const lines = new Lines(box, drawn, MAX_EVENT);
   const presence = h("span", { class: "muted" }, "…");
   const status = h("p", { class: "muted", role: "status" }, "joining …");
   const again = h("button", { type: "button", hidden: true, onclick: () => join() }, "Join again");
-  const named = check(`Put “${page.user}: ” before what I say`, { checked: true });
   const words = h("input", {
     type: "text",
     "aria-label": "Say something",
@@ -104,27 +128,26 @@ function room(place, page, topic) {
       words,
       submit,
     ),
-    h("div", { class: "row row-spread" }, named.element, status, again),
+    h("div", { class: "row row-spread" }, status, again),
     h(
       "details",
       {},
       h("summary", {}, "From a terminal"),
-      command(page.ssh(`pipe ${shortName(topic, page.user)}`)),
+      command(page.sshInTerminal(`chat ${shortName(topic, page.user)}`)),
     ),
   );
 
   function speak(text) {
-    const line = named.control.checked ? `${page.user}: ${text}` : text;
-    socket.send(`${line}\n`);
-    const own = said(line);
-    own.classList.add("line-own");
+    socket.send(`${text}\n`);
+    const own = row({ class: "line line-own" }, h("strong", {}, page.user), ": ", visible(text));
     lines.add([own]);
     box.scrollTop = box.scrollHeight;
   }
 
   function join() {
-    const own = new WebSocket(socketAddress(topic, { mode: "pipe", format: "text", frame: "line" }));
+    const own = new WebSocket(socketAddress(topic, { mode: "chat", format: "text", json: true, lines: PAST }));
     socket = own;
+    lines.clear(); // what was said before comes again
     again.hidden = true;
     own.onopen = () => {
       say(status, "");

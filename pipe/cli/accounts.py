@@ -1,222 +1,32 @@
-"""The command line: ``pipe serve``, ``check``, ``user``, ``key``, ``token``, ``completion``.
-
-Errors end as one line on stderr and a status from `pipe.errors`, never as a traceback.  A command
-imports what it needs when it runs, so that ``pipe --help`` answers at once; for the same reason the
-options of `Settings` are made on demand.
-"""
+"""The operator's commands for users, their keys and their tokens."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-from click.shell_completion import BashComplete, FishComplete, ZshComplete, shell_complete
 
-from pipe import __version__
-from pipe.errors import KeyTaken, Outcome, PipeError, StoreError, UsageError
+from pipe.cli.options import StoreCommand
+from pipe.errors import KeyTaken, StoreError, UsageError
 from pipe.language.names import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
     from pipe.settings import Settings
     from pipe.store import NewKey, Store
 
-STATUS_INTERRUPTED = 130
-"""128 plus the number of SIGINT, as shells report it."""
-
-STATUS_BROKEN_PIPE = 141
-"""128 plus the number of SIGPIPE: how ``ls`` ends in ``ls | head -1``."""
-
 MAX_KEY_FILE = 64 * 1024
 """Bytes to read from a key file: more than `pipe.store.keys` takes, and little enough."""
-
-HELP_WIDTH = 100
-"""The most columns of a help page, if the terminal has them."""
-
-HELP_COLUMN = 26
-"""Where the texts begin; longer options get their own line."""
-
-COMPLETION_VARIABLE = "_PIPE_COMPLETE"
-"""By this a shell asks what may come next, in the way of click."""
-
-WORKER_VARIABLE = "_PIPE_WORKER"
-"""By this the hub tells a process that it is a worker, and which descriptor is its socket."""
-
-_STORE_SETTINGS = ("data_dir", "database_url")
 
 _Result = TypeVar("_Result")
 
 
-class SettingsCommand(click.Command):
-    """A command that takes settings: its function gets the loaded ones as ``settings``.
-
-    Attributes:
-        setting_names: The settings that it has an option for; empty means all.
-    """
-
-    setting_names: Sequence[str] = ()
-
-    @cached_property
-    def setting_options(self) -> list[click.Parameter]:
-        """An option for each setting, made from its description in `Settings`."""
-        from pipe.settings import CONFIG_VARIABLE, setting_names
-
-        names = self.setting_names or setting_names()
-        config = click.Option(
-            ["--config"],
-            type=click.Path(),
-            metavar="FILE",
-            help=f"TOML file of settings, below options and environment.  [env: {CONFIG_VARIABLE}]",
-        )
-        return [*map(_setting_option, names), config]
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters of the command itself, then the settings."""
-        *own, last = super().get_params(ctx)
-        if isinstance(last, click.Option) and "--help" in last.opts:
-            return [*own, *self.setting_options, last]
-        return [*own, last, *self.setting_options]
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under headings: there are too many for one list."""
-        from pipe.limits.bounds import Limits
-        from pipe.settings import Settings
-
-        headings = dict.fromkeys(Limits.model_fields, "Limits")
-        headings |= {name: "Settings" for name in Settings.model_fields if name not in headings}
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Settings": [], "Limits": []}
-        for option in self.get_params(ctx):
-            record = option.get_help_record(ctx)
-            if record and isinstance(option, click.Option):
-                sections[headings.get(str(option.name), "Options")].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records, col_max=HELP_COLUMN)
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Load the settings, then run the function."""
-        from pipe.settings import load
-
-        config = ctx.params.pop("config")
-        names = [option.name for option in self.setting_options]
-        options = {name: ctx.params.pop(name) for name in names if name in ctx.params}
-        ctx.params["settings"] = load(options, Path(config) if config else None)
-        return super().invoke(ctx)
-
-
-class StoreCommand(SettingsCommand):
-    """A command on the accounts: it takes the settings that say where they are."""
-
-    setting_names = _STORE_SETTINGS
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    Args:
-        arguments: Without the program's name; default: those of the process.
-
-    Returns:
-        The exit status.
-    """
-    try:
-        # Not `program.main`: it handles Ctrl-C and a closed stdout in its own way.
-        if instruction := os.environ.get(COMPLETION_VARIABLE):
-            return shell_complete(program, {}, "pipe", COMPLETION_VARIABLE, instruction)
-        if os.environ.get(WORKER_VARIABLE):
-            from pipe.hub.worker import run as run_worker
-
-            return run_worker(int(os.environ.pop(WORKER_VARIABLE)))
-        given = sys.argv[1:] if arguments is None else list(arguments)
-        with program.make_context("pipe", given) as context:
-            result = program.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        return _fail(f"a command is missing: '{error.ctx.command_path} --help' lists them")
-    except click.ClickException as error:
-        return _fail(error.format_message())
-    except PipeError as error:
-        return _fail(error.message, error.outcome)
-    except (KeyboardInterrupt, click.Abort):
-        return STATUS_INTERRUPTED
-    except BrokenPipeError:
-        _discard_stdout()
-        return STATUS_BROKEN_PIPE
-    return result if isinstance(result, int) else 0
-
-
-@click.group(
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
-)
-@click.version_option(__version__, message="pipe %(version)s")
-def program() -> None:
-    """Networked Unix pipes over SSH."""
-
-
-@program.command(cls=SettingsCommand)
-def serve(settings: Settings) -> int:
-    """Run the server, until SIGTERM or Ctrl-C.
-
-    Each setting and limit is also a variable of the environment (--data-dir is PIPE_DATA_DIR) and a
-    key of the file given with --config (data-dir = "/var/lib/pipe"). Durations are written like 90s
-    or 1h30m, sizes like 512KiB or 2MiB.
-    """
-    if settings.workers > 1:
-        from pipe.hub import run as run_hub
-
-        return run_hub(settings)
-    from pipe.app import run
-
-    return run(settings)
-
-
-@program.command(cls=SettingsCommand)
-def check(settings: Settings) -> int:
-    """Look at a configuration as serve would, and say what is wrong.
-
-    Nothing is changed: no file is made, no database migrated. A line begins with ok, warning or
-    error; with an error, the status is the one of a start that fails.
-    """
-    from pipe.check import Level
-    from pipe.check import check as look
-
-    failed = False
-    for finding in look(settings):
-        click.echo(str(finding))
-        failed |= finding.level is Level.ERROR
-    return Outcome.UNAVAILABLE.status if failed else 0
-
-
-@program.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
-def completion(shell: str) -> None:
-    """Print what makes a shell complete commands and options.
-
-    For bash, put eval "$(pipe completion bash)" into ~/.bashrc; for zsh, the same with zsh into
-    ~/.zshrc; for fish, pipe completion fish | source into ~/.config/fish/config.fish.
-    """
-    classes = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
-    click.echo(classes[shell](program, {}, "pipe", COMPLETION_VARIABLE).source())
-
-
-@program.command()
-def version() -> None:
-    """Print the version."""
-    click.echo(f"pipe {__version__}")
-
-
-@program.group()
+@click.group()
 def user() -> None:
     """Register and remove users."""
 
@@ -291,7 +101,7 @@ def user_rm(settings: Settings, name: str) -> None:
     click.echo(f"removed user {escape(name)} and {_count(len(removed), 'key')}")
 
 
-@program.group()
+@click.group()
 def key() -> None:
     """Add and remove users' keys."""
 
@@ -347,7 +157,7 @@ def key_rm(settings: Settings, user: str, fingerprint: str) -> None:
     click.echo(f"removed key {removed.fingerprint} from user {escape(user)}")
 
 
-@program.group()
+@click.group()
 def token() -> None:
     """List and remove users' tokens, logins of browsers and links."""
 
@@ -385,26 +195,6 @@ def token_rm(settings: Settings, user: str, id: str | None, every: bool) -> None
         raise UsageError("name one token, by its ID, or give --all")
     removed = _with_store(settings, lambda store: store.tokens.remove(user, id))
     click.echo(f"removed {_count(len(removed), 'token')} of user {escape(user)}")
-
-
-def _setting_option(name: str) -> click.Option:
-    """Make a setting's option; it takes any text, and `pipe.settings.load` checks all sources."""
-    from pipe.settings import Settings, default_text, describe, option_name
-
-    default = default_text(name)
-    shown = f"  [default: {default}]" if default else ""
-    why = str(Settings.model_fields[name].description)
-    kind = describe(name)[0]
-    words = kind.split("|") if "|" in kind else []
-    return click.Option(
-        [option_name(name)],
-        type=click.Path() if kind == "PATH" else None,
-        metavar=kind,
-        help=f"{why[0].upper()}{why[1:]}.{shown}",
-        shell_complete=(lambda _context, _option, start: [w for w in words if w.startswith(start)])
-        if words
-        else None,
-    )
 
 
 def _lacks_accounts(settings: Settings) -> bool:
@@ -485,17 +275,3 @@ def _date(seconds: float | None) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _fail(message: str, outcome: Outcome = Outcome.USAGE) -> int:
-    """Print an error, one line unless several settings are bad, and return its status."""
-    for line in message.splitlines():
-        click.echo(f"pipe: {line}", err=True)
-    return outcome.status
-
-
-def _discard_stdout() -> None:
-    """Let the interpreter flush to nowhere when it ends, instead of complaining."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)

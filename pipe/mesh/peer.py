@@ -1,0 +1,237 @@
+"""This process as a peer of Eclipse Zenoh: its session, and who else is there.
+
+Zenoh finds the nodes, says who is alive, and carries links and questions over mutual TLS.  What it
+does not promise is added by `pipe.mesh.zenoh`.  This and that module are the only ones that import
+it, and nothing imports them unless the server is part of a mesh.
+
+Its calls may wait for a network, and so none is made in the event loop; what it tells comes in
+threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+import zenoh
+
+from pipe.errors import StartError
+from pipe.language.names import escape
+from pipe.mesh.directory import WorkerId
+from pipe.mesh.greeting import BadGreeting, read_identity
+from pipe.mesh.identity import PROTOCOL, Identity, disagreement
+from pipe.mesh.members import Members
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipe.mesh.certificates import MeshFiles
+
+PREFIX = f"pipe/{PROTOCOL}"
+"""The version is in every key, so two can live side by side."""
+
+LEASE_MILLISECONDS = 2000
+"""A peer that sends nothing for so long is gone, and its liveliness token with it."""
+
+WAIT_BEFORE_CLOSE = 3_000_000
+"""Microseconds that a congested peer has before its transport is closed; without a bound, one that
+stands still holds up all others, and Zenoh has been seen to fail at the end."""
+
+ASK_SECONDS = 1.0
+
+
+class ZenohPeer:
+    """One process's session.  Make it with `ZenohPeer.open`.
+
+    Attributes:
+        me: the worker that this process is; number 0 is a machine's hub.
+        members: who else is there.
+        session: Zenoh's.
+    """
+
+    def __init__(self, session: zenoh.Session, me: WorkerId, identity: Identity) -> None:
+        self.session = session
+        self.me = me
+        self.identity = identity
+        self.members = Members()
+        self._loop = asyncio.get_running_loop()
+        self._declared: list[Any] = []
+
+    @classmethod
+    async def open(
+        cls,
+        me: WorkerId,
+        identity: Identity,
+        files: MeshFiles,
+        listen: str,
+        join: Sequence[str] = (),
+    ) -> Self:
+        """Become part of the mesh.
+
+        Args:
+            me: the worker that this process is.
+            identity: what all nodes must have in common.
+            files: the node's certificate.
+            listen: ``host:port`` for other peers.
+            join: ``host:port`` of any that may be there; gossip tells of the others.
+
+        Raises:
+            StartError: the address or the certificates cannot be used.
+        """
+        config = _configure(files, listen, join)
+        try:
+            session = await asyncio.to_thread(zenoh.open, config)
+        except zenoh.ZError as error:
+            raise StartError(
+                f"cannot join the mesh at {escape(listen)}: {_brief(error)}"
+            ) from error
+        peer = cls(session, me, identity)
+        try:
+            await asyncio.to_thread(peer._watch)
+        except BaseException:
+            await peer.close()
+            raise
+        return peer
+
+    async def appear(self) -> None:
+        """Let the others see this worker: it can be reached now."""
+        await asyncio.to_thread(self._declare_token)
+
+    async def check(self) -> None:
+        """Ask all nodes whether they are of the same service.
+
+        Raises:
+            StartError: one is not; the message says how to mend it.
+        """
+        for node, identity in await asyncio.to_thread(self._ask):
+            reason = disagreement(self.identity, identity, node)
+            if node == self.me.node and self.me.number == 0:
+                reason = f"there is a node {node} already: give this one another --node"
+            if reason:
+                raise StartError(f"cannot join the mesh: {reason}")
+
+    async def close(self) -> None:
+        """Leave the mesh."""
+        await asyncio.to_thread(self.session.close)
+
+    # -- in threads -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        answer = json.dumps([self.me.node, self.identity])
+        key = f"{PREFIX}/ask/{worker_key(self.me)}"
+
+        def asked(query: zenoh.Query) -> None:
+            query.reply(key, answer)
+
+        def seen(sample: zenoh.Sample) -> None:
+            there = sample.kind is zenoh.SampleKind.PUT
+            self._call_soon(self._seen, str(sample.key_expr), there)
+
+        self._declared += (
+            self.session.declare_queryable(key, asked),
+            self.session.liveliness().declare_subscriber(f"{PREFIX}/node/**", seen, history=True),
+        )
+
+    def _declare_token(self) -> None:
+        key = f"{PREFIX}/node/{worker_key(self.me)}"
+        self._declared.append(self.session.liveliness().declare_token(key))
+
+    def _ask(self) -> list[tuple[str, Identity]]:
+        """Ask every version: the number is one of the things that are compared."""
+        found = []
+        for reply in self.session.get(
+            "pipe/*/ask/**",
+            target=zenoh.QueryTarget.ALL,
+            consolidation=zenoh.ConsolidationMode.NONE,
+            timeout=ASK_SECONDS,
+            priority=zenoh.Priority.INTERACTIVE_HIGH,
+            allowed_destination=zenoh.Locality.REMOTE,
+        ):
+            sample = reply.ok
+            if sample is None:
+                continue
+            try:
+                node, identity = json.loads(sample.payload.to_bytes())
+                found.append((str(node), read_identity(identity)))
+            except (ValueError, BadGreeting):
+                continue
+        return found
+
+    def _call_soon(self, call: Any, *arguments: object) -> None:  # noqa: ANN401 - any of ours
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has ended before Zenoh
+            return
+
+    # -- in the loop ------------------------------------------------------------------------------
+
+    def _seen(self, key: str, there: bool) -> None:
+        worker = parse_worker_key(key.removeprefix(f"{PREFIX}/node/").split("/"))
+        if worker is None or worker == self.me:
+            return
+        if there:
+            self.members.appeared(worker)
+        else:
+            self.members.vanished(worker)
+
+
+def worker_key(worker: WorkerId) -> str:
+    """A worker as three parts of a key."""
+    return f"{worker.node}/{worker.number}/{worker.epoch}"
+
+
+def parse_worker_key(parts: Sequence[str]) -> WorkerId | None:
+    """Read them; None if they name no worker."""
+    match parts:
+        case [node, number, epoch] if all(
+            part.isascii() and part.isdigit() and len(part) < 21 for part in (number, epoch)
+        ):
+            return WorkerId(node, int(number), int(epoch))
+    return None
+
+
+def _configure(files: MeshFiles, listen: str, join: Sequence[str]) -> zenoh.Config:
+    """Zenoh's settings; what it finds in files or the environment does not count."""
+    certificate, key = str(files.certificate), str(files.key)
+    settings: dict[str, object] = {
+        "mode": "peer",
+        "listen/endpoints": [f"tls/{listen}"],
+        "listen/exit_on_failure": True,
+        "connect/endpoints": [f"tls/{place}" for place in join],
+        "connect/timeout_ms": 0,
+        "connect/exit_on_failure": False,
+        "connect/retry": {
+            "period_init_ms": 250,
+            "period_max_ms": 2000,
+            "period_increase_factor": 2,
+        },
+        "scouting/multicast/enabled": False,
+        "scouting/gossip/enabled": True,
+        "adminspace/enabled": False,
+        "plugins_loading/enabled": False,
+        "timestamping/enabled": False,
+        "transport/shared_memory/enabled": False,
+        "transport/link/protocols": ["tls"],
+        "transport/link/tx/lease": LEASE_MILLISECONDS,
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": WAIT_BEFORE_CLOSE,
+        "transport/link/tls": {
+            "root_ca_certificate": str(files.ca),
+            "listen_certificate": certificate,
+            "listen_private_key": key,
+            "connect_certificate": certificate,
+            "connect_private_key": key,
+            "enable_mtls": True,
+            "verify_name_on_connect": False,
+            "close_link_on_expiration": True,
+        },
+    }
+    config = zenoh.Config()
+    for name, value in settings.items():
+        config.insert_json5(name, json.dumps(value))
+    return config
+
+
+def _brief(error: BaseException) -> str:
+    """Its first sentence; the rest names lines of Zenoh's source."""
+    return escape(str(error).split(" at ")[0].strip())

@@ -1,0 +1,385 @@
+"""A wire as a TLS stream of its own: each frame behind its length; an empty one is a beat.
+
+Both ends show a certificate of the mesh's CA.  TCP keeps order and loses nothing, so there are no
+numbers: what is missing at a wire's end is its last part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from pipe.errors import StartError, Unreachable
+from pipe.language.names import escape
+from pipe.language.quantities import KIB, MIB
+from pipe.mesh.greeting import BadGreeting, Greeting, decode_answer, encode_answer
+from pipe.mesh.pulse import SILENCE_SECONDS, Pulse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipe.mesh.directory import WorkerId
+    from pipe.mesh.identity import Identity
+    from pipe.mesh.wire import Acceptor, End
+
+log = structlog.get_logger()
+
+MAX_FRAME = MIB + KIB
+"""Bytes of a message and its head; who sends more does not speak our protocol."""
+
+HIGH_WATER = MIB
+LOW_WATER = 256 * KIB
+"""A wire is blocked above the first, until it is below the second: not for each frame anew."""
+
+PIECE = 128 * KIB
+"""Bytes for TLS at once.  It takes all that it is given before it says that it is too much."""
+
+_HEAD = 4
+"""Bytes of a frame's length."""
+
+_FIRST_BUFFER = 256 * KIB
+
+_BEAT = bytes(_HEAD)
+
+
+class TlsWire(asyncio.BufferedProtocol):
+    """One wire; `TlsWires` makes them.  Until `begin` nothing is read but the first frame."""
+
+    def __init__(
+        self, greeted: Callable[[TlsWire, bytes], None], early: Callable[[str], None]
+    ) -> None:
+        self._greeted: Callable[[TlsWire, bytes], None] | None = greeted
+        self._early = early
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._pulse: Pulse | None = None
+        self._end: End | None = None
+        self._blocked = False
+        self._over = False
+        self._waiting = False
+        self._paused = False
+        self._queue: deque[bytes | memoryview] = deque()
+        self._unsent = 0
+        self._buffer = bytearray(_FIRST_BUFFER)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._silence = SILENCE_SECONDS
+
+    def begin(self, end: End) -> None:
+        """Tell an end what comes, from the first frame on."""
+        self._end = end
+        if self._waiting and self._transport and not self._over:
+            self._waiting = False
+            self._transport.resume_reading()
+            self._parse()
+
+    @property
+    def peer(self) -> dict[str, object]:
+        """The other end's certificate, as `ssl.SSLSocket.getpeercert` has it."""
+        found = self._transport.get_extra_info("peercert") if self._transport else None
+        return found or {}
+
+    # -- a wire's ---------------------------------------------------------------------------------
+
+    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send some frames."""
+        if self._over:
+            return
+        self._queue.extend(frames)
+        self._unsent += sum(map(len, frames))
+        self._flush()
+        if self._pulse:
+            self._pulse.sent()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether more than 1 MiB is unsent."""
+        return self._blocked
+
+    def close(self) -> None:
+        """End it now."""
+        self._over = True
+        self._queue.clear()
+        if self._pulse:
+            self._pulse.stop()
+        if self._transport:
+            self._transport.abort()
+
+    def refuse(self, reason: str) -> None:
+        """Answer a greeting with a reason, and end the wire once that is sent."""
+        self.send([encode_answer(reason)])
+        self._over = True
+        if self._pulse:
+            self._pulse.stop()
+        if self._transport:
+            self._transport.close()
+
+    # -- the transport's ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is spoken, so the other end has a certificate."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(PIECE, PIECE // 4)
+        _tune(self._transport.get_extra_info("socket"), self._silence)
+        self._pulse = Pulse(self._loop, self._beat, self._silent, self._silence)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio passes it
+        """Where the next bytes go."""
+        if self._filled == len(self._buffer):
+            self._grow(2 * self._filled)
+        return self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Some have come."""
+        if self._over:
+            return
+        self._filled += nbytes
+        if self._pulse:
+            self._pulse.heard()
+        self._parse()
+
+    def pause_writing(self) -> None:
+        """TLS has enough."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """TLS takes more."""
+        self._paused = False
+        self._flush()
+
+    def eof_received(self) -> None:
+        """The other end has closed; `connection_lost` follows."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is over, whoever ended it."""
+        self._lose(_reason(error) if error else "it has closed the link")
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        """Hand on each whole frame, and move what is left to the front."""
+        start = 0
+        while self._filled - start >= _HEAD and not self._over:
+            length = int.from_bytes(self._view[start : start + _HEAD])
+            if length > MAX_FRAME:
+                self._lose(f"it has sent a frame of {length} bytes")
+                return
+            stop = start + _HEAD + length
+            if stop > self._filled:
+                if stop - start > len(self._buffer):
+                    self._grow(stop - start)
+                break
+            if length and not self._hand_on(self._view[start + _HEAD : stop]):
+                break
+            start = stop
+        if start:
+            rest = self._filled - start
+            self._view[:rest] = self._view[start : self._filled]
+            self._filled = rest
+
+    def _hand_on(self, frame: memoryview) -> bool:
+        """Return whether the frame was taken."""
+        if self._end:
+            self._end.received(frame)
+            return True
+        if not self._greeted:  # it waits for `begin`
+            if self._transport and not self._waiting:
+                self._waiting = True
+                self._transport.pause_reading()
+            return False
+        greeted, self._greeted = self._greeted, None
+        greeted(self, bytes(frame))
+        return True
+
+    def _grow(self, size: int) -> None:
+        old = self._view[: self._filled]
+        self._buffer = bytearray(size)
+        self._view = memoryview(self._buffer)
+        self._view[: self._filled] = old
+
+    def _flush(self) -> None:
+        """Give TLS what it takes, in pieces: it would make a record even of a head of 4 bytes."""
+        while self._queue and self._transport and not self._paused:
+            parts: list[bytes | memoryview] = []
+            size = 0
+            while self._queue and size < PIECE:
+                frame = self._queue.popleft()
+                parts += (len(frame).to_bytes(_HEAD), frame)
+                size += len(frame)
+            self._unsent -= size
+            self._transport.write(b"".join(parts))
+        if self._unsent > HIGH_WATER:
+            self._block(blocked=True)
+        elif self._unsent <= LOW_WATER:
+            self._block(blocked=False)
+
+    def _block(self, *, blocked: bool) -> None:
+        if not self._over and blocked is not self._blocked:
+            self._blocked = blocked
+            if self._end:
+                self._end.wire_blocked(blocked)
+
+    def _beat(self) -> None:
+        if self._transport and not self._queue:
+            self._transport.write(_BEAT)
+
+    def _silent(self) -> None:
+        self._lose(f"it was silent for {self._silence:g} seconds")
+
+    def _lose(self, reason: str) -> None:
+        if self._over:
+            return
+        self.close()
+        if self._end:
+            self._end.lost(reason)
+        else:
+            self._early(reason)
+
+
+class TlsWires:
+    """Opens and accepts wires for one worker.
+
+    Args:
+        me: the worker.
+        identity: what its node has in common with all others.
+        contexts: as `pipe.mesh.certificates.contexts` makes them.
+        accept: makes the end of a wire that another worker has opened.
+    """
+
+    def __init__(
+        self,
+        me: WorkerId,
+        identity: Identity,
+        contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+        accept: Acceptor,
+    ) -> None:
+        self._me = me
+        self._identity = identity
+        self._accepting, self._opening = contexts
+        self._accept = accept
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept wires.
+
+        Returns:
+            The port: a free one if it was 0.
+
+        Raises:
+            StartError: the place cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: TlsWire(self._greeted, _nobody),
+                host,
+                port,
+                ssl=self._accepting,
+                ssl_handshake_timeout=SILENCE_SECONDS,
+            )
+        except OSError as error:
+            raise StartError(
+                f"cannot listen for the mesh on {escape(host)}:{port}: {_reason(error)}"
+            ) from error
+        found: int = self._server.sockets[0].getsockname()[1]
+        return found
+
+    async def connect(self, worker: WorkerId, place: tuple[str, int], end: End) -> TlsWire:
+        """Open a wire to a worker.
+
+        Args:
+            worker: which; one that was started anew is another.
+            place: where it listens.
+            end: is told what comes.
+
+        Raises:
+            Unreachable: it cannot be reached, or does not want the wire.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str | None] = loop.create_future()
+        wire = TlsWire(
+            lambda _, frame: _settle(answer, frame),
+            lambda reason: None if answer.done() else answer.set_result(reason),
+        )
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await loop.create_connection(
+                    lambda: wire, *place, ssl=self._opening, ssl_handshake_timeout=SILENCE_SECONDS
+                )
+                refusal = _misnamed(wire, worker)
+                if refusal is None:
+                    wire.send([Greeting(self._me, worker, self._identity).encode()])
+                    refusal = await answer
+        except TimeoutError:
+            refusal = f"no answer within {SILENCE_SECONDS:g} seconds"
+        except (OSError, ssl.SSLError) as error:
+            refusal = _reason(error)
+        except BaseException:
+            wire.close()
+            raise
+        if refusal is not None:
+            wire.close()
+            raise Unreachable(
+                f"{escape(worker.node)} cannot be reached from {self._me.node}: {refusal}"
+            )
+        wire.begin(end)
+        return wire
+
+    async def close(self) -> None:
+        """Accept no more; wires stay."""
+        if self._server:
+            self._server.close()
+
+    def _greeted(self, wire: TlsWire, frame: bytes) -> None:
+        try:
+            greeting = Greeting.decode(frame)
+        except BadGreeting:
+            wire.close()
+            return
+        refusal = greeting.refusal(self._me, self._identity) or _misnamed(wire, greeting.sender)
+        if refusal is None:
+            wire.send([encode_answer(None)])
+            wire.begin(self._accept(greeting.sender, wire))
+        else:
+            wire.refuse(refusal)
+            log.warning("link refused", worker=escape(str(greeting.sender)), reason=refusal)
+
+
+def _settle(answer: asyncio.Future[str | None], frame: bytes) -> None:
+    if not answer.done():
+        try:
+            answer.set_result(decode_answer(frame))
+        except BadGreeting:
+            answer.set_result("it does not speak the mesh's protocol")
+
+
+def _misnamed(wire: TlsWire, worker: WorkerId) -> str | None:
+    """Say that a certificate is another node's, if it is."""
+    names = cast("tuple[tuple[str, str], ...]", wire.peer.get("subjectAltName", ()))
+    if ("DNS", worker.node) in names:
+        return None
+    shown = ", ".join(escape(name) for kind, name in names if kind == "DNS") or "nobody"
+    return f"its certificate is for {shown} and not for {escape(worker.node)}"
+
+
+def _nobody(reason: str) -> None:
+    """A wire has ended before it was known whose it is."""
+
+
+def _tune(channel: socket.socket | None, silence: float) -> None:
+    if channel is not None:
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silence * 1000))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {escape(error.verify_message)}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return escape(error.reason.lower().replace("_", " "))
+    return escape(getattr(error, "strerror", None) or str(error) or type(error).__name__)

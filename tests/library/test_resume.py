@@ -1,0 +1,219 @@
+"""Streams that go on after a lost connection, over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pipe
+from pipe.client import resume
+from tests.e2e.server import free_port
+from tests.library.places import Place, credentials, soon
+from tests.ssh.serving import serving
+from tests.web.served import serving as serving_http
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once: no test is about how long that takes."""
+    monkeypatch.setattr(resume, "FIRST_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """A server, and alice, whose streams go on."""
+    async with serving(tmp_path) as service, reconnecting(service, tmp_path) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def reconnecting(service: Any, folder: Path) -> AsyncIterator[Place]:  # noqa: ANN401
+    """Alice's way to a server."""
+    told: list[str] = []
+    url, options = credentials(service, folder)
+    async with pipe.connect(url, reconnect=True, on_status=told.append, **options) as server:
+        yield Place(server, service.router, told)
+
+
+def cut(place: Place) -> None:
+    """Break the connections of the client."""
+    for connection in list(place.verbs._way._open):  # type: ignore[attr-defined]  # noqa: SLF001
+        connection.abort()
+
+
+async def test_reader_goes_on(place: Place) -> None:
+    """A reader whose connection breaks again and again has the stream from its first byte on."""
+    data = Random(2).randbytes(6 * MIB)
+    got = bytearray()
+
+    async def write() -> None:
+        async with place.verbs.publish("film", keep="16MiB", linger=60) as stream:
+            await stream.write(data)
+
+    writer = asyncio.create_task(write())
+    await place.wait_members("film", 1)
+    cuts = 0
+    async with place.verbs.subscribe("film") as stream:
+        async for piece in stream:
+            got += piece
+            if len(got) > (cuts + 1) * MIB and cuts < 3:
+                cuts += 1
+                cut(place)
+    await soon(writer)
+    assert cuts == 3
+    assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+    assert any("trying again in" in line for line in place.told)
+    async with place.verbs.publish("film", block=False, keep=1):
+        pass
+
+
+async def test_publisher_goes_on(place: Place) -> None:
+    """A publisher whose connection breaks sends what did not arrive, once; readers see nothing."""
+    data = Random(3).randbytes(6 * MIB)
+    other = asyncio.create_task(read_elsewhere(place))
+    await place.wait_members("film", 1)
+    writer = place.verbs.publish("film")
+    async with writer as stream:
+        for number in range(6):
+            await soon(stream.write(data[number * MIB : (number + 1) * MIB]))
+            if number % 2:
+                cut(place)
+    assert await soon(other) == data
+    assert writer.receipt
+    assert (writer.receipt.sent_bytes, writer.receipt.left_early) == (len(data), 0)
+
+
+@pytest.mark.parametrize("topic", [None, "film", "public/film"])
+async def test_publisher_of_any_name_goes_on(place: Place, topic: str | None) -> None:
+    """It finds its stream again where the name is public, and where the server did not get one."""
+    writer = place.verbs.publish(topic, public=topic is not None)
+    async with pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False) as other:  # type: ignore[attr-defined]  # noqa: SLF001
+        async with writer as stream:
+            name = (await other.topics("public/*" if topic else "*"))[0].name
+            reader = asyncio.create_task(other.subscribe(name).read())
+            await soon(stream.write(b"before"))
+            await place.until(lambda: place.router.statistics().received_chunks)
+            cut(place)
+            await soon(stream.write(b"after"))
+        assert await soon(reader) == b"beforeafter"
+
+
+async def read_elsewhere(place: Place) -> bytes:
+    """Read over a connection that nobody breaks."""
+    other = pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False)  # type: ignore[attr-defined]  # noqa: SLF001
+    async with other as server:
+        return await server.subscribe("film").read()
+
+
+async def test_connection_lost_at_the_end(place: Place) -> None:
+    """A connection that breaks while the receipt is waited for costs nothing either."""
+    async with pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False) as other:  # type: ignore[attr-defined]  # noqa: SLF001
+        reader = other.subscribe("film")
+        async with reader:
+            writer = asyncio.create_task(publish(place, bytes(4 * MIB)))
+            first = await soon(anext(reader))
+            cut(place)
+            rest = await soon(reader.read())
+        assert len(first) + len(rest) == 4 * MIB
+        assert (await soon(writer)).left_early == 0
+
+
+async def publish(place: Place, data: bytes) -> pipe.Receipt:
+    """Publish, and return the receipt."""
+    writer = place.verbs.publish("film")
+    async with writer as stream:
+        await stream.write(data)
+    assert writer.receipt
+    return writer.receipt
+
+
+async def test_reader_that_may_lose_nothing(place: Place) -> None:
+    """Where nothing is kept, a reader does not go on with a hole: it ends, and says why."""
+    async with pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False) as other:  # type: ignore[attr-defined]  # noqa: SLF001, SIM117
+        async with other.pipe("x") as stream, place.verbs.subscribe("x") as reader:
+            await place.wait_members("x", 2)
+            await stream.write(b"before")
+            assert await soon(anext(reader)) == b"before"
+            cut(place)
+            with pytest.raises(pipe.ConnectionLost):
+                await soon(anext(reader))
+
+
+async def test_restart(tmp_path: Path) -> None:
+    """A reader that stays, and a writer, live through a restart; what is lost is told."""
+    port = free_port()
+    async with serving(tmp_path, port=port) as service:
+        url, options = credentials(service, tmp_path)
+        told: list[str] = []
+        server = pipe.connect(url, reconnect=True, on_status=told.append, **options)
+        await server.__aenter__()
+        reader = server.subscribe("log", keep_alive=True)
+        await reader.__aenter__()
+        writer = server.publish("log", block=False)
+        stream = await writer.__aenter__()
+        await stream.write(b"before")
+        assert await soon(anext(reader)) == b"before"
+    reading = asyncio.create_task(anext(reader))
+    while not any("trying again in" in line for line in told):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.005)
+    async with serving(tmp_path, port=port) as service:
+        place = Place(server, service.router, told)
+        await place.wait_members("log", 2)
+        await soon(stream.write(b"after"))
+        assert await soon(reading) == b"after"
+        await soon(reader.aclose())
+        await soon(writer.aclose())
+        await place.wait_members()
+        await server.__aexit__(None, None, None)
+    assert "what came meanwhile is lost" in told
+    assert "a new stream begins: what was on its way is lost" in told
+
+
+def test_delays_grow_and_are_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait is at most twice as long as the one before, up to a bound."""
+    monkeypatch.setattr(resume, "FIRST_SECONDS", 1.0)
+    found = [delay for delay, _ in zip(resume.delays(), range(10), strict=False)]
+    for number, delay in enumerate(found):
+        longest = min(2.0**number, resume.LONGEST_SECONDS)
+        assert longest / 2 <= delay <= longest
+
+
+async def test_who_is_not_let_in_does_not_try_again(place: Place, tmp_path: Path) -> None:
+    """Only what may pass is tried again."""
+    way = place.verbs._way  # type: ignore[attr-defined]  # noqa: SLF001
+    (tmp_path / "known_hosts").write_text("")
+    async with pipe.Server(way.again(), lambda _: None, reconnect=True) as server:
+        with pytest.raises(pipe.LoginRefused):
+            await soon(server.subscribe("x").read())
+
+
+async def test_reader_goes_on_over_http() -> None:
+    """The same over HTTP, where each stream has a connection of its own."""
+    async with serving_http() as served:
+        server = pipe.connect(served.url, token="token-alice", reconnect=True)
+        other = pipe.connect(served.url, token="token-alice")
+        async with server, other.publish("film", block=False, keep="1MiB", linger=60) as stream:
+            await stream.write(b"before")
+            async with server.subscribe("film", from_=0) as reader:
+                assert await soon(anext(reader)) == b"before"
+                for session in served.members():
+                    if session.member.sink:
+                        session._front.transport.abort()  # noqa: SLF001
+                await stream.write(b"after")
+                assert await soon(anext(reader)) == b"after"
+                ending = asyncio.create_task(reader.read())
+                await stream.__aexit__(None, None, None)
+                assert await soon(ending) == b""
+        async with other.publish("film", block=False, keep=1):
+            pass
