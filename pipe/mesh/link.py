@@ -49,6 +49,11 @@ PIECE_BYTES = 512 * 1024
 """Longer chunks are sent in pieces: a frame holds a mebibyte, with its readers."""
 
 
+def pieces_of(size: int) -> int:
+    """In how many pieces a chunk is sent."""
+    return max(1, -(-size // PIECE_BYTES))
+
+
 class User(Protocol):
     """Whom a link's frames are for.  No call but `taken` may raise."""
 
