@@ -94,6 +94,8 @@ class Nodes:
         self._homes = SharedHomes(self._node, self._table, time.monotonic, self._usurped)
         self._seeking = asyncio.Lock()
         self._led: WorkerId | None = None  # who was told to take the duties
+        self._watched: dict[str, WorkerId] = {}  # by the worker that has the duties
+        self._held: dict[str, WorkerId] = {}  # those of these that are at home there
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._nodes: frozenset[str] = frozenset()
@@ -172,6 +174,38 @@ class Nodes:
         """Do what a worker says about a topic."""
         self._do(self._take(worker, message))
 
+    def watch(self, worker: WorkerId, topic: str, *, watched: bool) -> None:
+        """A worker needs a topic for its duties, or no longer does.
+
+        Such a topic gets its home there, as if somebody were always about to join it.  One that is
+        at home elsewhere gets it once it has been closed there.
+        """
+        if watched:
+            self._watched[topic] = worker
+            self._do(self._hold(topic))
+        elif self._watched.get(topic) == worker:
+            del self._watched[topic]
+            if self._held.pop(topic, None):
+                self._do(self._homes.withdraw(topic, worker, worker))
+
+    async def _hold(self, topic: str) -> None:
+        worker = self._watched.get(topic)
+        if worker is None or topic in self._held:
+            return
+        self._held[topic] = worker  # so that nobody else begins
+        held = False
+        try:
+            if await self._homes.find(topic) in {None, worker}:
+                home = (await self._homes.enter(topic, worker, worker)).worker
+                held = home == worker and self._held.get(topic) == worker
+                if not held:
+                    await self._homes.withdraw(topic, home, worker)
+        except StoreUnavailable:
+            return
+        finally:
+            if not held and self._held.get(topic) == worker:
+                del self._held[topic]
+
     def returned(self, topic: str, home: WorkerId, asker: WorkerId) -> None:
         """A client that should have moved has not."""
         self._do(self._homes.withdraw(topic, home, asker))
@@ -197,6 +231,9 @@ class Nodes:
             worker.channel.answer(message, error.message)
 
     async def _bury(self, worker: WorkerId) -> None:
+        for topics in (self._watched, self._held):
+            for topic in [topic for topic, one in topics.items() if one == worker]:
+                del topics[topic]
         await self._peer.vanish(worker)
         await self._homes.died(worker)
         await self._seek()
@@ -206,6 +243,7 @@ class Nodes:
         return Place(host, port + number)
 
     def _usurped(self, topic: str, home: WorkerId) -> None:
+        self._held.pop(topic, None)
         for worker in self._owner.workers:
             if worker.ident == home:
                 worker.channel.send({"type": "usurped", "topic": topic})
@@ -246,6 +284,8 @@ class Nodes:
             opened = await self._look()
             await self._homes.tend(lambda topic, home: _is_open(opened, topic, home))  # noqa: B023
             await self._seek()
+            for topic in self._watched.keys() - self._held.keys():
+                await self._hold(topic)
 
     async def _look(self) -> dict[WorkerId, frozenset[str] | None]:
         """Ask all workers which topics they have; None if one does not say."""

@@ -23,7 +23,7 @@ from pipe.hub.census import Census
 from pipe.hub.channel import Lost
 from pipe.hub.crew import Crew
 from pipe.hub.figures import Figures
-from pipe.hub.homes import Homes
+from pipe.hub.homes import Homes, Watched
 from pipe.hub.reception import SSH, WEB, Reception
 from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
@@ -75,6 +75,7 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing = False
         self._homes = Homes()
+        self._watched = Watched()
         self._sums = Sums()
         self._telling: asyncio.TimerHandle | None = None  # of sums
 
@@ -282,8 +283,14 @@ class Hub:
             case "enter" | "find" | "withdraw" | "closed" if self._nodes:
                 self._nodes.take(worker, message)
             case "enter":
-                home = self._homes.enter(message["topic"], worker.ident, self._census.busy)
+                home = self._homes.enter(
+                    message["topic"], worker.ident, self._hosts_for(message["topic"])
+                )
                 channel.answer(message, home)
+            case "watch" if self._nodes:
+                self._nodes.watch(worker.ident, message["topic"], watched=message["watched"])
+            case "watch":
+                self._watched.note(worker.ident, message["topic"], message["watched"])
             case "find":
                 channel.answer(message, self._homes.find(message["topic"]))
             case "withdraw":
@@ -305,6 +312,12 @@ class Hub:
             self._homes.withdraw(message["topic"], home, worker.ident)
         news = {"type": "moved", "asker": worker.ident, "returned": returned}
         to.channel.send({**message, **news}, connection)
+
+    def _hosts_for(self, topic: str) -> dict[WorkerId, float]:
+        """The workers in which a topic may be at home, and how busy each is."""
+        if self._leader and topic in self._watched:
+            return {self._leader.ident: 0.0}
+        return self._census.busy
 
     async def _settle(self, home: Worker, dead: WorkerId) -> None:
         """Tell a worker that another one is dead, and forget its joins that never came there."""
@@ -390,6 +403,7 @@ class Hub:
                 self._leader = None
                 self._elect()
             return
+        self._watched.keep(self._crew.workers)
         self.tell_of_peers()
         self._reception.place_early()
 

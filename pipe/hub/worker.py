@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from pipe.mesh.directory import WorkerId
 from pipe.mesh.greeting import read_identity
 from pipe.mesh.mesh import Mesh
 from pipe.mesh.peers import Peer
+from pipe.mesh.questions import answer_question
 from pipe.mesh.unix import Sockets
 from pipe.settings import Settings
 
@@ -167,7 +169,8 @@ class WorkerApp(App):
         self._moves = Moves(service, server, self._gate, self._channel, self.peers)
         sockets = Sockets(self.peers, service.turns.use)
         reach, wires = self._reach(sockets)
-        self._mesh = Mesh(service, self.peers, self.directory, reach, _answer, self._moves.carry)
+        answer = partial(answer_question, service)
+        self._mesh = Mesh(service, self.peers, self.directory, reach, answer, self._moves.carry)
         self._moves.mesh = self._mesh
         links = await sockets.listen(self._mesh.accept)
         cleanup.callback(self._mesh.close)
@@ -322,8 +325,3 @@ class WorkerApp(App):
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _answer(question: str) -> str:
-    """Answer what another worker asks; none asks anything yet."""
-    raise NotImplementedError(question)

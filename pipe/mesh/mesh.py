@@ -7,14 +7,16 @@ for `IDLE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from pipe import __version__
+from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
 from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
@@ -37,21 +39,31 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
+from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
-from pipe.mesh.home import FarFront, HomeEnd
+from pipe.mesh.home import FarFront, HomeEnd, in_pieces
 from pipe.mesh.link import TICK_SECONDS, Link
-from pipe.session.relayed import name_topic
+from pipe.mesh.questions import (
+    Notice,
+    announce_here,
+    read_notice,
+    read_result,
+    write_notice,
+    write_question,
+)
+from pipe.session.relayed import name_topic, visits
 from pipe.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
-    from pipe.mesh.directory import Directory, WorkerId
+    from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 log = structlog.get_logger()
@@ -60,8 +72,18 @@ IDLE_SECONDS = 60.0
 """How long a link is kept that nobody uses: opening one takes a millisecond, and a descriptor at
 both ends."""
 
+NEWS_SECONDS = 1.0
+"""How long a session waits to hear that a worker is dead which cannot be reached: the hub knows
+within milliseconds, and then its topics have no home."""
+
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
+
+MAX_NOTICE_BYTES = 512 * 1024
+"""What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
+
+LEAST_BUFFER = 64 * 1024
+"""What each worker may have on its way to a reader on a pattern, however many they are."""
 
 _JOINS = (Publish, Subscribe, Pipe, Chat)
 _LOOKS = (Stat, Offset, Explain)
@@ -84,13 +106,6 @@ class Reach(Protocol):
         """
 
 
-class Answers(NamedTuple):
-    """What the other workers said to a question, and who has not answered."""
-
-    found: dict[WorkerId, str]
-    missing: list[WorkerId]
-
-
 class _Here:
     """A session that runs here; with a topic it is a join that the directory has counted."""
 
@@ -108,6 +123,10 @@ class _Here:
 
     def open(self, errand: Errand, client: Client) -> Way:
         """It runs here."""
+        raise NotImplementedError
+
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """It is published here."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -141,6 +160,21 @@ class _There:
         if not self._sent:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
+
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """Have it published there.
+
+        Raises:
+            Unreachable: nobody has answered.
+        """
+        if self._topic is None or len(data) > MAX_NOTICE_BYTES or self._end.link.over:
+            return False, None
+        self._sent = True
+        question = write_notice(Notice(self._topic, data, hold))
+        answer = await self._mesh.wait_answer(self._end, question)
+        if answer is None:
+            raise Unreachable(f"worker {self._worker} does not answer: try again")
+        return read_result(answer)
 
     def settle(self) -> None:
         """It was opened or never will be."""
@@ -188,7 +222,11 @@ class Mesh:
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._burying: set[asyncio.Event] = set()
-        peers.follow(lambda: None, self._bury)
+        self._followers: dict[Callable[[], None], None] = {}
+        peers.follow(self._tell_followers, self._bury)
+        for name in service.router.watched_names:
+            directory.watch(name, True)
+        service.router.watched = directory.watch
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -212,7 +250,9 @@ class Mesh:
             finding.add_done_callback(_settle)
             raise
 
-    async def _find(self, request: Request, topic: TopicName | None) -> Visit:
+    async def _find(
+        self, request: Request, topic: TopicName | None, *, again: bool = True
+    ) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
         if topic is None:
             worker = self._peers.first
@@ -229,7 +269,43 @@ class Mesh:
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)
-            raise
+            if not (again and await self._is_gone(worker)):
+                raise
+            return await self._find(request, topic, again=False)
+
+    async def _is_gone(self, worker: WorkerId) -> bool:
+        """Whether a worker that cannot be reached is known to be dead, soon if not yet."""
+        if worker in self._peers.others:
+            changed = asyncio.Event()
+            stop = self.follow(changed.set)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), NEWS_SECONDS)
+            stop()
+        return worker not in self._peers.others
+
+    @property
+    def workers(self) -> Collection[WorkerId]:
+        """The other workers that there are."""
+        return self._peers.others.keys()
+
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call something when they have changed, until what this returns is called."""
+        self._followers[changed] = None
+        return lambda: self._followers.pop(changed, None)
+
+    def _tell_followers(self) -> None:
+        for changed in list(self._followers):
+            changed()
+
+    async def reach(self, worker: Hashable) -> Visit:
+        """Get ready to run a session in one of them.
+
+        Raises:
+            Unreachable: it is not there.
+        """
+        if not isinstance(worker, WorkerId) or worker not in self._peers.others:
+            raise Unreachable(f"worker {worker} is gone")
+        return _There(self, await self._edge(worker), worker, None)
 
     async def _edge(self, worker: WorkerId) -> EdgeEnd:
         """Return the link to another worker, opened if there is none.
@@ -283,15 +359,44 @@ class Mesh:
         service, request = self._service, errand.request
         topic = name_topic(request, errand.caller)[1] if isinstance(request, _JOINS) else None
         visit = self.receive(topic, end.worker)
-        front = FarFront(
-            end.link, number, errand, service.router, service.settings.buffer, end.forget
-        )
+        buffer = service.settings.buffer
+        if errand.part:  # several workers fill one reader's buffer
+            buffer = max(buffer // (1 + len(self._peers.others)), LEAST_BUFFER)
+        front = FarFront(end.link, number, errand, service.router, buffer, end.forget)
         front.session = session = Session(
             service, front, errand.caller, errand.address, errand.holders
         )
         session.visit = visit
-        session.start(lambda: request, errand.hints)
+        session.partial = errand.part
+        self._do(self._start(end, number, session, errand))
         return front
+
+    async def _start(self, end: HomeEnd, number: int, session: Session, errand: Errand) -> None:
+        """Start a session that came over a link, once this worker knows what the others changed.
+
+        A login waits for the same.  So who was granted something by way of another worker has it
+        here too, and who has lost it has not.
+        """
+
+        def read() -> Request:
+            if failure:
+                raise failure
+            return errand.request
+
+        failure: PipeError | None = None
+        try:
+            await self._service.guard.catch_up()
+        except PipeError as error:
+            failure = error
+        if number in end.fronts:
+            session.start(read, errand.hints)
+        elif session.visit:  # its client is gone
+            session.visit.settle()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def receive(self, topic: TopicName | None, asker: WorkerId) -> Visit:
         """A session has come that runs here.
@@ -355,22 +460,28 @@ class Mesh:
 
     # -- questions --------------------------------------------------------------------------------
 
-    async def ask(self, question: str, workers: Iterable[WorkerId]) -> Answers:
-        """Ask other workers something; who cannot answer within `ASK_SECONDS` is missing."""
-        asked = [worker for worker in workers if worker != self._me]
-        found: dict[WorkerId, str] = {}
-        tasks = {worker: self._loop.create_task(self._ask(worker, question)) for worker in asked}
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=ASK_SECONDS)
-        for worker, task in tasks.items():
-            if not task.done():
+    async def ask(self, request: Request, caller: Caller) -> Answers:
+        """Ask all other workers; who cannot answer within `ASK_SECONDS` is missing."""
+        question = write_question(request, caller)
+        asked = {
+            worker: self._loop.create_task(self._ask(worker, question))
+            for worker in self._peers.others
+        }
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
+        finally:
+            for task in asked.values():
                 task.cancel()
-            elif not task.exception() and (text := task.result()) is not None:
-                found[worker] = text
-        return Answers(found, [worker for worker in asked if worker not in found])
+        answers = {worker: _result_of(task) for worker, task in asked.items()}
+        found = [text for text in answers.values() if text is not None]
+        return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
     async def _ask(self, worker: WorkerId, question: str) -> str | None:
-        end = await self._edge(worker)
+        return await self.wait_answer(await self._edge(worker), question)
+
+    async def wait_answer(self, end: EdgeEnd, question: str) -> str | None:
+        """Ask over a link; None if it ends, or nobody answers within `ASK_SECONDS`."""
         answer: asyncio.Future[str | None] = self._loop.create_future()
 
         def answered(text: str | None) -> None:
@@ -379,14 +490,19 @@ class Mesh:
 
         forget = end.ask(question, answered)
         try:
-            return await answer
+            return await asyncio.wait_for(answer, ASK_SECONDS)
+        except TimeoutError:
+            return None
         finally:
             forget()
 
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
-        task = self._loop.create_task(self._reply(end, number, question))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        notice = read_notice(question)
+        if notice:
+            with visits(self.receive(notice.topic, end.worker)):
+                self._send_answer(end, number, announce_here(self._service, notice))
+            return
+        self._do(self._reply(end, number, question))
 
     async def _reply(self, end: HomeEnd, number: int, question: str) -> None:
         try:
@@ -394,7 +510,11 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
-        end.link.send(Kind.ANSWERED, number, answer.encode())
+        self._send_answer(end, number, answer)
+
+    def _send_answer(self, end: HomeEnd, number: int, answer: str) -> None:
+        for last, piece in in_pieces(answer):
+            end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -428,6 +548,13 @@ class Mesh:
             self._timer = None
         for task in self._tasks:
             task.cancel()
+
+
+def _result_of(task: asyncio.Task[str | None]) -> str | None:
+    """What a worker has answered; None if it has not, or could not be reached."""
+    if not task.done() or task.cancelled() or task.exception():
+        return None
+    return task.result()
 
 
 def _settle(finding: asyncio.Task[Visit]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from .clients import KeyRing
 from .desks import Desks
 from .payloads import MIB, Blob, write_blob
-from .server import LANES, PATIENT, Server, Status
+from .server import LANES, PATIENT, WORKERS, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Who may do what, which words are printed and what is counted is decided above the data path.
     """
     for item in items:
+        if WORKERS > 1 and item.get_closest_marker("one_worker"):
+            item.add_marker(pytest.mark.skip(reason="with one worker only"))
         callspec = getattr(item, "callspec", None)
         lane = callspec.params.get("lane") if callspec else None
         everywhere = item.get_closest_marker("data_path") or not item.get_closest_marker("e2e")
@@ -75,10 +77,19 @@ def lane(request: pytest.FixtureRequest) -> str:
 class SharedServer:
     """A server that lasts for a test file, and is replaced after a test that spoilt it."""
 
-    def __init__(self, directory: Path, keys: KeyRing, lane: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keys: KeyRing,
+        lane: str,
+        program: str = PATIENT,
+        **settings: str | int,
+    ) -> None:
         self._directory = directory
         self._keys = keys
         self._lane = lane
+        self._program = program
+        self._settings = settings
         self._started = 0
         self._server: Server | None = None
 
@@ -86,7 +97,14 @@ class SharedServer:
         """The server that runs, or a new one."""
         if self._server is None:
             self._started += 1
-            self._server = Server(self._directory / f"data{self._started}", self._keys, self._lane)
+            self._server = Server(
+                self._directory / f"data{self._started}",
+                self._keys,
+                self._lane,
+                self._program,
+                within=(),
+                **self._settings,
+            )
         return self._server
 
     def check(self) -> None:

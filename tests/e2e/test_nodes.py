@@ -19,6 +19,7 @@ from tests.postgres import Postgres
 from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, statuses, wait_until
+from .receiver import receiving
 from .server import Server, Status
 from .test_workers import workers_of
 
@@ -146,6 +147,20 @@ def home_of(node: Server) -> int:
     """The number of the worker that has taken a connection last."""
     number: int = node.wait_lines("name claimed")[-1]["worker"]
     return number
+
+
+def test_webhook_of_all_machines(nodes: Nodes) -> None:
+    """One machine posts what is published on any; whoever asks elsewhere is answered by it."""
+    first, second = (nodes.start(name, webhook_networks="127.0.0.0/8") for name in ("n1", "n2"))
+    first.wait_lines("duties taken")
+    with receiving() as receiver:
+        add = f"webhooks add deploys {receiver.url} --frame line"
+        wait_until(lambda: second.run("alice", add).wait() == Status.OK, "the one who does it")
+        command = "pub -t 2s deploys"
+        wait_until(lambda: second.run("alice", command, b"v1\n").wait() == Status.OK, "its home")
+        assert first.run("alice", "pub deploys", b"v2\n").wait() == Status.OK
+        assert [post.body for post in receiver.wait(2)] == [b"v1", b"v2"]
+    assert not second.lines("duties taken")
 
 
 def test_another_service_is_refused(nodes: Nodes, tmp_path: Path) -> None:
