@@ -149,6 +149,20 @@ def home_of(node: Server) -> int:
     return number
 
 
+def test_patterns_and_lists(nodes: Nodes) -> None:
+    """A pattern's reader gets what is at home elsewhere, and lists have it."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    reader = second.ssh("alice", "sub -k 'p*'")
+    second.wait_sessions(subscribe=1)
+    pub = first.ssh("alice", "pub p1", stdin=HELD)
+    pub.write(b"some")
+    reader.wait_stdout(4)
+    assert "p1" in second.run("alice", "ls").output
+    pub.close_stdin()
+    assert pub.wait() == Status.OK
+    assert reader.output == "some"
+
+
 def test_webhook_of_all_machines(nodes: Nodes) -> None:
     """One machine posts what is published on any; whoever asks elsewhere is answered by it."""
     first, second = (nodes.start(name, webhook_networks="127.0.0.0/8") for name in ("n1", "n2"))
