@@ -281,11 +281,17 @@ class Nodes:
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(TEND_SECONDS)
-            opened = await self._look()
-            await self._homes.tend(lambda topic, home: _is_open(opened, topic, home))  # noqa: B023
-            await self._seek()
-            for topic in self._watched.keys() - self._held.keys():
-                await self._hold(topic)
+            try:
+                await self._tend_once()
+            except Exception:  # it has to go on, or others bury this machine
+                log.exception("the mesh has failed")
+
+    async def _tend_once(self) -> None:
+        opened = await self._look()
+        await self._homes.tend(lambda topic, home: _is_open(opened, topic, home))
+        await self._seek()
+        for topic in self._watched.keys() - self._held.keys():
+            await self._hold(topic)
 
     async def _look(self) -> dict[WorkerId, frozenset[str] | None]:
         """Ask all workers which topics they have; None if one does not say."""

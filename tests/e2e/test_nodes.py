@@ -20,7 +20,7 @@ from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, statuses, wait_until
 from .receiver import receiving
-from .server import Server, Status
+from .server import PATIENT, Server, Status
 from .test_workers import workers_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Nodes:
             **({"join": ",".join(self._places)} if self._places else {}),
             **settings,
         }
-        server = Server(data_dir, self._keys, "fast", within=(), **given)
+        server = Server(data_dir, self._keys, "fast", PATIENT, within=(), **given)
         self._places.append(place)
         self._started.append(server)
         for other in self._started[:-1]:
@@ -129,6 +129,7 @@ def members_of(node: Server) -> list[int]:
     return [node.pid, *workers_of(node).values()]
 
 
+@pytest.mark.slow
 def test_worker_of_another_machine_dies(nodes: Nodes) -> None:
     """Who is on its topics elsewhere is told, and the names are free again at once."""
     first, second = nodes.start("n1", workers=2), nodes.start("n2")
@@ -279,11 +280,11 @@ def test_database_is_away(tmp_path: Path, keys: KeyRing) -> None:
         refused = second.ssh("alice", "pub new", options=there)
         assert refused.wait() == Status.SHUTDOWN
         assert "database" in refused.text
-        pub.write(b"more")
-        late.wait_stdout(4)
+        pub.write(b" more")
+        late.wait_stdout(5)
         postgres.start()
         wait_until(lambda: is_free(second, "new"), "a new topic")
         pub.close_stdin()
         assert statuses(pub, late, sub) == [Status.OK] * 3
-        assert sub.output == "somemore"
+        assert sub.output == "some more"
         nodes.close()

@@ -125,7 +125,7 @@ async def test_the_other_end_goes(tmp_path: Path) -> None:
 async def test_a_frame_that_is_too_long(tmp_path: Path) -> None:
     """A length beyond the bound ends it before any memory is taken."""
     async with Two(tmp_path) as two:
-        reader, writer = await asyncio.open_unix_connection(str(two.peers.own.path))
+        reader, writer = await asyncio.open_unix_connection(str(two.peers.own.at))
         writer.write(struct.pack(">I", MAX_FRAME_BYTES + 1))
         assert await reader.read() == b""
         writer.close()
