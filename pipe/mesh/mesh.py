@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -45,12 +45,19 @@ from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd, in_pieces
 from pipe.mesh.link import TICK_SECONDS, Link
-from pipe.mesh.questions import write_question
-from pipe.session.relayed import name_topic
+from pipe.mesh.questions import (
+    Notice,
+    announce_here,
+    read_notice,
+    read_result,
+    write_notice,
+    write_question,
+)
+from pipe.session.relayed import name_topic, visits
 from pipe.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Hashable
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
@@ -71,6 +78,9 @@ within milliseconds, and then its topics have no home."""
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
+
+MAX_NOTICE_BYTES = 512 * 1024
+"""What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
 
 LEAST_BUFFER = 64 * 1024
 """What each worker may have on its way to a reader on a pattern, however many they are."""
@@ -115,6 +125,10 @@ class _Here:
         """It runs here."""
         raise NotImplementedError
 
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """It is published here."""
+        raise NotImplementedError
+
     def settle(self) -> None:
         """It has joined or failed."""
         self._mesh.settle(self._topic, self._asker)
@@ -146,6 +160,21 @@ class _There:
         if not self._sent:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
+
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """Have it published there.
+
+        Raises:
+            Unreachable: nobody has answered.
+        """
+        if self._topic is None or len(data) > MAX_NOTICE_BYTES or self._end.link.over:
+            return False, None
+        self._sent = True
+        question = write_notice(Notice(self._topic, data, hold))
+        answer = await self._mesh.wait_answer(self._end, question)
+        if answer is None:
+            raise Unreachable(f"worker {self._worker} does not answer: try again")
+        return read_result(answer)
 
     def settle(self) -> None:
         """It was opened or never will be."""
@@ -195,6 +224,9 @@ class Mesh:
         self._burying: set[asyncio.Event] = set()
         self._followers: dict[Callable[[], None], None] = {}
         peers.follow(self._tell_followers, self._bury)
+        for name in service.router.watched_names:
+            directory.watch(name, True)
+        service.router.watched = directory.watch
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -336,8 +368,35 @@ class Mesh:
         )
         session.visit = visit
         session.partial = errand.part
-        session.start(lambda: request, errand.hints)
+        self._do(self._start(end, number, session, errand))
         return front
+
+    async def _start(self, end: HomeEnd, number: int, session: Session, errand: Errand) -> None:
+        """Start a session that came over a link, once this worker knows what the others changed.
+
+        A login waits for the same.  So who was granted something by way of another worker has it
+        here too, and who has lost it has not.
+        """
+
+        def read() -> Request:
+            if failure:
+                raise failure
+            return errand.request
+
+        failure: PipeError | None = None
+        try:
+            await self._service.guard.catch_up()
+        except PipeError as error:
+            failure = error
+        if number in end.fronts:
+            session.start(read, errand.hints)
+        elif session.visit:  # its client is gone
+            session.visit.settle()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def receive(self, topic: TopicName | None, asker: WorkerId) -> Visit:
         """A session has come that runs here.
@@ -419,7 +478,10 @@ class Mesh:
         return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
     async def _ask(self, worker: WorkerId, question: str) -> str | None:
-        end = await self._edge(worker)
+        return await self.wait_answer(await self._edge(worker), question)
+
+    async def wait_answer(self, end: EdgeEnd, question: str) -> str | None:
+        """Ask over a link; None if it ends, or nobody answers within `ASK_SECONDS`."""
         answer: asyncio.Future[str | None] = self._loop.create_future()
 
         def answered(text: str | None) -> None:
@@ -428,14 +490,19 @@ class Mesh:
 
         forget = end.ask(question, answered)
         try:
-            return await answer
+            return await asyncio.wait_for(answer, ASK_SECONDS)
+        except TimeoutError:
+            return None
         finally:
             forget()
 
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
-        task = self._loop.create_task(self._reply(end, number, question))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        notice = read_notice(question)
+        if notice:
+            with visits(self.receive(notice.topic, end.worker)):
+                self._send_answer(end, number, announce_here(self._service, notice))
+            return
+        self._do(self._reply(end, number, question))
 
     async def _reply(self, end: HomeEnd, number: int, question: str) -> None:
         try:
@@ -443,6 +510,9 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
+        self._send_answer(end, number, answer)
+
+    def _send_answer(self, end: HomeEnd, number: int, answer: str) -> None:
         for last, piece in in_pieces(answer):
             end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
 

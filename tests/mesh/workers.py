@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pipe.hub.homes
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.mesh import Mesh
+from pipe.mesh.questions import answer_question
 from pipe.mesh.unix import Sockets
 from pipe.service import Service
 from pipe.settings import Settings
@@ -69,6 +71,9 @@ class Desk:
     def withdraw(self, topic: TopicName, home: WorkerId) -> None:
         """Count it no longer."""
         self._homes.withdraw(str(topic), home, self._me)
+
+    def watch(self, topic: TopicName, watched: bool) -> None:
+        """It makes no difference here."""
 
     def closed(self, topic: TopicName) -> None:
         """Forget a topic, unless joins are on their way."""
@@ -213,7 +218,8 @@ async def working(
             peers = Neighbours(me, folder, workers.known)
             sockets = Sockets(peers, service.turns.use)
             desk = homes.of(me)
-            mesh = Mesh(service, peers, desk, sockets, _answer)
+            answer = partial(answer_question, service)
+            mesh = Mesh(service, peers, desk, sockets, answer)
             service.elsewhere = mesh
             server = SSHServer(service)
             await server.start()
@@ -221,10 +227,6 @@ async def working(
             stack.push_async_callback(_stop, server, listener, mesh)
             workers.all.append(Worker(me, service, mesh, desk))
         yield workers
-
-
-async def _answer(question: str) -> str:
-    return f"heard {question}"
 
 
 async def _stop(server: SSHServer, listener: asyncio.Server, mesh: Mesh) -> None:
