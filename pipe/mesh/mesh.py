@@ -7,6 +7,7 @@ for `IDLE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from functools import partial
@@ -70,6 +71,10 @@ log = structlog.get_logger()
 IDLE_SECONDS = 60.0
 """How long a link is kept that nobody uses: opening one takes a millisecond, and a descriptor at
 both ends."""
+
+NEWS_SECONDS = 1.0
+"""How long a session waits to hear that a worker is dead which cannot be reached: the hub knows
+within milliseconds, and then its topics have no home."""
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
@@ -245,7 +250,9 @@ class Mesh:
             finding.add_done_callback(_settle)
             raise
 
-    async def _find(self, request: Request, topic: TopicName | None) -> Visit:
+    async def _find(
+        self, request: Request, topic: TopicName | None, *, again: bool = True
+    ) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
         if topic is None:
             worker = self._peers.first
@@ -262,7 +269,19 @@ class Mesh:
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)
-            raise
+            if not (again and await self._is_gone(worker)):
+                raise
+            return await self._find(request, topic, again=False)
+
+    async def _is_gone(self, worker: WorkerId) -> bool:
+        """Whether a worker that cannot be reached is known to be dead, soon if not yet."""
+        if worker in self._peers.others:
+            changed = asyncio.Event()
+            stop = self.follow(changed.set)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), NEWS_SECONDS)
+            stop()
+        return worker not in self._peers.others
 
     @property
     def workers(self) -> Collection[WorkerId]:

@@ -150,6 +150,7 @@ class Workers:
         self._keys = keys
         self._stack = stack
         self.homes = homes
+        self.known: dict[WorkerId, Peer] = {}
         self.all: list[Worker] = []
 
     def __getitem__(self, number: int) -> Worker:
@@ -207,7 +208,6 @@ async def working(
     """So many workers, each with a server on a port of its own."""
     homes = Homes()
     chosen = {"port": 0, "metrics_port": 0, "data_dir": folder, "signup": "open", **settings}
-    known: dict[WorkerId, Peer] = {}
     async with contextlib.AsyncExitStack() as stack:
         workers = Workers(keys, homes, stack)
         for number in range(1, count + 1):
@@ -215,7 +215,7 @@ async def working(
             store = await stack.enter_async_context(await Store.open(made.resolved_database_url))
             service = Service(made, store)
             me = WorkerId("", number, number)
-            peers = Neighbours(me, folder, known)
+            peers = Neighbours(me, folder, workers.known)
             sockets = Sockets(peers, service.turns.use)
             desk = homes.of(me)
             answer = partial(answer_question, service)
