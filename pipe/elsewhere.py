@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from pipe.errors import Outcome
     from pipe.language.names import TopicName
@@ -35,7 +35,8 @@ class Errand:
 
     ``hints`` are lines for clients that send a stream, ``screen`` is the size of the client's
     terminal if an answer can be redrawn there, ``line_end`` what ends a line of an answer, and
-    ``client`` what the log says of the client's software.
+    ``client`` what the log says of the client's software.  A ``part`` of a session that runs
+    elsewhere too is neither counted nor reported.
     """
 
     request: Request
@@ -46,6 +47,7 @@ class Errand:
     screen: Size | None
     line_end: str
     client: Mapping[str, str]
+    part: bool = False
 
 
 class Gone(NamedTuple):
@@ -138,6 +140,13 @@ class Client(Protocol):
         """The other worker, or the way there, is gone."""
 
 
+class Answers(NamedTuple):
+    """What the other workers said to a question, and the names of those that have not answered."""
+
+    found: list[str]
+    missing: list[str]
+
+
 class Visit(Protocol):
     """A session's way to where it has to run."""
 
@@ -176,6 +185,30 @@ class Elsewhere(Protocol):
 
         Raises:
             PipeError: it cannot be known, or the other worker cannot be reached.
+        """
+
+    @property
+    def workers(self) -> Collection[Hashable]:
+        """The other workers that there are, each with its name as its text."""
+
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Have something called when workers have come or gone.
+
+        Returns:
+            What ends that.
+        """
+
+    async def reach(self, worker: Hashable) -> Visit:
+        """Get ready to run a session in one of them; call `Visit.settle` afterwards.
+
+        Raises:
+            PipeError: it cannot be reached.
+        """
+
+    async def ask(self, request: Request, caller: Caller) -> Answers:
+        """Ask all other workers what they know, for a request that concerns all.
+
+        Each judges by itself what the caller may know.  Takes a second at most.
         """
 
     def closed(self, topic: TopicName) -> None:

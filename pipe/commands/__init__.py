@@ -18,7 +18,8 @@ from pipe.commands.invitations import invitations
 from pipe.commands.keys import MAX_KEY_BYTES, add_key, list_keys, remove_key
 from pipe.commands.link import make_link
 from pipe.commands.login import log_in
-from pipe.commands.ls import list_topics
+from pipe.commands.logs import show_logs
+from pipe.commands.ls import show_topics
 from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.offset import offset
 from pipe.commands.stat import show_members
@@ -48,6 +49,7 @@ from pipe.language.hook_requests import (
     RotateHook,
     TestHook,
 )
+from pipe.language.log_requests import Logs
 from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
@@ -112,7 +114,9 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
         case Offset():
             return offset(service, asker.caller, request.topic)
         case List():  # it pauses in between, and lets the user's other commands through
-            return await list_topics(service, asker.caller, request.pattern, as_json=request.json)
+            return await show_topics(service, asker, request)
+        case Logs():
+            return show_logs(service, asker.caller, request)
         case Stat():  # the same
             return await show_members(service, asker.caller, request)
         case TestWebhook():  # it takes as long as the receiver likes

@@ -15,25 +15,36 @@ if TYPE_CHECKING:
     from pipe.service import Service
 
 
-def show_logs(service: Service, caller: Caller, request: Logs) -> str | Follower:
-    """Answer with past lines, or with a follower that begins with them.
+def show_logs(service: Service, caller: Caller, request: Logs) -> str:
+    """Answer with past lines.
 
     Raises:
         AccessDenied: the caller may not see them.
     """
+    return b"".join(_look(service, caller, request)[2]).decode()
+
+
+def follow_logs(service: Service, caller: Caller, request: Logs) -> Follower:
+    """Answer with past lines, and go on.
+
+    Raises:
+        AccessDenied: the caller may not see them.
+    """
+    whose, wanted, past = _look(service, caller, request)
+    follower = service.logs.follow(whose, wanted, sees_hidden=caller.admin)
+    for line in past:
+        follower.offer(line)
+    return follower
+
+
+def _look(service: Service, caller: Caller, request: Logs) -> tuple[str, Filter, list[bytes]]:
     require_logs(caller)
     user = request.user or caller.user
     if (request.everybody or user != caller.user) and not caller.admin:
         raise AccessDenied("access denied: only admins see what is logged about others")
     whose = "" if request.everybody else user
     wanted = Filter(request.level, request.service, request.grep.encode("utf-8", "surrogateescape"))
-    past = service.logs.past(whose, wanted, request.past, request.since)
-    if not request.follow:
-        return b"".join(past).decode()
-    follower = service.logs.follow(whose, wanted, sees_hidden=caller.admin)
-    for line in past:
-        follower.offer(line)
-    return follower
+    return whose, wanted, service.logs.past(whose, wanted, request.past, request.since)
 
 
 def require_logs(caller: Caller) -> None:

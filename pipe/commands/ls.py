@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pipe.commands.layout import count, json_lines, short_name, size, span, table
-from pipe.language.names import TopicName, parse_pattern, quoted
+from pipe.language.names import TopicName, parse_pattern, parse_topic, quoted
+from pipe.language.requests import List
 from pipe.rights.access import Rule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from pipe.commands.asker import Asker
     from pipe.language.names import Pattern
     from pipe.rights.callers import Caller
     from pipe.service import Service
@@ -46,13 +49,73 @@ class Row(NamedTuple):
     clogged_seconds: float | None
 
 
+class Found(NamedTuple):
+    """One topic as it is listed, wherever it is at home: what JSON says, and its state in words."""
+
+    name: TopicName
+    facts: dict[str, Any]
+    state: str
+
+
+class Listed(NamedTuple):
+    """A list, and the workers that have not answered in time, whose topics are not in it."""
+
+    text: str
+    missing: list[str]
+
+
+async def show_topics(service: Service, asker: Asker, request: List) -> str:
+    """Answer once, and tell the user beside the list who has not answered.
+
+    Raises:
+        BadName: the pattern is not valid.
+    """
+    as_json = request.json
+    found = await list_topics(service, asker.caller, request.pattern, as_json=as_json)
+    if found.missing:
+        asker.session.announce(who_is_missing(found.missing))
+    return found.text
+
+
 async def list_topics(
     service: Service, caller: Caller, pattern: str | None, *, as_json: bool
-) -> str:
-    """Answer with a table, or with one JSON object per line.
+) -> Listed:
+    """Make a table, or one JSON object per line, of the topics in all workers.
 
     Without a pattern: the caller's own topics, public ones, and those shared with the caller.
-    Topics that appear or go meanwhile are left out.
+    Topics that appear or go meanwhile are left out.  JSON ends with an object that has only
+    ``missing``, if a worker has not answered.
+
+    Raises:
+        BadName: the pattern is not valid.
+    """
+    if pattern:
+        parse_pattern(pattern, caller=caller.user)
+    (rows, missing), own = await asyncio.gather(
+        _elsewhere(service, caller, pattern), find_topics(service, caller, pattern)
+    )
+    rows.update((one.name, one) for one in own)
+    found = [rows[name] for name in sorted(rows, key=lambda one: (one.owner != caller.user, one))]
+    if as_json:
+        lines = [json_lines([row.facts]) async for row in in_turns(found)]
+        return Listed(
+            "".join(lines + [json_lines([{"missing": missing}])] * bool(missing)), missing
+        )
+    if found:
+        return Listed(await _table(found, caller), missing)
+    which = f" match {quoted(pattern)}" if pattern else ""
+    text = f"no topics{which}; make one: {service.ssh_command(caller.user)} pub NAME\n"
+    return Listed(text, missing)
+
+
+def who_is_missing(missing: Iterable[str]) -> str:
+    """Say which workers have not answered."""
+    names = ", ".join(missing)
+    return f"not all topics are listed: no answer from worker {names}; try again"
+
+
+async def find_topics(service: Service, caller: Caller, pattern: str | None) -> list[Found]:
+    """Look at the topics that are at home in this worker.
 
     Raises:
         BadName: the pattern is not valid.
@@ -60,18 +123,43 @@ async def list_topics(
     wanted = parse_pattern(pattern, caller=caller.user) if pattern else None
     async with service.turnstile.turn(caller.user), service.listing:
         before = await _look(service, caller, wanted, service.router.names())
-    if before:
-        await asyncio.sleep(RATE_INTERVAL_SECONDS)
+    if not before:
+        return []
+    await asyncio.sleep(RATE_INTERVAL_SECONDS)
     async with service.turnstile.turn(caller.user), service.listing:
         after = await _look(service, caller, wanted, before)
-        names = sorted(after, key=lambda name: (name.owner != caller.user, name))
-        rows = [_row(before[name], after[name]) for name in names]
-        if as_json:
-            return "".join([json_lines([_as_json(row)]) async for row in in_turns(rows)])
-        if rows:
-            return await _table(service, rows, caller)
-    which = f" match {quoted(pattern)}" if pattern else ""
-    return f"no topics{which}; make one: {service.ssh_command(caller.user)} pub NAME\n"
+        users = {session.member: session.caller.user for session in service.sessions}
+        rows = [(name, _row(before[name], sight)) for name, sight in after.items()]
+        return [
+            Found(name, _as_json(row), _state(service, row, users if _is_own(row, caller) else {}))
+            async for name, row in in_turns(rows)
+        ]
+
+
+async def tell_others(service: Service, caller: Caller, pattern: str | None) -> str:
+    """Answer another worker: the topics that are at home here, one in a line.
+
+    Raises:
+        PipeError: the caller is gone.
+    """
+    service.access.require(caller)
+    found = await find_topics(service, caller, pattern)
+    return "".join([json_lines([{"facts": facts, "state": state}]) for _, facts, state in found])
+
+
+async def _elsewhere(
+    service: Service, caller: Caller, pattern: str | None
+) -> tuple[dict[TopicName, Found], list[str]]:
+    """Ask the other workers, if there are any; also return who has not answered."""
+    if service.elsewhere is None:
+        return {}, []
+    answers = await service.elsewhere.ask(List(pattern), caller)
+    rows = {}
+    async for line in in_turns(line for text in answers.found for line in text.splitlines()):
+        fields = json.loads(line)
+        name = parse_topic(fields["facts"]["topic"], caller="")
+        rows[name] = Found(name, fields["facts"], fields["state"])
+    return rows, answers.missing
 
 
 async def in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
@@ -148,21 +236,20 @@ def _as_json(row: Row) -> dict[str, object]:
     }
 
 
-async def _table(service: Service, rows: Iterable[Row], caller: Caller) -> str:
-    users = {session.member: session.caller.user for session in service.sessions}
+async def _table(rows: Iterable[Found], caller: Caller) -> str:
     return table(
         ("TOPIC", "PUB", "SUB", "PIPE", "IN", "OUT", "TOTAL IN", "TOTAL OUT", "STATE"),
         [
             (
-                short_name(row.topic.name, caller),
-                str(row.topic.publishers),
-                str(row.topic.subscribers),
-                str(row.topic.pipes),
-                f"{size(row.in_rate)}/s",
-                f"{size(row.out_rate)}/s",
-                size(row.topic.received_bytes),
-                size(row.topic.delivered_bytes),
-                _state(service, row, users if _is_own(row, caller) else {}),
+                short_name(row.name, caller),
+                str(row.facts["publishers"]),
+                str(row.facts["subscribers"]),
+                str(row.facts["pipes"]),
+                f"{size(row.facts['in_bytes_per_second'])}/s",
+                f"{size(row.facts['out_bytes_per_second'])}/s",
+                size(row.facts["in_bytes"]),
+                size(row.facts["out_bytes"]),
+                row.state,
             )
             async for row in in_turns(rows)
         ],

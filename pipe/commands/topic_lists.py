@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.commands.latest import Latest
-from pipe.commands.ls import list_topics
+from pipe.commands.ls import list_topics, who_is_missing
 from pipe.language.names import parse_pattern
 
 if TYPE_CHECKING:
@@ -40,4 +40,7 @@ class TopicLists(Latest):
         """Make the list as it is now."""
         pattern, as_json = self._request.pattern, self._request.json
         found = await list_topics(self._service, self._caller, pattern, as_json=as_json)
-        return f"[{','.join(found.splitlines())}]\n" if as_json else f"{found}\n"
+        if as_json:
+            return f"[{','.join(found.text.splitlines())}]\n"
+        missing = f"{who_is_missing(found.missing)}\n" if found.missing else ""
+        return f"{found.text}{missing}\n"

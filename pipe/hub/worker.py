@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from pipe.limits.shares import RATE, SharedQuotas, SharedRates
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.mesh import Mesh
 from pipe.mesh.peers import Peer
+from pipe.mesh.questions import answer_question
 from pipe.mesh.unix import Sockets
 from pipe.settings import Settings
 
@@ -159,7 +161,8 @@ class WorkerApp(App):
         """Be one of several in which topics are at home."""
         self._moves = Moves(service, server, self._gate, self._channel, self.peers)
         sockets = Sockets(self.peers, service.turns.use)
-        self._mesh = Mesh(service, self.peers, self.directory, sockets, _answer, self._moves.carry)
+        answer = partial(answer_question, service)
+        self._mesh = Mesh(service, self.peers, self.directory, sockets, answer, self._moves.carry)
         self._moves.mesh = self._mesh
         links = await sockets.listen(self._mesh.accept)
         cleanup.callback(self._mesh.close)
@@ -275,8 +278,3 @@ class WorkerApp(App):
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _answer(question: str) -> str:
-    """Answer what another worker asks; none asks anything yet."""
-    raise NotImplementedError(question)

@@ -241,6 +241,7 @@ class Version:
 Answerable: TypeAlias = (
     List
     | WhoAmI
+    | Logs
     | ListKeys
     | AddKey
     | RemoveKey
@@ -267,7 +268,7 @@ Answerable: TypeAlias = (
 )
 """The requests that only give an answer."""
 
-Request: TypeAlias = Publish | Subscribe | Pipe | Chat | Logs | Top | Answerable
+Request: TypeAlias = Publish | Subscribe | Pipe | Chat | Top | Answerable
 
 
 def _command_name(text: str) -> str:

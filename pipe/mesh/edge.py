@@ -253,6 +253,7 @@ class EdgeEnd:
         self._newest = 0
         self._relays: dict[int, Relay] = {}
         self._questions: dict[int, Callable[[str | None], None]] = {}
+        self._answers: dict[int, bytearray] = {}  # those that have come in part
         self.visits = 0  # that may open a session at any time
 
     @property
@@ -290,6 +291,7 @@ class EdgeEnd:
 
         def forget() -> None:
             self._questions.pop(number, None)
+            self._answers.pop(number, None)
 
         return forget
 
@@ -310,14 +312,23 @@ class EdgeEnd:
         if frame.kind is Kind.DOWN_MANY:
             self._spread(frame.body)
         elif frame.kind is Kind.ANSWERED:
-            answered = self._questions.pop(frame.session, None)
-            if answered:
-                answered(unpack_text(frame.body))
+            self._take_answer(frame)
         elif frame.session in self._relays:
             self._relays[frame.session].taken(frame)
         elif frame.session > self._newest:
             raise BadFrame("a session that was never opened")
         # Otherwise it was on its way when the client left.
+
+    def _take_answer(self, frame: Frame) -> None:
+        if frame.session not in self._questions:
+            return  # too late
+        if not frame.body:
+            raise BadFrame("an answer without a beginning")
+        answer = self._answers.setdefault(frame.session, bytearray())
+        answer += frame.body[1:]
+        if frame.body[0]:
+            answered = self._questions.pop(frame.session)
+            answered(unpack_text(memoryview(self._answers.pop(frame.session))))
 
     def _spread(self, body: memoryview) -> None:
         readers, data = unpack_readers(body)

@@ -60,6 +60,7 @@ class _ErrandData:
     screen: Size | None
     line_end: str
     client: dict[str, str]
+    part: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def write_errand(errand: Errand) -> bytes:
             errand.screen,
             errand.line_end,
             dict(errand.client),
+            errand.part,
         )
         return _ERRAND.dump_json(data)
     except ValueError:
@@ -130,6 +132,7 @@ def read_errand(body: memoryview) -> Errand:
         data.screen,
         data.line_end,
         data.client,
+        data.part,
     )
 
 

@@ -24,7 +24,7 @@ from pipe.mesh.frames import (
 from pipe.mesh.port import FarPort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipe.elsewhere import Errand, Gone
     from pipe.mesh.directory import WorkerId
@@ -39,6 +39,13 @@ MAX_SESSIONS = 100_000
 
 ANSWER_BYTES = 256 * 1024
 """An answer is sent in pieces of this size, and put together again."""
+
+
+def in_pieces(answer: str) -> Iterator[tuple[bool, bytes]]:
+    """Cut an answer, and say which piece is the last."""
+    data = answer.encode()
+    for start in range(0, max(len(data), 1), ANSWER_BYTES):
+        yield start + ANSWER_BYTES >= len(data), data[start : start + ANSWER_BYTES]
 
 
 class Guest(Protocol):
@@ -127,10 +134,7 @@ class FarFront:
 
     def answer(self, text: str) -> None:
         """Send a command's answer, in pieces."""
-        data = text.encode()
-        for start in range(0, max(len(data), 1), ANSWER_BYTES):
-            last = start + ANSWER_BYTES >= len(data)
-            piece = data[start : start + ANSWER_BYTES]
+        for last, piece in in_pieces(text):
             self._link.send(Kind.ANSWER, self._number, bytes((last,)), piece)
 
     def screen(self) -> Screen | None:

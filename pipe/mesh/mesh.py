@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from pipe import __version__
+from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
 from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
@@ -37,21 +38,24 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
+from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
-from pipe.mesh.home import FarFront, HomeEnd
+from pipe.mesh.home import FarFront, HomeEnd, in_pieces
 from pipe.mesh.link import TICK_SECONDS, Link
+from pipe.mesh.questions import write_question
 from pipe.session.relayed import name_topic
 from pipe.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Hashable
 
     from pipe.elsewhere import Client, Errand, Visit, Way
     from pipe.language.requests import Request
-    from pipe.mesh.directory import Directory, WorkerId
+    from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
+    from pipe.rights.callers import Caller
     from pipe.service import Service
 
 log = structlog.get_logger()
@@ -62,6 +66,9 @@ both ends."""
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
+
+LEAST_BUFFER = 64 * 1024
+"""What each worker may have on its way to a reader on a pattern, however many they are."""
 
 _JOINS = (Publish, Subscribe, Pipe, Chat)
 _LOOKS = (Stat, Offset, Explain)
@@ -82,13 +89,6 @@ class Reach(Protocol):
         Raises:
             Unreachable: it is not there.
         """
-
-
-class Answers(NamedTuple):
-    """What the other workers said to a question, and who has not answered."""
-
-    found: dict[WorkerId, str]
-    missing: list[WorkerId]
 
 
 class _Here:
@@ -188,7 +188,8 @@ class Mesh:
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._burying: set[asyncio.Event] = set()
-        peers.follow(lambda: None, self._bury)
+        self._followers: dict[Callable[[], None], None] = {}
+        peers.follow(self._tell_followers, self._bury)
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -230,6 +231,30 @@ class Mesh:
             if counted:
                 self.withdraw(counted, worker)
             raise
+
+    @property
+    def workers(self) -> Collection[WorkerId]:
+        """The other workers that there are."""
+        return self._peers.others.keys()
+
+    def follow(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call something when they have changed, until what this returns is called."""
+        self._followers[changed] = None
+        return lambda: self._followers.pop(changed, None)
+
+    def _tell_followers(self) -> None:
+        for changed in list(self._followers):
+            changed()
+
+    async def reach(self, worker: Hashable) -> Visit:
+        """Get ready to run a session in one of them.
+
+        Raises:
+            Unreachable: it is not there.
+        """
+        if not isinstance(worker, WorkerId) or worker not in self._peers.others:
+            raise Unreachable(f"worker {worker} is gone")
+        return _There(self, await self._edge(worker), worker, None)
 
     async def _edge(self, worker: WorkerId) -> EdgeEnd:
         """Return the link to another worker, opened if there is none.
@@ -283,13 +308,15 @@ class Mesh:
         service, request = self._service, errand.request
         topic = name_topic(request, errand.caller)[1] if isinstance(request, _JOINS) else None
         visit = self.receive(topic, end.worker)
-        front = FarFront(
-            end.link, number, errand, service.router, service.settings.buffer, end.forget
-        )
+        buffer = service.settings.buffer
+        if errand.part:  # several workers fill one reader's buffer
+            buffer = max(buffer // (1 + len(self._peers.others)), LEAST_BUFFER)
+        front = FarFront(end.link, number, errand, service.router, buffer, end.forget)
         front.session = session = Session(
             service, front, errand.caller, errand.address, errand.holders
         )
         session.visit = visit
+        session.partial = errand.part
         session.start(lambda: request, errand.hints)
         return front
 
@@ -355,19 +382,22 @@ class Mesh:
 
     # -- questions --------------------------------------------------------------------------------
 
-    async def ask(self, question: str, workers: Iterable[WorkerId]) -> Answers:
-        """Ask other workers something; who cannot answer within `ASK_SECONDS` is missing."""
-        asked = [worker for worker in workers if worker != self._me]
-        found: dict[WorkerId, str] = {}
-        tasks = {worker: self._loop.create_task(self._ask(worker, question)) for worker in asked}
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=ASK_SECONDS)
-        for worker, task in tasks.items():
-            if not task.done():
+    async def ask(self, request: Request, caller: Caller) -> Answers:
+        """Ask all other workers; who cannot answer within `ASK_SECONDS` is missing."""
+        question = write_question(request, caller)
+        asked = {
+            worker: self._loop.create_task(self._ask(worker, question))
+            for worker in self._peers.others
+        }
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
+        finally:
+            for task in asked.values():
                 task.cancel()
-            elif not task.exception() and (text := task.result()) is not None:
-                found[worker] = text
-        return Answers(found, [worker for worker in asked if worker not in found])
+        answers = {worker: _result_of(task) for worker, task in asked.items()}
+        found = [text for text in answers.values() if text is not None]
+        return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
     async def _ask(self, worker: WorkerId, question: str) -> str | None:
         end = await self._edge(worker)
@@ -394,7 +424,8 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
-        end.link.send(Kind.ANSWERED, number, answer.encode())
+        for last, piece in in_pieces(answer):
+            end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -428,6 +459,13 @@ class Mesh:
             self._timer = None
         for task in self._tasks:
             task.cancel()
+
+
+def _result_of(task: asyncio.Task[str | None]) -> str | None:
+    """What a worker has answered; None if it has not, or could not be reached."""
+    if not task.done() or task.cancelled() or task.exception():
+        return None
+    return task.result()
 
 
 def _settle(finding: asyncio.Task[Visit]) -> None:

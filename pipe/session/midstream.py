@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.errors import NobodyLeft, TooLate
+from pipe.errors import NobodyLeft, Outcome, TooLate
 from pipe.language.durations import format_duration
 from pipe.language.requests import Publish, Subscribe
 from pipe.language.wording import amount, count
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipe.language.requests import Pipe
     from pipe.stream.ports import Receipt
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
 
 
 def what_it_missed(
@@ -55,6 +56,13 @@ def what_it_waits_for(request: Publish, missing: int, sent: int) -> str:
     if request.whole:
         raise NobodyLeft(f"{gone}, and with --whole nobody else may have the rest")
     return f"{gone}; waiting for another, up to {patience}"
+
+
+def why_over(outcome: Outcome, member: Member | None) -> str:
+    """Return the line for a reader whose stream is over."""
+    if outcome is Outcome.DROPPED and member:
+        return f"dropped {count(member.dropped_bytes, 'byte')}: this reader fell behind"
+    return outcome.text
 
 
 def why_it_gave_up(request: Publish, missing: int) -> str:

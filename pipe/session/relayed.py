@@ -73,6 +73,23 @@ class Visitor(NamedTuple):
     holders: tuple[Holder, ...]
 
 
+def make_errand(
+    front: Front, visitor: Visitor, request: Request, hints: Sequence[str] = ()
+) -> Errand:
+    """Write down what another worker has to know to run a session."""
+    screen = front.screen()
+    return Errand(
+        request,
+        visitor.caller,
+        visitor.address,
+        visitor.holders,
+        tuple(hints),
+        Size(*screen) if screen else None,
+        front.line_end.decode(),
+        front.log_fields(),
+    )
+
+
 class Relaying(Protocol):
     """What a relayed client needs of its session."""
 
@@ -112,18 +129,7 @@ class Relayed:
 
     def start(self, visit: Visit, visitor: Visitor, request: Request, hints: Sequence[str]) -> None:
         """Have the session run elsewhere."""
-        screen = self._front.screen()
-        errand = Errand(
-            request,
-            visitor.caller,
-            visitor.address,
-            visitor.holders,
-            tuple(hints),
-            Size(*screen) if screen else None,
-            self._front.line_end.decode(),
-            self._front.log_fields(),
-        )
-        self.way = visit.open(errand, self)
+        self.way = visit.open(make_errand(self._front, visitor, request, hints), self)
         self._front.on_resize(self._resize)
         if _has_input(request):
             self._intake.divert(self)

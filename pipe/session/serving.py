@@ -16,7 +16,7 @@ import structlog
 
 from pipe.commands import Answer, Asker, answer, input_limit
 from pipe.commands.following import follow
-from pipe.commands.logs import show_logs
+from pipe.commands.logs import follow_logs
 from pipe.errors import Outcome, PipeError
 from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
@@ -28,9 +28,10 @@ from pipe.session.joining import Newcomer, name_of
 from pipe.session.outflow import Outflow
 from pipe.session.place import Place, make_member
 from pipe.session.progress import Progress, show_progress
-from pipe.session.relayed import Relayed, Visitor, name_topic, visits
+from pipe.session.relayed import Relayed, Visitor, make_errand, name_topic, visits
 from pipe.session.resume import find_resumption
 from pipe.session.state import State
+from pipe.session.wide import Wide
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -70,6 +71,7 @@ class Serving(ABC):
         self.member: Member | None = None
         self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
         self.movable = True  # to where its topic is at home
+        self.partial = False  # one of several on a pattern, of which another has the client
         self._service = service
         self._front = front
         self._holders = holders
@@ -82,6 +84,8 @@ class Serving(ABC):
         self._outflow: Outflow | None = None  # of a command that goes on answering
         self._progress: Progress | None = None  # nobody asked for it
         self._relayed: Relayed | None = None  # most run here
+        self._wide: Wide | None = None  # most are on one topic
+        self._counted: Member | None = None  # what its client gets, from wherever it comes
 
     @abstractmethod
     def announce(self, text: str) -> None:
@@ -98,6 +102,10 @@ class Serving(ABC):
     @abstractmethod
     def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
         """End in order."""
+
+    @abstractmethod
+    def _tell(self, text: str) -> None:
+        """Tell the user something in any case."""
 
     @abstractmethod
     def waited_for(self, others: bool) -> None:
@@ -146,7 +154,7 @@ class Serving(ABC):
     def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
         self._state = State.RELAYING
         self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
-        self.member = relayed.member
+        self.member = self._counted = relayed.member
         visitor = Visitor(self.caller, self.address, self._holders)
         relayed.start(visit, visitor, request, hints)
 
@@ -156,8 +164,8 @@ class Serving(ABC):
             self._join(request, hints)
         elif isinstance(request, Chat):
             self._enter_room(request)
-        elif isinstance(request, Logs):
-            self._show_logs(request)
+        elif isinstance(request, Logs) and request.follow:
+            self._follow(follow_logs(self._service, self.caller, request))
         elif isinstance(request, Top) or (isinstance(request, Stat) and request.follow):
             answers = follow(self._service, self.caller, request, self._front.screen)
             self._follow(answers)
@@ -172,15 +180,6 @@ class Serving(ABC):
         found = await answer(request, self._service, asker)
         self._front.answer(found)
         self.end(Outcome.DONE, exit_status=found.exit_status if isinstance(found, Answer) else 0)
-
-    def _show_logs(self, request: Logs) -> None:
-        shown = show_logs(self._service, self.caller, request)
-        if isinstance(shown, str):
-            self._intake.drain()
-            self._front.answer(shown)
-            self.end(Outcome.DONE)
-        else:
-            self._follow(shown)
 
     def _follow(self, feed: Feed) -> None:
         self._intake.drain()
@@ -227,8 +226,8 @@ class Serving(ABC):
     def _join(self, request: Publish | Subscribe | Pipe, hints: Sequence[str]) -> None:
         name = name_of(request, self.caller)
         self._topic = str(name)
-        self.member = member = make_member(request, self._intake, self.port)
-        member.user = self.caller.user
+        self.member = self._counted = member = make_member(request, self._intake, self.port)
+        member.user, member.internal = self.caller.user, self.partial
         self._place = place = Place(self._service, self.caller, self._holders)
         if not isinstance(name, TopicName):
             self._do(partial(self._join_pattern, place, member, name, request))
@@ -249,10 +248,18 @@ class Serving(ABC):
             if self._state is not State.STREAMING:
                 return
             place.enter_pattern(pattern, request)
-            self.port.bind(member)
             self._intake.drain()
-            self._progress = show_progress(self._front, member, self.caller, request)
-            place.join(member)
+            elsewhere, counted = self._service.elsewhere, member
+            if elsewhere and not self.visit:
+                self._wide = wide = Wide(self, self.port, member, self._service.router, elsewhere)
+                self._counted = counted = wide.whole
+                visitor = Visitor(self.caller, self.address, ())  # counted here
+                await wide.join(make_errand(self._front, visitor, request), self._tell)
+            else:
+                self.port.bind(member)
+            if self._state is State.STREAMING:
+                self._progress = show_progress(self._front, counted, self.caller, request)
+                place.join(member)
 
     def _lost(self, loss: Loss) -> None:
         """End, as the right to be here has ended."""

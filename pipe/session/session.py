@@ -13,12 +13,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipe.commands.layout import count
 from pipe.elsewhere import Gone
-from pipe.errors import NobodyLeft, Outcome, PipeError
+from pipe.errors import Outcome, PipeError
 from pipe.language.requests import Publish
 from pipe.session.intake import Intake
-from pipe.session.midstream import what_was_sent
+from pipe.session.midstream import what_was_sent, why_over
 from pipe.session.patience import Patience
 from pipe.session.relayed import visits
 from pipe.session.report import Ended, report, traffic_of
@@ -145,11 +144,9 @@ class Session(Serving):
             return
         if self._patience is None:
             self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
-        try:
+        with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
             self._patience.wait(request, missing, sent)
-        except NobodyLeft as error:
-            self.fail(error)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""
@@ -169,10 +166,8 @@ class Session(Serving):
 
     def end_reading(self, outcome: Outcome, exit_status: int) -> None:
         """The stream is over for this reader."""
-        text = outcome.text
-        if outcome is Outcome.DROPPED and self.member:
-            text = f"dropped {count(self.member.dropped_bytes, 'byte')}: this reader fell behind"
         self._ends_stream = self._outcome is None
+        text = why_over(outcome, self.member)
         self.end(outcome, text, exit_status=exit_status or outcome.status)
 
     def waited_for(self, others: bool) -> None:
@@ -180,7 +175,7 @@ class Session(Serving):
         if others and self._state is not State.CLOSED:
             self._stall_clock = self._stall_clock or StallClock(
                 self._service.settings.stall_timeout,
-                progress=lambda: self.member.written_bytes if self.member else 0,
+                progress=lambda: self._counted.written_bytes if self._counted else 0,
                 stalled=lambda: self.cut(Outcome.STALLED),
             )
             self._stall_clock.start()
@@ -262,6 +257,8 @@ class Session(Serving):
         self.waited_for(others=False)
         if self._patience:
             self._patience.stop()
+        if self._wide:
+            self._wide.leave()
         if self._place and self.member:
             self._place.leave(self.member, self._loop.time())
 
@@ -346,7 +343,7 @@ class Session(Serving):
         if self in self._service.sessions:
             del self._service.sessions[self]
             self._service.paused_seconds += self.paused_seconds
-        traffic = traffic_of(self.member, self._intake)
+        traffic = traffic_of(self._counted, self._intake)
         self._front.closed(traffic)
         self._service.turns.do(partial(self._conclude, outcome, traffic, error))
 
@@ -363,7 +360,8 @@ class Session(Serving):
             seconds=self._loop.time() - self._opened_at,
             error=error,
         )
-        if self._relayed is None or self._relayed.lost:  # otherwise it is known where it ran
+        # Otherwise it is known where it ran, or the rest of it.
+        if not self.partial and (self._relayed is None or self._relayed.lost):
             report(self._service, ended)
         self._forget()
 
@@ -374,8 +372,8 @@ class Session(Serving):
         """
         self._intake.close()
         self._place = None
-        self.member = None
+        self.member = self._counted = None
         self._stall_clock = None
         self._patience = None
-        self._relayed = None
+        self._relayed = self._wide = None
         del self.port, self._intake, self._front

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.commands.logs import show_logs
+from pipe.commands.logs import follow_logs, show_logs
 from pipe.errors import AccessDenied, UsageError
 from pipe.events.logs.followers import MAX_QUEUE_BYTES
 from pipe.language.log_requests import Level, Logs
@@ -132,8 +132,7 @@ async def test_the_right_is_given(people: People) -> None:
 
 async def test_follower_begins_with_the_past(people: People) -> None:
     """Who follows gets the lines of late, then those to come, and none twice."""
-    follower = show_logs(people.service, people.caller("alice"), asked("logs -n 2"))
-    assert not isinstance(follower, str)
+    follower = follow_logs(people.service, people.caller("alice"), asked("logs -n 2"))
     follower.wake()  # there is no loop to do it
     lines = follower.take(MAX_QUEUE_BYTES).splitlines()
     assert [json.loads(line)["msg"] for line in lines] == ["a10", "a11"]

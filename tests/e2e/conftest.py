@@ -75,10 +75,19 @@ def lane(request: pytest.FixtureRequest) -> str:
 class SharedServer:
     """A server that lasts for a test file, and is replaced after a test that spoilt it."""
 
-    def __init__(self, directory: Path, keys: KeyRing, lane: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keys: KeyRing,
+        lane: str,
+        program: str = PATIENT,
+        **settings: str | int,
+    ) -> None:
         self._directory = directory
         self._keys = keys
         self._lane = lane
+        self._program = program
+        self._settings = settings
         self._started = 0
         self._server: Server | None = None
 
@@ -86,7 +95,14 @@ class SharedServer:
         """The server that runs, or a new one."""
         if self._server is None:
             self._started += 1
-            self._server = Server(self._directory / f"data{self._started}", self._keys, self._lane)
+            self._server = Server(
+                self._directory / f"data{self._started}",
+                self._keys,
+                self._lane,
+                self._program,
+                within=(),
+                **self._settings,
+            )
         return self._server
 
     def check(self) -> None:

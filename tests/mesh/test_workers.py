@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from pipe.language.requests import List
+from pipe.rights.callers import Caller
 from tests.mesh.workers import Workers, working
 
 if TYPE_CHECKING:
@@ -331,12 +333,12 @@ async def test_follows_elsewhere(workers: Workers) -> None:
 
 
 async def test_questions(workers: Workers) -> None:
-    """Other workers answer what they are asked; who is not there is named."""
-    second = workers[2].me
-    nobody = second._replace(number=9)
-    answers = await workers[1].mesh.ask("ls", [second, nobody])
-    assert answers.found == {second: "heard ls"}
-    assert answers.missing == [nobody]
+    """Other workers hear who asks for what."""
+    answers = await workers[1].mesh.ask(List("b*"), Caller("alice", "SHA256:alice"))
+    [heard] = answers.found
+    assert "alice" in heard
+    assert "b*" in heard
+    assert answers.missing == []
 
 
 @pytest.mark.parametrize("publishes", [1, 2])
