@@ -28,21 +28,24 @@ class Typed(NamedTuple):
     text: str
 
 
-HELP_LINES = (
-    "/me TEXT        say what you do: * alice TEXT",
-    "/who            who is here",
-    "/nick [NAME]    be shown as alice~NAME, or as alice again",
-    "/color on|off   colours or none; chat --no-color begins without",
-    "/quit           leave, as Ctrl-D does; Ctrl-C clears the line, or leaves",
-    "//TEXT          say /TEXT",
-    "Tab completes names. Pasted lines wait for Enter, and are said together.",
-)
-
 _ALIASES = {"exit": "quit", "names": "who"}
 """What other chats call it."""
 
 NAMES = tuple(sorted(f"/{deed.value}" for deed in Deed if deed.value))
 """The commands, for completion."""
+
+
+def help_lines(user: str) -> tuple[str, ...]:
+    """Return what ``/help`` shows a user."""
+    return (
+        f"/me TEXT        say what you do: * {user} TEXT",
+        "/who            who is here",
+        f"/nick [NAME]    be shown as {user}~NAME, or as {user} again",
+        "/color on|off   colours or none; chat --no-color begins without",
+        "/quit           leave, as Ctrl-D does; Ctrl-C clears the line, or leaves",
+        "//TEXT          say /TEXT",
+        "Tab completes names. Pasted lines wait for Enter, and are said together.",
+    )
 
 
 def read(line: str) -> Typed:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipe.errors import UsageError
+from pipe.language.flags import help_row
 from pipe.language.requests import COMMANDS, Help, help_text, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pipe.language.flags import Command
 
@@ -102,7 +103,7 @@ def run_words(words: Sequence[str]) -> int:
         raise UsageError(error.message.replace("ssh HOST", "pipe")) from None
     if isinstance(request, Help):
         click.echo(help_text(request.command, "pipe"), nl=False)
-        click.echo("  --server URL          " + HOW.partition(": ")[2])
+        click.echo("".join(f"{line}\n" for line in _own_help()), nl=False)
         return 0
     url = server or os.environ.get(SERVER_VARIABLE)
     if not url:
@@ -113,6 +114,18 @@ def run_words(words: Sequence[str]) -> int:
 
     token: Any = os.environ.get(TOKEN_VARIABLE)
     return run(request, command, url, token, reconnect=reconnect)
+
+
+def _own_help() -> Iterator[str]:
+    yield ""
+    yield "which server:"
+    yield from help_row(
+        "--server URL", f"ssh://USER@HOST:PORT, or https://HOST with a token in {TOKEN_VARIABLE}"
+    )
+    yield from help_row("", f"without it the one in {SERVER_VARIABLE}")
+    yield from help_row(
+        "--reconnect", "with pub and sub: go on after a lost connection, and say what may be lost"
+    )
 
 
 def _take_own(words: Sequence[str]) -> tuple[list[str], str | None, bool]:

@@ -236,7 +236,7 @@ class HTTP:
             raise
         return Socket(session, opened, self._tell, reads=not isinstance(request, Publish))
 
-    async def run(self, command: str) -> Socket:  # noqa: ARG002
+    async def run(self, command: str, **terminal: Any) -> Socket:  # noqa: ARG002, ANN401
         """Refuse.
 
         Raises:

@@ -14,6 +14,8 @@ from pipe.stream.ports import Receipt
 
 PREFIX = "pipe: "
 
+NOTHING_KEPT = "nothing is kept of "
+
 MAX_LINE_BYTES = 16 * 1024
 """A server's lines are short: what is longer is cut."""
 
@@ -46,7 +48,7 @@ _BY_TEXT: tuple[tuple[str, Outcome], ...] = (
     ("gave up:", Outcome.TIMEOUT),
     ("dropped ", Outcome.DROPPED),
     ("too late for ", Outcome.LATE),
-    ("nothing is kept of ", Outcome.LATE),
+    (NOTHING_KEPT, Outcome.LATE),
     ("stream ", Outcome.LATE),
     ("byte ", Outcome.LATE),
     ("the bytes of stream ", Outcome.LATE),

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from pipe.client import terminal
+from pipe.client.lines import NOTHING_KEPT
 from pipe.client.server import connect
 from pipe.client.stdio import Input, Output, tell
+from pipe.client.terminal import Patience
 from pipe.errors import UsageError
 from pipe.language.account_requests import AddKey
+from pipe.language.chat_requests import Chat
 from pipe.language.requests import List, Pipe, Publish, Subscribe
+from pipe.library.ends import Interrupted
 from pipe.session.midstream import what_was_sent
 
 if TYPE_CHECKING:
     from pipe.client.server import Server
+    from pipe.client.terminal import Drawn
     from pipe.language.requests import Request
     from pipe.library.ends import End
     from pipe.library.streams import Link
@@ -46,20 +53,21 @@ async def _run(
         url,
         token=token,
         reconnect=reconnect,
-        on_status=None
-        if by_ssh and not reconnect
-        else lambda line: tell(f"pipe: {line}\n".encode()),
+        on_status=None if by_ssh and not reconnect else _tell_status,
         on_stderr=tell if by_ssh and not reconnect else None,
     )
+    drawn = by_ssh and terminal.is_drawn(request)
     async with server:
         if isinstance(request, STREAMS):
             link = await server.open(request)
         elif by_ssh:
-            link = await server.run(command)
+            link = await server.run(command, **(terminal.wishes() if drawn else {}))
         else:
             return await _list(server, request)
         try:
-            end = await _Exchange(link, request).run()
+            screen = terminal.raw(cast("Drawn", link)) if drawn else contextlib.nullcontext()
+            with screen:
+                end = await _Exchange(link, request, drawn=drawn).run()
         finally:
             await link.abort()
     if not by_ssh and not getattr(request, "clean", False) and end.receipt:
@@ -67,6 +75,12 @@ async def _run(
     if end.lost or reconnect or not by_ssh:
         end.check()  # over SSH, the server has said why
     return end.status
+
+
+def _tell_status(line: str) -> None:
+    if line.startswith(NOTHING_KEPT) and " " not in line.removeprefix(NOTHING_KEPT):
+        line += ": its publisher would need --keep for a reader to go on without a hole"
+    tell(f"pipe: {line}\n".encode())
 
 
 async def _list(server: Server, request: Request) -> int:
@@ -80,9 +94,10 @@ async def _list(server: Server, request: Request) -> int:
 class _Exchange:
     """What flows between our stdin and stdout and a server."""
 
-    def __init__(self, link: Link, request: Request) -> None:
+    def __init__(self, link: Link, request: Request, *, drawn: bool) -> None:
         self._link = link
-        self._writes = isinstance(request, (Publish, Pipe, AddKey))
+        self._writes = drawn or isinstance(request, (Publish, Pipe, Chat, AddKey))
+        self._patience = Patience() if drawn else None
         self._empty = isinstance(request, Publish) and request.empty
 
     async def run(self) -> End:
@@ -97,8 +112,8 @@ class _Exchange:
                     {task for task in tasks if not task.done()}, return_when="FIRST_COMPLETED"
                 )
                 for task in done:
-                    if task is receiver:
-                        task.result()  # a stdout that is gone
+                    if task is receiver or isinstance(task.exception(), Interrupted):
+                        task.result()  # a stdout that is gone, or somebody who waits no more
             await receiver
             return ending.result()
         finally:
@@ -109,10 +124,14 @@ class _Exchange:
     async def _send(self) -> None:
         stdin = Input() if self._writes and not self._empty else None
         while stdin and (data := await stdin.read()):
+            if self._patience and self._patience.pressed(data):
+                raise Interrupted("the server does not answer")
             await self._link.send(data)
         await self._link.send_eof()
 
     async def _receive(self) -> None:
         stdout = Output()
         while data := await self._link.receive():
+            if self._patience:
+                self._patience.answered()
             await stdout.write(data)

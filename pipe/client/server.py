@@ -27,8 +27,8 @@ class Way(Opener, Protocol):
     async def connect(self) -> None:
         """Find out whether it can be reached, and log in."""
 
-    async def run(self, command: str) -> Link:
-        """Begin a command."""
+    async def run(self, command: str, **terminal: Any) -> Link:  # noqa: ANN401
+        """Begin a command, drawn in a terminal if there is something to tell of one."""
 
     async def list_topics(self, request: List) -> list[dict[str, Any]]:
         """List topics, as the JSON of ``ls`` has them."""
@@ -83,9 +83,9 @@ class Server(Verbs):
             return await open_resumable(self._way, request, self._tell)
         return await self._way.open(request)
 
-    async def run(self, command: str) -> Link:
+    async def run(self, command: str, **terminal: Any) -> Link:  # noqa: ANN401
         """Begin a command; `command` is for programs."""
-        return await self._way.run(command)
+        return await self._way.run(command, **terminal)
 
     async def _open(self, request: Publish | Subscribe | Pipe) -> Link:
         return await self.open(request)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
+import re
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -13,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 
 from pipe.client.confirm import HeldClose
-from pipe.client.lines import Lines
+from pipe.client.lines import PREFIX, Lines
 from pipe.errors import UsageError
-from pipe.language.requests import List, Pipe, Publish, Subscribe
+from pipe.language.requests import SSH_PORT, List, Pipe, Publish, Subscribe, ssh_command
 from pipe.language.writing import command_of
 from pipe.library.ends import ConnectionLost, End, LoginRefused
 
@@ -119,6 +122,11 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def exit_status_received(self, status: int) -> None:
         """The command has ended."""
         self._status = status
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Our terminal has another size: columns, rows."""
+        if not self._end:
+            self._channel.change_terminal_size(*size)
 
     def pause_writing(self) -> None:
         """The channel's buffer is full."""
@@ -276,8 +284,8 @@ class SSH:
         """Begin a stream."""
         return await self.run(command_of(request), reads=not isinstance(request, Publish))
 
-    async def run(self, command: str, *, reads: bool = False) -> Session:
-        """Begin a command.
+    async def run(self, command: str, *, reads: bool = False, **terminal: Any) -> Session:  # noqa: ANN401
+        """Begin a command; ``terminal`` is what `asyncssh` is to be told of ours.
 
         Raises:
             ConnectionLost: the connection is gone, or there never was one.
@@ -287,7 +295,7 @@ class SSH:
             self._open[connection] += 1
         session = Session(partial(self._release, connection), self._tell, self._hear, reads=reads)
         try:
-            await connection.create_session(lambda: session, command, encoding=None)
+            await connection.create_session(lambda: session, command, encoding=None, **terminal)
         except (OSError, asyncssh.Error) as error:
             session.forsake()
             raise ConnectionLost(f"{self._name}: {_reason(error)}") from error
@@ -394,19 +402,36 @@ async def connect(options: dict[str, Any], name: str) -> asyncssh.SSHClientConne
     try:
         connection, _ = await asyncssh.create_connection(make, **options)
     except asyncssh.HostKeyNotVerifiable as error:
+        how = ssh_command(name, options.get("port", SSH_PORT), options.get("username", ""))
         raise LoginRefused(
-            f"{name}: its host key is not in known_hosts: log in once with ssh, and compare it"
+            f"{name}: its host key is not in known_hosts: log in once with '{how} whoami', and"
+            " compare it"
         ) from error
     except asyncssh.PermissionDenied as error:
         said = clients[-1].banner.strip().splitlines() if clients else []
-        raise LoginRefused(f"{name}: {said[-1] if said else _reason(error)}") from error
+        why = said[-1].removeprefix(PREFIX).replace("ssh NAME@", "ssh://NAME@") if said else ""
+        raise LoginRefused(f"{name}: {why or _reason(error)}") from error
     except (TimeoutError, OSError, asyncssh.Error) as error:
-        raise ConnectionLost(f"{name}: {_reason(error)}") from error
+        place = f"{name}, port {options['port']}" if "port" in options else name
+        raise ConnectionLost(f"{place}: {_reason(error)}") from error
     return connection
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, asyncssh.Error):
         return error.reason
+    if isinstance(error, OSError) and error.filename:  # of the configuration, or a key
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (number := _number(error)):
+        listens = ": no server listens there" if number == errno.ECONNREFUSED else ""
+        return f"{os.strerror(number).lower()}{listens}"
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or str(error) or "no answer"
+
+
+def _number(error: OSError) -> int:
+    """Return the system's number of an error; where several addresses failed, of the first."""
+    if error.errno and error.errno > 0:
+        return error.errno
+    several = re.search(r"\[Errno (\d+)\]", str(error))
+    return int(several[1]) if several else 0

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.commands.layout import short_name
+from pipe.language.chat_requests import Chat
 from pipe.language.requests import NAMES, Publish
 from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipe.language.chat_requests import Chat
     from pipe.language.names import TopicName
     from pipe.language.requests import Pipe
     from pipe.rights.access import Access
@@ -32,11 +32,15 @@ def invitations(
         if isinstance(request, Publish)
         else ("join", NAMES[type(request)], Operation.BOTH)
     )
+
+    def in_terminal(ssh: str) -> str:
+        return ssh.replace("ssh", "ssh -t", 1) if isinstance(request, Chat) else ssh
+
     if service.access.decide(caller, topic, needs).allowed:
         name = short_name(topic, caller)
-        yield f"{verb} with: {service.ssh_command(caller.user)} {command} {name}"
+        yield f"{verb} with: {in_terminal(service.ssh_command(caller.user))} {command} {name}"
     if topic.owner != caller.user or _is_shared(service.access, topic, needs):
-        yield f"others {verb} with: {service.ssh_command()} {command} {topic}"
+        yield f"others {verb} with: {in_terminal(service.ssh_command())} {command} {topic}"
 
 
 def _is_shared(access: Access, topic: TopicName, needs: Operation) -> bool:

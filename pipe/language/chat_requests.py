@@ -64,7 +64,7 @@ CHAT_COMMANDS = (
         "chat",
         Chat,
         "talk with everybody on a topic",
-        "In a terminal, with ssh -t; /help there says what you can do. Without -t each line of"
+        "In a terminal (ssh -t), where /help says what you can do. Without one each line of"
         " stdin is said, and what others say comes as lines with their names in front.",
         (Argument("topic", "TOPIC", required=True),),
         (
@@ -73,7 +73,7 @@ CHAT_COMMANDS = (
                 "lines",
                 "-l --lines",
                 whole_number(0, MAX_LINES),
-                f"how many past lines come first (default {DEFAULT_LINES}; 0 without -t)",
+                f"how many past lines come first (default {DEFAULT_LINES}; 0 without a terminal)",
                 "N",
             ),
             Flag(

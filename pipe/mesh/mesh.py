@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from pipe import __version__
-from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
 from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
@@ -39,11 +38,11 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
+from pipe.mesh.asking import ask_all, send_answer, wait_answer
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
-from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
-from pipe.mesh.home import FarFront, HomeEnd, in_pieces
+from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
 from pipe.mesh.questions import (
     Notice,
@@ -59,7 +58,7 @@ from pipe.session.session import Session
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 
-    from pipe.elsewhere import Client, Errand, Visit, Way
+    from pipe.elsewhere import Answers, Client, Errand, Visit, Way
     from pipe.language.requests import Request
     from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
@@ -75,9 +74,6 @@ both ends."""
 NEWS_SECONDS = 1.0
 """How long a session waits to hear that a worker is dead which cannot be reached: the hub knows
 within milliseconds, and then its topics have no home."""
-
-ASK_SECONDS = 1.0
-"""How long a question to other workers may take; who has not answered by then is named."""
 
 MAX_NOTICE_BYTES = 512 * 1024
 """What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
@@ -171,7 +167,7 @@ class _There:
             return False, None
         self._sent = True
         question = write_notice(Notice(self._topic, data, hold))
-        answer = await self._mesh.wait_answer(self._end, question)
+        answer = await wait_answer(self._end, question)
         if answer is None:
             raise Unreachable(f"worker {self._worker} does not answer: try again")
         return read_result(answer)
@@ -461,46 +457,19 @@ class Mesh:
     # -- questions --------------------------------------------------------------------------------
 
     async def ask(self, request: Request, caller: Caller) -> Answers:
-        """Ask all other workers; who cannot answer within `ASK_SECONDS` is missing."""
+        """Ask all other workers; who cannot answer in time is missing."""
         question = write_question(request, caller)
-        asked = {
-            worker: self._loop.create_task(self._ask(worker, question))
-            for worker in self._peers.others
-        }
-        try:
-            if asked:
-                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
-        finally:
-            for task in asked.values():
-                task.cancel()
-        answers = {worker: _result_of(task) for worker, task in asked.items()}
-        found = [text for text in answers.values() if text is not None]
-        return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
-    async def _ask(self, worker: WorkerId, question: str) -> str | None:
-        return await self.wait_answer(await self._edge(worker), question)
+        async def ask(worker: WorkerId) -> str | None:
+            return await wait_answer(await self._edge(worker), question)
 
-    async def wait_answer(self, end: EdgeEnd, question: str) -> str | None:
-        """Ask over a link; None if it ends, or nobody answers within `ASK_SECONDS`."""
-        answer: asyncio.Future[str | None] = self._loop.create_future()
-
-        def answered(text: str | None) -> None:
-            if not answer.done():
-                answer.set_result(text)
-
-        forget = end.ask(question, answered)
-        try:
-            return await asyncio.wait_for(answer, ASK_SECONDS)
-        except TimeoutError:
-            return None
-        finally:
-            forget()
+        return await ask_all(self._peers.others, ask)
 
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
         notice = read_notice(question)
         if notice:
             with visits(self.receive(notice.topic, end.worker)):
-                self._send_answer(end, number, announce_here(self._service, notice))
+                send_answer(end, number, announce_here(self._service, notice))
             return
         self._do(self._reply(end, number, question))
 
@@ -510,11 +479,7 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
-        self._send_answer(end, number, answer)
-
-    def _send_answer(self, end: HomeEnd, number: int, answer: str) -> None:
-        for last, piece in in_pieces(answer):
-            end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
+        send_answer(end, number, answer)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -548,13 +513,6 @@ class Mesh:
             self._timer = None
         for task in self._tasks:
             task.cancel()
-
-
-def _result_of(task: asyncio.Task[str | None]) -> str | None:
-    """What a worker has answered; None if it has not, or could not be reached."""
-    if not task.done() or task.cancelled() or task.exception():
-        return None
-    return task.result()
 
 
 def _settle(finding: asyncio.Task[Visit]) -> None:

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from pipe.chat.commands import HELP_LINES, Deed, read
+from pipe.chat.commands import Deed, help_lines, read
 from pipe.chat.completion import Completion, complete
 from pipe.chat.events import Event, note
 from pipe.chat.paint import mentions
@@ -317,7 +317,7 @@ class Conversation:
                 self._side.colour(wanted=text == "on")
                 self._show_note(f"colours are {text}")
             case Deed.HELP:
-                for line in HELP_LINES:
+                for line in help_lines(self.user):
                     self._show_note(line)
             case Deed.QUIT:
                 self._leave(Outcome.DONE)

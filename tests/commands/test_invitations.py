@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.commands import invitations
+from pipe.language.chat_requests import Chat
 from pipe.language.names import parse_topic
 from pipe.language.requests import Pipe, Publish, parse
 from pipe.stream.ports import Mode
@@ -21,7 +22,7 @@ OTHERS = "ssh -p 2222 example.org"
 def lines(people: People, user: str, command: str) -> list[str]:
     """What somebody is told who has come with this command."""
     request = parse(command)
-    assert isinstance(request, (Publish, Pipe))
+    assert isinstance(request, (Publish, Pipe, Chat))
     caller = people.caller(user)
     topic = parse_topic(request.topic or "", caller=user, public=request.public)
     return list(invitations(people.service, caller, request, topic))
@@ -66,6 +67,14 @@ async def test_public_topic(people: People) -> None:
     assert lines(people, "alice", "pipe -p tea") == [
         f"join with: {MINE} pipe public/tea",
         f"others join with: {OTHERS} pipe public/tea",
+    ]
+
+
+async def test_chat(people: People) -> None:
+    """A chat is for a terminal, as `ssh` has one only with ``-t``."""
+    assert lines(people, "alice", "chat -p tea") == [
+        "join with: ssh -t -p 2222 alice@example.org chat public/tea",
+        "others join with: ssh -t -p 2222 example.org chat public/tea",
     ]
 
 

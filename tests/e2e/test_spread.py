@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,6 @@ from .test_workers import workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from http.client import HTTPResponse
 
     from .clients import KeyRing
     from .processes import Process
@@ -245,19 +245,17 @@ def test_token_made_in_any_worker_reads_over_http(server: Server) -> None:
     """HTTP is in one worker: it knows tokens and topics of all, and lists them."""
     made = ask(server, 3, "tokens add --read '**' --write '**'")
     headers = {"Authorization": f"Bearer {made.output.strip()}"}
-    writer = server.ssh("alice", "pub at2", stdin=HELD, options=at(3))
+    writer = server.ssh("alice", "pub at2", stdin=b"over HTTP", options=at(3))
     server.wait_waiting()
-    listed = request(server, "/api/topics", headers)
-    assert [row["topic"] for row in json.loads(listed.read())] == ["alice/at2"]
-    answer = request(server, "/topic/at2", headers)
-    writer.write(b"over HTTP")
-    writer.close_stdin()
-    assert answer.read() == b"over HTTP"
+    listed = json.loads(get(server, "/api/topics", headers))
+    assert [row["topic"] for row in listed] == ["alice/at2"]
+    assert get(server, "/topic/at2", headers) == b"over HTTP"
     assert writer.wait() == Status.OK
 
 
-def request(server: Server, path: str, headers: dict[str, str]) -> HTTPResponse:
-    """Ask for something over HTTP."""
+def get(server: Server, path: str, headers: dict[str, str]) -> bytes:
+    """Get something over HTTP, to its end."""
     connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
-    connection.request("GET", path, headers=headers)
-    return connection.getresponse()
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().read()

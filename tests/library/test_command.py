@@ -9,11 +9,13 @@ import os
 import shlex
 import signal
 import sys
+import termios
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from pipe.client.terminal import Patience
 from tests.library.places import Place, credentials, soon
 from tests.ssh.serving import HOST, serving
 from tests.web.served import serving as serving_http
@@ -219,12 +221,68 @@ async def test_pipe(service: Service, shell: Shell) -> None:
     assert results[0].out == b"bye\n"
 
 
+async def test_chat(service: Service, shell: Shell) -> None:
+    """`pipe chat` says each line of its stdin, and leaves at its end."""
+    place = place_of(service)
+    one = await shell.start("chat tea")
+    await place.wait_members("tea", 1)
+    two = await shell.run("chat tea", b"hello\nwhere is everybody?\n")
+    assert two.status == 0
+    heard = await shell.end(one, b"")
+    assert (heard.status, heard.out) == (0, b"alice: hello\nalice: where is everybody?\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "shown", "status"),
+    [
+        ("chat tea", b"/quit\r", b"here is alice", 0),
+        ("chat tea", b"\x03", b"here is alice", 130),
+        ("top", b"\x03", b"no topics", 130),
+        ("stat -f tea", b"\x03", b"alice/tea", 130),
+    ],
+)
+async def test_terminal(shell: Shell, words: str, keys: bytes, shown: bytes, status: int) -> None:
+    """What the server draws is drawn in our terminal, which is as it was afterwards."""
+    person, program = os.openpty()
+    before = termios.tcgetattr(program)
+    process = await asyncio.create_subprocess_exec(
+        *PIPE,
+        *shlex.split(words),
+        stdin=program,
+        stdout=program,
+        stderr=program,
+        env=shell.environment | {"TERM": "xterm"},
+    )
+    try:
+        screen = b""
+        while shown not in screen:
+            screen += await soon(asyncio.to_thread(os.read, person, MIB))
+        os.write(person, keys)
+        assert await soon(process.wait()) == status
+        assert termios.tcgetattr(program) == before
+    finally:
+        os.close(person)
+        os.close(program)
+
+
+def test_patience() -> None:
+    """Who presses Ctrl-C three times without an answer leaves; each answer begins anew."""
+    patience = Patience()
+    assert not patience.pressed(b"x\x03\x03")
+    patience.answered()
+    assert not patience.pressed(b"\x03")
+    assert not patience.pressed(b"y")
+    assert patience.pressed(b"\x03\x03")
+
+
 async def test_help(tmp_path: Path) -> None:
     """Help needs no server, and says how to name one."""
     shown = await Shell(tmp_path, "").run("pub --help")
     assert shown.status == 0
     assert b"usage: pipe pub [FLAGS] [TOPIC]" in shown.out
     assert b"--server URL" in shown.out
+    assert b"--reconnect" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
 
 
 async def test_by_http(tmp_path: Path) -> None:
@@ -262,3 +320,4 @@ async def test_reconnect(service: Service, shell: Shell) -> None:
     ended = await shell.end(reader)
     assert ended.status == 130
     assert "trying again in" in ended.err
+    assert "nothing is kept of alice/build: its publisher would need --keep" in ended.err

@@ -60,6 +60,7 @@ async def test_unknown_host_key(service: Service, tmp_path: Path) -> None:
     options["known_hosts"].write_text("")
     with pytest.raises(pipe.LoginRefused, match="host key is not in known_hosts") as error:
         await soon(pipe.connect(url, **options).__aenter__())
+    assert f"'ssh -p {service.port} alice@{HOST} whoami'" in str(error.value)
     assert error.value.exit_status == 255
 
 
@@ -74,10 +75,22 @@ async def test_key_of_somebody_else(service: Service, tmp_path: Path) -> None:
         await soon(pipe.connect(url, **{**options, "identity": other}).__aenter__())
 
 
+async def test_reserved_name(service: Service, tmp_path: Path) -> None:
+    """A name that nobody can have is told without a second prefix, and as an address."""
+    url, options = credentials(service, tmp_path)
+    with pytest.raises(pipe.LoginRefused) as error:
+        await soon(pipe.connect(url.replace("alice@", "root@"), **options).__aenter__())
+    assert "pipe: " not in str(error.value)
+    assert str(error.value).endswith("as in ssh://NAME@HOST")
+
+
 async def test_nobody_listens(tmp_path: Path) -> None:
     """A server that is not there is a connection lost."""
-    server = pipe.connect(f"ssh://alice@{HOST}:{free_port()}", config=tmp_path / "none")
-    with pytest.raises(pipe.ConnectionLost):
+    port = free_port()
+    (tmp_path / "config").write_text("")
+    server = pipe.connect(f"ssh://alice@{HOST}:{port}", config=tmp_path / "config")
+    refused = f"{HOST}, port {port}: connection refused: no server listens there"
+    with pytest.raises(pipe.ConnectionLost, match=refused):
         await soon(server.__aenter__())
 
 

@@ -61,6 +61,7 @@ async function send(method, path, body) {
 
 export const whoami = () => get("/api/whoami");
 export const explain = (topic) => get(`/api/topics/${topicPath(topic)}`);
+export const stat = (topic) => get(`/api/stat/${topicPath(topic)}`);
 
 export const keys = () => get("/api/keys");
 

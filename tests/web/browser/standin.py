@@ -106,6 +106,25 @@ def webhook(number: str, target: str, url: str, **facts: Any) -> dict[str, objec
     }
 
 
+def session(user: str, mode: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
+    """One member in the JSON of ``stat``."""
+    return {
+        "user": user,
+        "mode": mode,
+        "address": "192.0.2.7",
+        "in_bytes": 0,
+        "out_bytes": 0,
+        "in_bytes_per_second": 0,
+        "out_bytes_per_second": 0,
+        "waiting_for": 0,
+        "unfinished_readers": 0,
+        "held_up": False,
+        "clogged": False,
+        "clogged_seconds": None,
+        **facts,
+    }
+
+
 def monitor(target: str, state: str, reason: str, **facts: Any) -> dict[str, object]:  # noqa: ANN401
     """One line of ``monitors --json``."""
     return {
@@ -140,6 +159,8 @@ class StandIn:
     webhooks: list[dict[str, object]] = field(default_factory=list)
     monitors: list[dict[str, object]] = field(default_factory=list)
     sessions: list[dict[str, object]] = field(default_factory=list)
+    unseen: int = 0
+    """Members of a topic beside those that `sessions` tells of."""
     stream: list[bytes] = field(default_factory=list)
     """What a reader gets."""
     logs: list[bytes] = field(default_factory=list)
@@ -198,6 +219,7 @@ class StandIn:
                 web.get("/api/whoami", self._whoami),
                 web.get("/api/topics", self._topics),
                 web.get("/api/topics/{topic:.+}", self._explain),
+                web.get("/api/stat/{topic:.+}", self._stat),
                 web.get("/api/{list:tokens|grants|keys|hooks|webhooks|monitors}", self._list),
                 web.get("/api/logs", self._logs),
                 web.route("*", "/api/{what:.+}", self._act),
@@ -238,6 +260,15 @@ class StandIn:
                 "read": right,
                 "write": right,
                 "members": len(self.sessions),
+                "sessions": self.sessions,
+            }
+        )
+
+    async def _stat(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "topic": request.match_info["topic"],
+                "members": len(self.sessions) + self.unseen,
                 "sessions": self.sessions,
             }
         )

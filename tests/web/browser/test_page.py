@@ -14,7 +14,7 @@ from playwright.async_api import expect
 from pipe.web.pages import STATIC, TERMINAL_FILES
 
 from .conftest import DEADLINE, Watch
-from .standin import CODE, LINK, StandIn, delivery, hook, monitor, topic, webhook
+from .standin import CODE, LINK, StandIn, delivery, hook, monitor, session, topic, webhook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +73,7 @@ def fill(standin: StandIn) -> None:
         webhook("aaa", "bob/log", f"https://example.org/{'x' * 99}", state="paused", recent=[tried])
     ]
     standin.monitors = [monitor(f"alice/{'deep/' * 9}x", "down", "nothing has come for a day")]
-    standin.sessions = [
-        {"user": "bob", "mode": "subscribe", "address": "192.0.2.7", "key": key, "in_bytes": 0}
-        | {"out_bytes": 12, "waiting_for": 0, "clogged": True}
-    ]
+    standin.sessions = [session("bob", "subscribe", out_bytes=12, clogged=True)]
 
 
 async def open_view(page: Page, standin: StandIn, view: str) -> None:
@@ -141,6 +138,39 @@ async def test_topics_come_and_go_as_they_live(page: Page, standin: StandIn) -> 
     await page.get_by_label("Find or open a topic").fill("new/one")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("new/one")
+
+
+async def test_members_are_asked_for_only_while_somebody_looks(
+    page: Page, standin: StandIn
+) -> None:
+    """With bytes and rates, and who holds up whom; each second, until another view is opened."""
+    await page.clock.install()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.removeprefix(standin.url)))
+    standin.topics = [topic("alice/build", publishers=1, subscribers=1)]
+    standin.sessions = [
+        session("alice", "publish", in_bytes=2048, in_bytes_per_second=1024, held_up=True),
+        session("bob", "subscribe", out_bytes=1024, clogged=True, clogged_seconds=65.4),
+    ]
+    standin.unseen = 1
+    await open_view(page, standin, "#/topic/alice/build")
+    rows = page.locator("tbody tr")
+    await expect(rows.nth(0)).to_contain_text("alice (you)writes192.0.2.72.0 KiB1.0 KiB/s")
+    await expect(rows.nth(0)).to_contain_text("held up by bob")
+    await expect(rows.nth(1)).to_contain_text("clogged for 1m05s")
+    await expect(page.get_by_text("and 1 other")).to_be_visible()
+
+    standin.sessions = [session("alice", "publish", waiting_for=2)]
+    await page.clock.run_for(1000)
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text("waits for 2 readers")
+
+    await page.get_by_role("link", name="Topics").first.click()
+    await expect(page.get_by_role("heading", name="Topics")).to_be_visible()
+    before = asked.count("/api/stat/alice/build")
+    assert before >= 2
+    await page.clock.run_for(5000)
+    assert asked.count("/api/stat/alice/build") == before
 
 
 async def test_a_topic_is_read_only_when_that_is_asked_for(page: Page, standin: StandIn) -> None:

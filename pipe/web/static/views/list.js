@@ -45,7 +45,8 @@ export function refreshed(fetch, draw) {
   return { ...list, stop: () => clearInterval(timer) };
 }
 
-function isMarked(place) {
+/** Whether somebody has marked text in it, which drawing it again would undo. */
+export function isMarked(place) {
   const selection = getSelection();
   return !selection.isCollapsed && place.contains(selection.anchorNode);
 }

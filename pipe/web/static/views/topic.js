@@ -2,12 +2,12 @@
 
 import { addLink, explain, streamPath } from "../api.js";
 import { alertBox, command, field, fill, h, icon, say } from "../dom.js";
-import { count, date, fullName, shortName, size, topicPath } from "../format.js";
+import { date, fullName, shortName, size, topicPath } from "../format.js";
 import { sparkline } from "../sparkline.js";
 import { Lines, read } from "../tail.js";
 import { sender } from "../upload.js";
 import { linkBox } from "./links.js";
-import { table } from "./list.js";
+import { members } from "./members.js";
 import { membersOf, nameOf, stateOf } from "./topics.js";
 
 export const title = "Topic";
@@ -33,10 +33,10 @@ export function show(place, page, argument) {
   const own = topic.startsWith(`${page.user}/`);
   const spark = sparkline();
   const state = h("span", { class: "pill", hidden: true });
-  const members = h("span", {});
+  const counts = h("span", {});
   const rate = h("span", { class: "figure" });
   const reading = tail(topic);
-  const people = h("div", {});
+  const people = members(topic, page.user);
   const rights = h("div", {});
   const problem = alertBox();
 
@@ -60,7 +60,7 @@ export function show(place, page, argument) {
         "div",
         {},
         h("h1", { tabindex: "-1" }, nameOf(topic, page.user)),
-        h("p", { class: "topic-facts lead" }, members, state),
+        h("p", { class: "topic-facts lead" }, counts, state),
       ),
       h("div", { class: "topic-flow" }, spark.element, rate),
     ),
@@ -76,7 +76,7 @@ export function show(place, page, argument) {
           "Send",
           sender(({ block }) => `${streamPath(topic)}${block ? "" : "?block=false"}`),
         ),
-        people,
+        people.element,
       ),
       h(
         "div",
@@ -106,7 +106,6 @@ export function show(place, page, argument) {
       const facts = await explain(topic);
       problem.show("");
       showRights(rights, facts);
-      showPeople(people, facts, page.user);
     } catch (error) {
       problem.show(error.message);
       fill(rights, h("p", { class: "muted" }, "unknown"));
@@ -116,7 +115,7 @@ export function show(place, page, argument) {
   function update() {
     const now = page.live.topics.get(topic);
     const { kind, text } = stateOf(now ?? {});
-    say(members, now ? membersOf(now) : "nobody is here");
+    say(counts, now ? membersOf(now) : "nobody is here");
     say(state, text);
     state.hidden = !text;
     state.className = `pill pill-${kind}`;
@@ -128,6 +127,7 @@ export function show(place, page, argument) {
       seen = who;
       look();
     }
+    people.update(Boolean(now));
   }
 
   const stop = page.live.listen(update);
@@ -136,6 +136,7 @@ export function show(place, page, argument) {
     stop();
     clearInterval(timer);
     reading.stop();
+    people.stop();
   };
 }
 
@@ -272,37 +273,4 @@ function showRights(place, facts) {
       ),
     );
   fill(place, h("dl", {}, row("read", facts.read), row("write", facts.write)));
-}
-
-const MODES = { publish: "writes", subscribe: "reads", pipe: "both" };
-
-function showPeople(place, facts, user) {
-  if (!facts.sessions?.length) {
-    fill(place);
-    return;
-  }
-  fill(
-    place,
-    panel(
-      "Who is here",
-      table(
-        ["Who", "Does", "From", "Moved", "State"],
-        facts.sessions.map((one) => [
-          h("span", {}, h("strong", {}, one.user), one.user === user && " (you)"),
-          MODES[one.mode] ?? one.mode,
-          h("code", { class: "wrap" }, one.address),
-          size(one.in_bytes + one.out_bytes),
-          stateOfSession(one),
-        ]),
-      ),
-    ),
-  );
-}
-
-function stateOfSession(one) {
-  if (one.clogged) return h("span", { class: "pill pill-bad" }, "clogged");
-  if (one.waiting_for) {
-    return h("span", { class: "pill pill-warn" }, `waits for ${count(one.waiting_for, "reader")}`);
-  }
-  return h("span", { class: "muted" }, "fine");
 }
