@@ -9,6 +9,7 @@ it knows neither SSH nor HTTP.
     reception accepts, counts, and chooses who serves
     channel   messages between the hub and a worker
     homes     which topic is at home in which worker
+    nodes     the other machines, where there are several
     sums      what each worker counts, and what all do
     census    how much memory and time of a processor the workers use
     figures   the metrics of all, added up

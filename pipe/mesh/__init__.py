@@ -4,7 +4,7 @@ A session whose topic is at home elsewhere runs there, on a far front: its clien
 end travel as messages between the two workers.
 
     directory  who knows where topics are at home
-    wire       what carries frames; `unix` is one, on sockets
+    wire       what carries frames: `unix` on a machine, `tls` between machines; `ways` chooses
     frames     the messages, as bytes
     link       frames in order, or the end: without a loop and a clock
     edge       the worker that has the client
