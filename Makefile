@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
+HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress)
+MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past)
 PYTEST_ARGS ?= -n 3 --dist loadfile -m "not slow and not hostile"
 
 VENV := .venv
@@ -21,7 +23,7 @@ LOAD_ARGS := --headless --only-summary --users 20 --run-time 1m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-hostile coverage check bench bench-quick bench-hostile soak fuzz audit release \
+.PHONY: help serve test test-hostile test-workers coverage check bench bench-quick bench-hostile soak fuzz audit release \
 	load recording screenshots man docs web lock upgrade clean ssh-programs
 
 help: ## this list
@@ -38,6 +40,12 @@ test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or ho
 
 test-hostile: $(VENV)/.dev ssh-programs ## let misbehaving clients at a server, beside an innocent one
 	$(BIN)/python -m pytest $(HOSTILE) -n 2 --dist loadfile
+
+test-workers: $(VENV)/.dev ssh-programs ## run a part of the tests with two workers, and topics elsewhere
+	PIPE_TEST_WORKERS=2 PIPE_TEST_LANES=fast PIPE_TEST_PROGRAM=tests.e2e.hopping \
+		$(BIN)/python -m pytest $(HOPPING) $(PYTEST_ARGS)
+	PIPE_TEST_WORKERS=2 PIPE_TEST_LANES=fast PIPE_TEST_PROGRAM=tests.e2e.moving \
+		$(BIN)/python -m pytest $(MOVING) $(PYTEST_ARGS)
 
 coverage: $(VENV)/.dev ssh-programs ## run the tests and show the lines and branches they miss
 	$(BIN)/coverage erase

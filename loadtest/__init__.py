@@ -7,7 +7,9 @@ From the command line down to the kernel:
     transfer.py   CPU per GiB: one random file to 1, 8 and 64 subscribers
     latency.py    the time until a 64-byte message has reached every subscriber
     logins.py     the server's CPU per login, and memory at start and per idle subscriber
-    servers.py    the systems under test: ours on both lanes, the plain relay, sshd with a fifo
+    scale.py      what several workers cost: streams, messages, joins, logins, a death
+    wires.py      a link between two workers alone, on each kind of wire
+    servers.py    the systems under test: ours on both lanes and with workers, the relay, sshd
     relay.py      the plain asyncssh relay, written to be compared with
     swarm.py      a process of many light clients
     workspace.py  the temporary directory, the key, the payload files, the child processes

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from loadtest.cases import CASES, FULL, QUICK, Case, Plan
 from loadtest.report import Row, as_data, as_markdown, as_text, machine
+from loadtest.scale import SCALE
 from loadtest.servers import SYSTEMS, System
 from loadtest.workspace import MIB, BenchError, Workspace
 
@@ -28,19 +29,30 @@ if TYPE_CHECKING:
 _UNITS = {"": MIB, "K": 1 << 10, "M": MIB, "G": 1 << 30}
 
 
+_MOST_LOAD = 0.5
+_BUSY = "the machine had other work when this began: see its load, and do not quote these figures"
+_SCALE = "scale"
+_NAMES = [_SCALE, *(case.name for case in (*CASES, *SCALE))]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark and returns its exit status."""
     options = _parser().parse_args(arguments)
     plan = QUICK if options.quick else FULL
     plan = dataclasses.replace(plan, runs=options.runs or plan.runs, size=options.size or plan.size)
-    cases = [case for case in CASES if not options.only or case.name in options.only]
-    wanted = [name for name in SYSTEMS if not options.systems or name in options.systems]
+    cases = _chosen(options.only)
+    abilities = {case.ability for case in cases}
+    wanted = [
+        name
+        for name, (_, kind) in SYSTEMS.items()
+        if (not options.systems or name in options.systems) and kind.abilities & abilities
+    ]
     signal.signal(signal.SIGTERM, _end)
     _allow_open_files()
     started = time.monotonic()
     facts = machine()
+    notes = [_BUSY] if float(facts["load"]) > _MOST_LOAD else []
     rows = [Row(case.name, metric) for case in cases for metric in case.metrics]
-    notes: list[str] = []
 
     room = sum({case.payload(plan) for case in cases})
     with contextlib.ExitStack() as stack:
@@ -58,6 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.markdown is not None:
         options.markdown.write_text(as_markdown(titles, rows))
     return 1 if any(row.failed for row in rows) else 0
+
+
+def _chosen(names: Sequence[str] | None) -> list[Case]:
+    """Returns the cases that are asked for."""
+    if not names:
+        return list(CASES)
+    some = {case.name for case in SCALE} if _SCALE in names else set()
+    return [case for case in (*CASES, *SCALE) if case.name in {*names, *some}]
 
 
 def _start(
@@ -99,10 +119,12 @@ def _run_case(
                     row.runs.pop(name, None)
                 continue
             for row in rows:
-                row.runs.setdefault(name, []).append(figures[row.metric.name])
+                if row.metric.name in figures:
+                    row.runs.setdefault(name, []).append(figures[row.metric.name])
             shown = ", ".join(
                 f"{figures[row.metric.name]:.{row.metric.digits}f} {row.metric.unit}"
                 for row in rows
+                if row.metric.name in figures
             )
             _say(f"{case.name} {run + 1}/{case.runs(plan)} {name}: {shown}")
 
@@ -118,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         "--markdown", type=Path, metavar="FILE", help="also write the table of docs/performance.md"
     )
     parser.add_argument(
-        "--only", nargs="+", metavar="CASE", choices=[case.name for case in CASES],
-        help="only these cases: " + ", ".join(case.name for case in CASES),
+        "--only", nargs="+", metavar="CASE", choices=[*_NAMES],
+        help=f"only these cases: {', '.join(_NAMES)}; {_SCALE} is all that begin so, which are "
+        "left out otherwise",
     )  # fmt: skip
     parser.add_argument(
         "--systems", nargs="+", metavar="SYSTEM", choices=list(SYSTEMS),

@@ -35,6 +35,7 @@ class Plan:
     logins: int
     idle_members: int
     log_seconds: int
+    deaths: int
 
 
 FULL: Final = Plan(
@@ -45,6 +46,7 @@ FULL: Final = Plan(
     logins=500,
     idle_members=1000,
     log_seconds=10,
+    deaths=10,
 )
 QUICK: Final = Plan(
     runs=2,
@@ -54,6 +56,7 @@ QUICK: Final = Plan(
     logins=200,
     idle_members=200,
     log_seconds=5,
+    deaths=3,
 )
 _WARM_UP: Final = 200
 _FAN_OUT_WARM_UP: Final = 50
@@ -64,6 +67,7 @@ class Effort(enum.Enum):
 
     EVERY_RUN = "every run"
     ONCE_IF_QUICK = "once if quick"
+    ONCE = "once"
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Case:
     def runs(self, plan: Plan) -> int:
         """Returns how often each system runs this case."""
         heavy = self.effort is Effort.ONCE_IF_QUICK and plan.runs <= QUICK.runs
-        return 1 if heavy else plan.runs
+        return 1 if heavy or self.effort is Effort.ONCE else plan.runs
 
 
 def _transfer_case(

@@ -30,16 +30,19 @@ def latency(
     Raises:
         BenchError: a client failed, or a message did not arrive.
     """
-    topic = system.space.new_name("messages")
+    topic = system.topic("messages")
     with system.space.processes() as group, select.epoll() as poller:
         readers = [
             group.ssh(
-                system.endpoint, system.subscribe(topic), cipher=cipher, stdout=subprocess.PIPE
+                system.reader_endpoint(number),
+                system.subscribe(topic),
+                cipher=cipher,
+                stdout=subprocess.PIPE,
             )
-            for _ in range(subscribers)
+            for number in range(subscribers)
         ]
         writer = group.ssh(
-            system.endpoint,
+            system.writer_endpoint,
             system.publish(topic, subscribers),
             cipher=cipher,
             stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ a server of its own as well, so that nothing freed earlier hides growth.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from loadtest import procfs
-from loadtest.workspace import HOST, STEP_LIMIT, BenchError, Processes, piped
+from loadtest.workspace import HOST, STEP_LIMIT, BenchError, Endpoint, Processes, piped
 
 if TYPE_CHECKING:
     from loadtest.servers import System
@@ -34,7 +35,7 @@ def logins(system: System, count: int, cipher: str) -> dict[str, float]:
         BenchError: one of them failed.
     """
     with system.space.processes() as group:
-        swarm = _Swarm(group, system, cipher)
+        swarm = _crowd(group, system, cipher)
         swarm.order("login", _FIRST_LOGINS, _FIRST_LOGINS)
         system.settle()
         cpu_before, started = system.cpu_seconds(), time.perf_counter()
@@ -60,7 +61,7 @@ def memory_of_idle(system: System, members: int, cipher: str) -> dict[str, float
     """
     with system.twin() as server, system.space.processes() as group:
         server.log_in_once()
-        swarm = _Swarm(group, server, cipher)
+        swarm = _crowd(group, server, cipher)
         swarm.order("hold", _FIRST_LOGINS, _FIRST_LOGINS)
         time.sleep(_MEMORY_PAUSE)
         before = procfs.resident_bytes(server.pid)
@@ -70,22 +71,42 @@ def memory_of_idle(system: System, members: int, cipher: str) -> dict[str, float
     return {"rss": (after - before) / members / _KIB}
 
 
-class _Swarm:
+def _crowd(group: Processes, system: System, cipher: str) -> Crowd:
+    remote = system.subscribe(system.space.new_name("idle"))
+    return Crowd(group, system.endpoint, cipher, remote)
+
+
+class Crowd:
     """Our side of a swarm's pipes."""
 
-    def __init__(self, group: Processes, system: System, cipher: str) -> None:
-        end = system.endpoint
+    def __init__(self, group: Processes, end: Endpoint, cipher: str, remote: str) -> None:
         command = [sys.executable, "-m", "loadtest.swarm", "--host", HOST, "--port", str(end.port)]
         command += ["--user", end.user, "--key", str(end.key), "--cipher", cipher]
-        command += ["--command", system.subscribe(system.space.new_name("idle"))]
+        command += ["--command", remote, "--source", end.source]
         process = group.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._stdin = piped(process.stdin)
         self._stdout = piped(process.stdout)
 
-    def order(self, word: str, number: int, expected: int) -> None:
-        """Gives an order and waits until it is done."""
-        self._stdin.write(f"{word} {number}\n".encode())
+    def ask(self, order: str) -> str:
+        """Gives an order, waits until it is done, and returns the answer.
+
+        Raises:
+            BenchError: there is none.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(f"{order}\n".encode())
         ready, _, _ = select.select([self._stdout], [], [], STEP_LIMIT)
-        answer = self._stdout.readline().decode().strip() if ready else "no answer"
+        answer = self._stdout.readline().decode().strip() if ready else ""
+        if not answer:
+            raise BenchError(f"`{order}`: no answer")
+        return answer
+
+    def order(self, word: str, number: int, expected: int) -> None:
+        """Gives an order that is answered with a number.
+
+        Raises:
+            BenchError: it is another number.
+        """
+        answer = self.ask(f"{word} {number}")
         if answer != str(expected):
-            raise BenchError(f"`{word} {number}`: {answer or 'it failed'} instead of {expected}")
+            raise BenchError(f"`{word} {number}`: {answer} instead of {expected}")

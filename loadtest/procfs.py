@@ -29,6 +29,11 @@ def tree_cpu_seconds(pid: int) -> float:
     return _cpu_seconds(pid) + sum(tree_cpu_seconds(child) for child in children(pid))
 
 
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time of a process, without that of its living children."""
+    return _cpu_seconds(pid)
+
+
 def children(pid: int) -> list[int]:
     """Returns the ids of the living children of a process: none once it has gone itself."""
     found: list[int] = []
@@ -46,6 +51,14 @@ def name(pid: int) -> str:
         return (_PROC / str(pid) / "comm").read_text().strip()
     except OSError:
         return ""
+
+
+def words(pid: int) -> list[str]:
+    """Returns the command line of a process, or nothing once it has gone."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def resident_bytes(pid: int) -> int:

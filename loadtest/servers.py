@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -36,7 +37,7 @@ from loadtest.workspace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
 START_LIMIT: Final = 30.0
@@ -59,12 +60,15 @@ class Ability(enum.Enum):
     WEB = "the same by HTTP"
     LOGS = "log lines to their users"
     MEMORY = "resident memory of one process stands for the service"
+    WORKERS = "what several processes cost, or what they are compared with"
+    JOINS = "the time that a session takes to join, its clients in one worker or two"
+    HUB = "what only a hub and its workers can do"
 
 
 class System(abc.ABC):
     """One server under test; use it in a ``with`` statement, which starts and stops it."""
 
-    abilities = frozenset(Ability) - {Ability.WEB, Ability.LOGS}
+    abilities = frozenset(Ability) - {Ability.WEB, Ability.LOGS, Ability.JOINS, Ability.HUB}
     no_op = "version"
     """A command that ends at once with status 0."""
 
@@ -97,10 +101,23 @@ class System(abc.ABC):
         """Returns another system of the same kind, not started."""
         return type(self)(self.space)
 
+    def topic(self, stem: str) -> str:
+        """Returns the name of a topic that nobody has used yet."""
+        return self.space.new_name(stem)
+
     @property
     def endpoint(self) -> Endpoint:
         """Where clients find it."""
         return Endpoint(self.port, self.user, self.space.key)
+
+    @property
+    def writer_endpoint(self) -> Endpoint:
+        """Where publishers find it."""
+        return self.endpoint
+
+    def reader_endpoint(self, number: int) -> Endpoint:  # noqa: ARG002 (one process has all)
+        """Where the subscriber of a number, from 0, finds it."""
+        return self.endpoint
 
     @property
     def pid(self) -> int:
@@ -168,8 +185,9 @@ class System(abc.ABC):
 class Ours(System):
     """The product itself."""
 
-    abilities = frozenset(Ability)
+    abilities = frozenset(Ability) - {Ability.HUB}
     lane = "fast"
+    program = "pipe"
     user = "bench"
     web_port = 0
 
@@ -188,9 +206,14 @@ class Ours(System):
             "signup": "open",
             "lane": self.lane,
             "log-format": "json",
+            **self.more_options(),
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "pipe", "serve", *arguments]
+        return [sys.executable, "-m", self.program, "serve", *arguments]
+
+    def more_options(self) -> dict[str, str]:
+        """Returns the settings that only this kind has."""
+        return {}
 
     def log_in_once(self) -> None:
         """Sees as well that connections run on the lane asked for, not on one it fell back to.
@@ -222,7 +245,7 @@ class Ours(System):
 class OursOnAsyncssh(Ours):
     """The product with the data path that asyncssh has."""
 
-    abilities = frozenset(Ability) - {Ability.WEB, Ability.LOGS}
+    abilities = frozenset({Ability.TRANSFER, Ability.LOGIN, Ability.FAN_OUT, Ability.MEMORY})
     lane = "asyncssh"
 
 
@@ -254,6 +277,70 @@ class OverHTTP(Ours):
         text = self._scrape()
         [found] = re.findall(r'^pipe_sessions\{mode="subscribe"\} (\S+)$', text, re.MULTILINE)
         return round(float(found))
+
+
+class ByHop(Ours):
+    """The product with two workers, and clients that stay where they are accepted.
+
+    A program of the tests gives a client from 127.0.1.N to worker N, and makes worker N the home of
+    topics ``atN…``.  Here publishers are in worker 2 and topics in worker 1, with the first reader
+    and every second one; the others are in worker 2.
+    """
+
+    abilities = frozenset({Ability.WORKERS, Ability.JOINS, Ability.HUB})
+    program = "tests.e2e.hopping"
+    moves = False
+    _reads, _writes = "127.0.1.1", "127.0.1.2"
+
+    def more_options(self) -> dict[str, str]:
+        """Returns how many workers there are."""
+        return {"workers": "2"}
+
+    def topic(self, stem: str) -> str:
+        """Returns the name of a topic at home in worker 1 that nobody has used yet."""
+        return self.space.new_name(f"at1{stem}")
+
+    @property
+    def writer_endpoint(self) -> Endpoint:
+        """Worker 2."""
+        return replace(self.endpoint, source=self._writes)
+
+    def reader_endpoint(self, number: int) -> Endpoint:
+        """Worker 1 for even numbers, worker 2 for odd ones."""
+        return replace(self.endpoint, source=(self._reads, self._writes)[number % 2])
+
+    def worker(self, number: int) -> int:
+        """Returns the process id of a worker.
+
+        Raises:
+            BenchError: it does not run.
+        """
+        for child in procfs.children(self.pid):
+            if procfs.words(child)[-2:] == ["worker", str(number)]:
+                return child
+        raise BenchError(f"there is no worker {number}")
+
+    def log_in_once(self) -> None:
+        """Sees as well that clients move to other workers, or that they do not.
+
+        Raises:
+            BenchError: it is otherwise.
+        """
+        super().log_in_once()
+        run_ssh(self.writer_endpoint, f"pub --block=false {self.topic('move')}", _FIRST_LOGIN_LIMIT)
+        wait_until(
+            lambda: "session ended" in self._log.read_text(), START_LIMIT, "a line in the log"
+        )
+        if ("connection taken over" in self._log.read_text()) is not self.moves:
+            raise BenchError("clients " + ("do not move" if self.moves else "move"))
+
+
+class Moved(ByHop):
+    """The same where clients move to the workers in which their topics are at home."""
+
+    abilities = frozenset({Ability.WORKERS, Ability.JOINS})
+    program = "tests.e2e.moving"
+    moves = True
 
 
 class Relay(System):
@@ -355,11 +442,13 @@ class Sshd(System):
         return running + sum(60 * int(minutes) + float(seconds) for minutes, seconds in ended)
 
 
-SYSTEMS: Final[Mapping[str, tuple[str, Callable[[Workspace], System]]]] = {
+SYSTEMS: Final[Mapping[str, tuple[str, type[System]]]] = {
     "fast": ("ours, lane fast", Ours),
     "asyncssh": ("ours, lane asyncssh", OursOnAsyncssh),
     "relay": ("plain asyncssh", Relay),
     "sshd": ("sshd + fifo", Sshd),
+    "hop": ("2 workers, by a hop", ByHop),
+    "moved": ("2 workers, moved", Moved),
 }
 """Name -> title and how to make it, in the order in which they take turns."""
 

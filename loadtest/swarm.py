@@ -1,7 +1,8 @@
 """A process of many light clients: it logs in and leaves, or holds idle subscribers.
 
-Each line of stdin is an order, ``login N`` or ``hold N``, and is answered with a line when done:
-the number of logins, the number of subscribers held by now.  It ends at the end of stdin.
+Each line of stdin is an order and is answered with a line when done: ``login N`` with the number
+of logins, ``hold N`` with the number of subscribers held by now, ``join N`` with the seconds that
+each of so many sessions took, one after the other.  It ends at the end of stdin.
 
 asyncssh's client stands in for ``ssh`` here: a thousand OpenSSH processes would fill the machine
 that the server is measured on, and to start one costs many times what the server does for a login.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 
 import asyncssh
 import uvloop
@@ -29,18 +31,21 @@ class Swarm:
         self._options = options
         self._key = asyncssh.read_private_key(options.key)
         self._gate = asyncio.Semaphore(CONCURRENT_LOGINS)
+        self._joined = 0
         self._held: list[asyncssh.SSHClientChannel[bytes]] = []
 
-    async def obey(self, order: str) -> int:
-        """Carries out one order and returns the number to answer with."""
+    async def obey(self, order: str) -> str:
+        """Carries out one order and returns what to answer."""
         word, number = order.split()
+        if word == "join":
+            return " ".join([f"{await self._join():.6f}" for _ in range(int(number))])
         client = {"login": self._log_in, "hold": self._hold}[word]
         async with asyncio.TaskGroup() as group:
             for _ in range(int(number)):
                 group.create_task(client())
         if word == "login":
-            return int(number)
-        return sum(not channel.is_closing() for channel in self._held)
+            return number
+        return str(sum(not channel.is_closing() for channel in self._held))
 
     async def _log_in(self) -> None:
         async with self._gate:
@@ -56,10 +61,24 @@ class Swarm:
             )
             self._held.append(channel)
 
+    async def _join(self) -> float:
+        """Runs the command, with a number at its end, and returns the seconds that it took."""
+        self._joined += 1
+        connection = await self._connect()
+        began = time.perf_counter()
+        await connection.run(
+            f"{self._options.command}{self._joined}", stdin=asyncssh.DEVNULL, check=True
+        )
+        elapsed = time.perf_counter() - began
+        connection.close()
+        await connection.wait_closed()
+        return elapsed
+
     async def _connect(self) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
             self._options.host,
             self._options.port,
+            local_addr=(self._options.source, 0) if self._options.source else None,
             username=self._options.user,
             client_keys=[self._key],
             known_hosts=None,
@@ -76,6 +95,7 @@ async def main() -> None:
     for name in ("--host", "--user", "--key", "--cipher", "--command"):
         parser.add_argument(name, required=True)
     parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--source", default="")
     swarm = Swarm(parser.parse_args())
     loop = asyncio.get_running_loop()
     while order := await loop.run_in_executor(None, sys.stdin.readline):

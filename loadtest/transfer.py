@@ -21,6 +21,8 @@ GIB = 1024 * MIB
 _LEAST_LIMIT = 60.0
 _LEAST_RATE = 25 * MIB
 """Seconds, and bytes delivered per second, that make a run's limit: any machine does better."""
+_AT_ONCE = 32
+"""Clients that log in at a time: servers bound how many of one address may be about to."""
 _JOIN_PAUSE = 0.05
 """Seconds from a client's request for its command until the server has surely acted on it."""
 
@@ -36,22 +38,27 @@ def transfer(
     Raises:
         BenchError: a client failed, or a subscriber did not get exactly the payload's bytes.
     """
-    topic = system.space.new_name("stream")
+    topic = system.topic("stream")
     counter = ["sha256sum"] if verify else ["wc", "-c"]
     with system.space.processes() as group, payload.path.open("rb") as file:
         clients, readers = [], []
-        for _ in range(subscribers):
+        for number in range(subscribers):
             client = group.ssh(
-                system.endpoint, system.subscribe(topic), cipher=cipher, stdout=subprocess.PIPE
+                system.reader_endpoint(number),
+                system.subscribe(topic),
+                cipher=cipher,
+                stdout=subprocess.PIPE,
             )
             readers.append(group.spawn(counter, stdin=client.stdout, stdout=subprocess.PIPE))
             client.stdout.close()  # the reader has it now, and is to see its end
             clients.append(client)
+            if len(clients) % _AT_ONCE == 0:
+                wait_logged_in(clients[-_AT_ONCE:])
         wait_logged_in(clients)
         time.sleep(_JOIN_PAUSE)
 
         publish = system.publish(topic, subscribers)
-        publisher = group.ssh(system.endpoint, publish, cipher=cipher, stdin=file)
+        publisher = group.ssh(system.writer_endpoint, publish, cipher=cipher, stdin=file)
         wait_logged_in([publisher])
         cpu_before, commands_before = system.cpu_seconds(), system.command_seconds()
         started = time.perf_counter()

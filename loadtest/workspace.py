@@ -60,6 +60,8 @@ class Endpoint:
     port: int
     user: str
     key: Path
+    source: str = ""
+    """The address that clients come from, where it matters."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ def ssh_command(
         command += ["-o", option]
     if cipher is not None:
         command += ["-c", cipher]
+    if endpoint.source:
+        command += ["-b", endpoint.source]
     command += ["-v", "-E", str(log)] if log is not None else ["-q"]
     return [*command, f"{endpoint.user}@{HOST}", remote]
 

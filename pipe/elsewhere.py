@@ -164,6 +164,16 @@ class Visit(Protocol):
     def open(self, errand: Errand, client: Client) -> Way:
         """Run the session there."""
 
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """Have a short stream of the server's own published there.
+
+        Returns:
+            Whether there is room for it, and if it was sent at once, how many read it.
+
+        Raises:
+            PipeError: it is not known.
+        """
+
     def settle(self) -> None:
         """The session has joined here, was opened there, or never will."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from pipe.chat.room import Rooms
-from pipe.errors import Outcome, QuotaExceeded
+from pipe.errors import Outcome, PipeError, QuotaExceeded
 from pipe.events.announcer import Announcer
 from pipe.events.dedupe import Seen
 from pipe.events.hooks.deliveries import Result
@@ -28,7 +28,7 @@ from pipe.events.monitors.hub import Monitors
 from pipe.events.monitors.summaries import Summaries
 from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
-from pipe.language.requests import ssh_command
+from pipe.language.requests import Publish, ssh_command
 from pipe.limits.bounds import parse_networks
 from pipe.limits.gate import Gate, make_gate
 from pipe.limits.holds import Holds
@@ -47,7 +47,7 @@ from pipe.store.web_key import make_web_key
 from pipe.stream.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from pipe.elsewhere import Elsewhere
     from pipe.language.names import TopicName
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from pipe.stream.topics import Member
 
 log = structlog.get_logger()
+
+MAX_ANNOUNCING = 100
+"""Announcements that are on their way to other workers; each holds at most half a mebibyte."""
 
 
 class Login(NamedTuple):
@@ -120,6 +123,7 @@ class Service:
     elsewhere: Elsewhere | None = None  # unless this is the only worker
     web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
+    _announcing: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
@@ -132,7 +136,7 @@ class Service:
         self.announcer = Announcer(self.router)
         self.logs = LogDrain(self.turns.do)
         self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
-        self.alerts = Alerts(self.access, self.announcer.announce, self.tell_owner)
+        self.alerts = Alerts(self.access, self.announce_soon, self.tell_owner)
         self.monitors = Monitors(
             self.store.monitors,
             self.router,
@@ -174,11 +178,50 @@ class Service:
         return Hooks(
             self.store.hooks,
             self.access,
-            self.announcer,
+            self.announce,
             self.seen,
             lambda kind, result: deliveries.labels(kind, result.value).inc(),
             self.tell_owner,
         )
+
+    async def announce(
+        self,
+        topic: TopicName,
+        data: bytes,
+        hold: float = 0.0,
+        admit: Callable[[int], bool] = lambda _: True,
+    ) -> bool:
+        """Publish a short stream where its topic is at home; see `Announcer.announce`.
+
+        In another worker it is not asked again, when its hold is over, whether it may be sent.
+        """
+        if self.elsewhere is None or topic in self.router:
+            return self.announcer.announce(topic, data, hold, admit)
+        try:
+            visit = await self.elsewhere.find(Publish(str(topic)), topic)
+            try:
+                if not visit.far:
+                    return self.announcer.announce(topic, data, hold, admit)
+                taken, readers = await visit.announce(data, hold)
+            finally:
+                visit.settle()
+        except PipeError as error:
+            log.warning("announcement lost", error=error.message)
+            return False
+        if readers is not None:
+            admit(readers)
+        return taken
+
+    def announce_soon(self, topic: TopicName, data: bytes, hold: float = 0.0) -> bool:
+        """The same without waiting; False if too much waits already."""
+        if self.elsewhere is None or topic in self.router:
+            return self.announcer.announce(topic, data, hold)
+        if len(self._announcing) >= MAX_ANNOUNCING:
+            return False
+        task = asyncio.get_running_loop().create_task(self.announce(topic, data, hold))
+        self._announcing.add(task)
+        task.add_done_callback(self._announcing.discard)
+        return True
 
     def open_topic(self, name: TopicName, holders: tuple[Holder, ...]) -> None:
         """Count a topic that the next join opens; do nothing if it exists.

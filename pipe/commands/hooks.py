@@ -162,7 +162,7 @@ async def test_hook(service: Service, caller: Caller, start: str) -> str:
         StoreError: none of the caller's begins so, or several do.
     """
     hook = await service.store.hooks.find_own(caller.user, start)
-    topic, result, readers = service.hooks.test(hook, time.time())
+    topic, result, readers = await service.hooks.test(hook, time.time())
     match result:
         case Result.PUBLISHED:
             return f"published a test event on {topic}: {count(readers, 'reader')} got it\n"

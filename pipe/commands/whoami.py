@@ -9,7 +9,7 @@ from pipe.commands.layout import date, labelled
 from pipe.commands.tokens import describe_scope
 from pipe.language.durations import format_duration
 from pipe.language.names import escape
-from pipe.language.quantities import format_size
+from pipe.language.sizes import format_size
 from pipe.limits.quotas import Holder, Resource, Scope
 
 if TYPE_CHECKING:

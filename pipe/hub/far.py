@@ -96,16 +96,15 @@ class FarGate(Gate):
     def leave(self, visit: Visit, offence: Offence | None, now: float) -> None:  # noqa: ARG002
         """Tell the hub that a connection is gone."""
         if isinstance(visit, FarVisit):
-            del self._guests[visit.number]
-            if visit.moves:
-                return
-            self._channel.send(
-                {
-                    "type": "left",
-                    "guest": visit.number,
-                    "offence": offence.name if offence else None,
-                }
-            )
+            if self._guests.get(visit.number) is visit:  # it may have come back already
+                del self._guests[visit.number]
+            if not visit.moves:
+                self.tell_left(visit, offence)
+
+    def tell_left(self, visit: FarVisit, offence: Offence | None = None) -> None:
+        """Have the hub count a connection no longer."""
+        name = offence.name if offence else None
+        self._channel.send({"type": "left", "guest": visit.number, "offence": name})
 
     def charge(self, address: str, offence: Offence, now: float) -> None:
         """Add to an address's penalty, here and where it connects."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pipe.mesh.directory import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pipe.mesh.directory import WorkerId
 
@@ -109,6 +109,32 @@ class Homes:
                 entry.joins.pop(asker, None)
         if not entry.joins:
             del self._entries[topic]
+
+
+class Watched:
+    """The topics that webhooks, monitors and the log drain need, by the worker that has these.
+
+    What a dead worker watched counts until another one has taken its place: clients that come back
+    at once shall find their topics at home where they will be watched.
+    """
+
+    def __init__(self) -> None:
+        self._topics: dict[WorkerId, set[str]] = {}
+
+    def __contains__(self, topic: str) -> bool:
+        return any(topic in topics for topics in self._topics.values())
+
+    def note(self, worker: WorkerId, topic: str, watched: bool) -> None:
+        """A worker begins to watch a topic, or ends that."""
+        topics = self._topics.setdefault(worker, set())
+        if watched:
+            topics.add(topic)
+        else:
+            topics.discard(topic)
+
+    def keep(self, workers: Collection[WorkerId]) -> None:
+        """Forget what others watched than these, as one of these does now."""
+        self._topics = {one: topics for one, topics in self._topics.items() if one in workers}
 
 
 def _choose(asker: WorkerId, busy: Mapping[WorkerId, float]) -> WorkerId:

@@ -58,6 +58,10 @@ class HubDirectory:
         """A join that `enter` has counted is not sent after all."""
         self._channel.send({"type": "withdraw", "topic": str(topic), "home": home[1:]})
 
+    def watch(self, topic: TopicName, watched: bool) -> None:
+        """Something here needs all that happens on a topic, or no longer."""
+        self._channel.send({"type": "watch", "topic": str(topic), "watched": watched})
+
     def closed(self, topic: TopicName) -> None:
         """A topic that was at home here is gone."""
         joins = self._arrived.pop(str(topic), None)

@@ -52,10 +52,12 @@ class Crate:
 
     def fill(self, client: socket.socket, data: bytes) -> socket.socket:
         """Put everything in, and return what to send."""
-        with self._inside, client, os.fdopen(self._memory, "wb") as memory:
+        with client, os.fdopen(self._memory, "wb", closefd=False) as memory:
             memory.write(data)
             memory.flush()
-            socket.send_fds(self._inside, [b"\0"], [client.fileno(), memory.fileno()])
+            socket.send_fds(self._inside, [b"\0"], [client.fileno(), self._memory])
+        os.close(self._memory)
+        self._inside.close()
         return self._outside
 
     def close(self) -> None:
@@ -130,7 +132,13 @@ class Moves:
             visit.moves = False
             crate.close()
             return False
-        goods = crate.fill(parcel.socket, parcel.cargo.encode())
+        try:
+            goods = crate.fill(parcel.socket, parcel.cargo.encode())
+        except OSError as error:
+            log.error("connection lost on its way to another worker", reason=str(error))
+            crate.close()
+            self._gate.tell_left(visit)
+            return True
         message = {
             "type": "move",
             "guest": visit.number,

@@ -23,7 +23,7 @@ from pipe.hub.census import Census
 from pipe.hub.channel import Lost
 from pipe.hub.crew import Crew
 from pipe.hub.figures import Figures
-from pipe.hub.homes import Homes
+from pipe.hub.homes import Homes, Watched
 from pipe.hub.reception import SSH, WEB, Reception
 from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
@@ -71,6 +71,7 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing = False
         self._homes = Homes()
+        self._watched = Watched()
         self._sums = Sums()
         self._telling: asyncio.TimerHandle | None = None  # of sums
 
@@ -259,8 +260,12 @@ class Hub:
             case "last figures":
                 self._figures.take(worker, message["families"])
             case "enter":
-                home = self._homes.enter(message["topic"], worker.ident, self._census.busy)
+                home = self._homes.enter(
+                    message["topic"], worker.ident, self._hosts_for(message["topic"])
+                )
                 channel.answer(message, [*home.worker[1:], home.joins])
+            case "watch":
+                self._watched.note(worker.ident, message["topic"], message["watched"])
             case "find":
                 found = self._homes.find(message["topic"])
                 channel.answer(message, found[1:] if found else None)
@@ -281,6 +286,12 @@ class Hub:
             self._homes.withdraw(message["topic"], home, worker.ident)
         news = {"type": "moved", "asker": worker.ident[1:], "returned": returned}
         to.channel.send({**message, **news}, connection)
+
+    def _hosts_for(self, topic: str) -> dict[WorkerId, float]:
+        """The workers in which a topic may be at home, and how busy each is."""
+        if self._leader and topic in self._watched:
+            return {self._leader.ident: 0.0}
+        return self._census.busy
 
     async def _settle(self, home: Worker, dead: WorkerId) -> None:
         """Tell a worker that another one is dead, and forget its joins that never came there."""
@@ -343,6 +354,7 @@ class Hub:
                 self._leader = None
                 self._elect()
             return
+        self._watched.keep(self._crew.workers)
         self._tell_of_peers()
         self._reception.place_early()
 

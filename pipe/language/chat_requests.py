@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipe.errors import UsageError
 from pipe.language.flags import Argument, Command, Flag, boolean, whole_number
 from pipe.language.past import check_keeping, parse_linger
-from pipe.language.quantities import parse_size
 from pipe.language.sharing import SHARING
+from pipe.language.sizes import parse_size
 
 DEFAULT_KEEP = 64 * 1024
 """Bytes of what was said that a room keeps for those who come: some thousand lines."""

@@ -58,6 +58,12 @@ class Directory(Protocol):
     def withdraw(self, topic: TopicName, home: WorkerId) -> None:
         """A join that `enter` has counted is not sent after all; never if it may have been."""
 
+    def watch(self, topic: TopicName, watched: bool) -> None:
+        """Something here needs all that happens on a topic, or no longer: have it at home here.
+
+        One that is at home elsewhere stays there until it is gone.
+        """
+
     def closed(self, topic: TopicName) -> None:
         """A topic that was at home here is gone, or was not opened by the join that came.
 

@@ -81,9 +81,11 @@ class Frame(NamedTuple):
     body: memoryview
 
 
-def encode(number: int, kind: Kind, session: int, *parts: bytes | memoryview) -> bytes:
-    """Write a frame."""
-    return b"".join((HEAD.pack(number, kind, session), *parts))
+def encode(
+    number: int, kind: Kind, session: int, *parts: bytes | memoryview
+) -> tuple[bytes | memoryview, ...]:
+    """Write a frame, in pieces: bytes of a stream are not copied for it."""
+    return HEAD.pack(number, kind, session), *parts
 
 
 def decode(data: memoryview) -> Frame:

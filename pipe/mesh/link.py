@@ -28,11 +28,12 @@ from pipe.mesh.frames import (
     unpack_text,
 )
 from pipe.mesh.hello import Hello, read_hello, why_not, write_hello
+from pipe.mesh.wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.mesh.wire import Wire
+    from pipe.mesh.wire import Pieces, Wire
     from pipe.stream.chunks import Chunk
 
 TICK_SECONDS = 0.5
@@ -47,6 +48,11 @@ GATHERED_BYTES = 256 * 1024
 
 PIECE_BYTES = 512 * 1024
 """Longer chunks are sent in pieces: a frame holds a mebibyte, with its readers."""
+
+
+def pieces_of(size: int) -> int:
+    """In how many pieces a chunk is sent."""
+    return max(1, -(-size // PIECE_BYTES))
 
 
 class User(Protocol):
@@ -92,7 +98,7 @@ class Link:
         self._later = later
         self._wire: Wire | None = None
         self._state = State.GREETING
-        self._out: list[bytes] = []
+        self._out: list[Pieces] = []
         self._size = 0
         self._sent = 0  # frames, which number the next one
         self._received = 0
@@ -163,7 +169,7 @@ class Link:
         frame = encode(self._sent, kind, session, *parts)
         self._sent = (self._sent + 1) % NUMBERS
         self._out.append(frame)
-        self._size += len(frame)
+        self._size += size_of(frame)
         if self._size >= GATHERED_BYTES:
             self._send_out()
         else:

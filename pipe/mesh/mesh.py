@@ -7,15 +7,15 @@ for `IDLE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from pipe import __version__
-from pipe.elsewhere import Answers
 from pipe.errors import PipeError, Unreachable
 from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import (
@@ -38,20 +38,27 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
+from pipe.mesh.asking import ask_all, send_answer, wait_answer
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
-from pipe.mesh.frames import Kind
 from pipe.mesh.hello import PROTOCOL, Hello
-from pipe.mesh.home import FarFront, HomeEnd, in_pieces
+from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
-from pipe.mesh.questions import write_question
-from pipe.session.relayed import name_topic
+from pipe.mesh.questions import (
+    Notice,
+    announce_here,
+    read_notice,
+    read_result,
+    write_notice,
+    write_question,
+)
+from pipe.session.relayed import name_topic, visits
 from pipe.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Hashable
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 
-    from pipe.elsewhere import Client, Errand, Visit, Way
+    from pipe.elsewhere import Answers, Client, Errand, Visit, Way
     from pipe.language.requests import Request
     from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
@@ -64,8 +71,12 @@ IDLE_SECONDS = 60.0
 """How long a link is kept that nobody uses: opening one takes a millisecond, and a descriptor at
 both ends."""
 
-ASK_SECONDS = 1.0
-"""How long a question to other workers may take; who has not answered by then is named."""
+NEWS_SECONDS = 1.0
+"""How long a session waits to hear that a worker is dead which cannot be reached: the hub knows
+within milliseconds, and then its topics have no home."""
+
+MAX_NOTICE_BYTES = 512 * 1024
+"""What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
 
 LEAST_BUFFER = 64 * 1024
 """What each worker may have on its way to a reader on a pattern, however many they are."""
@@ -110,6 +121,10 @@ class _Here:
         """It runs here."""
         raise NotImplementedError
 
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """It is published here."""
+        raise NotImplementedError
+
     def settle(self) -> None:
         """It has joined or failed."""
         self._mesh.settle(self._topic, self._asker)
@@ -141,6 +156,21 @@ class _There:
         if not self._sent:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
+
+    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
+        """Have it published there.
+
+        Raises:
+            Unreachable: nobody has answered.
+        """
+        if self._topic is None or len(data) > MAX_NOTICE_BYTES or self._end.link.over:
+            return False, None
+        self._sent = True
+        question = write_notice(Notice(self._topic, data, hold))
+        answer = await wait_answer(self._end, question)
+        if answer is None:
+            raise Unreachable(f"worker {self._worker} does not answer: try again")
+        return read_result(answer)
 
     def settle(self) -> None:
         """It was opened or never will be."""
@@ -190,6 +220,9 @@ class Mesh:
         self._burying: set[asyncio.Event] = set()
         self._followers: dict[Callable[[], None], None] = {}
         peers.follow(self._tell_followers, self._bury)
+        for name in service.router.watched_names:
+            directory.watch(name, True)
+        service.router.watched = directory.watch
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -213,7 +246,9 @@ class Mesh:
             finding.add_done_callback(_settle)
             raise
 
-    async def _find(self, request: Request, topic: TopicName | None) -> Visit:
+    async def _find(
+        self, request: Request, topic: TopicName | None, *, again: bool = True
+    ) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
         if topic is None:
             worker = self._peers.first
@@ -230,7 +265,19 @@ class Mesh:
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)
-            raise
+            if not (again and await self._is_gone(worker)):
+                raise
+            return await self._find(request, topic, again=False)
+
+    async def _is_gone(self, worker: WorkerId) -> bool:
+        """Whether a worker that cannot be reached is known to be dead, soon if not yet."""
+        if worker in self._peers.others:
+            changed = asyncio.Event()
+            stop = self.follow(changed.set)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), NEWS_SECONDS)
+            stop()
+        return worker not in self._peers.others
 
     @property
     def workers(self) -> Collection[WorkerId]:
@@ -317,8 +364,35 @@ class Mesh:
         )
         session.visit = visit
         session.partial = errand.part
-        session.start(lambda: request, errand.hints)
+        self._do(self._start(end, number, session, errand))
         return front
+
+    async def _start(self, end: HomeEnd, number: int, session: Session, errand: Errand) -> None:
+        """Start a session that came over a link, once this worker knows what the others changed.
+
+        A login waits for the same.  So who was granted something by way of another worker has it
+        here too, and who has lost it has not.
+        """
+
+        def read() -> Request:
+            if failure:
+                raise failure
+            return errand.request
+
+        failure: PipeError | None = None
+        try:
+            await self._service.guard.catch_up()
+        except PipeError as error:
+            failure = error
+        if number in end.fronts:
+            session.start(read, errand.hints)
+        elif session.visit:  # its client is gone
+            session.visit.settle()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def receive(self, topic: TopicName | None, asker: WorkerId) -> Visit:
         """A session has come that runs here.
@@ -383,40 +457,21 @@ class Mesh:
     # -- questions --------------------------------------------------------------------------------
 
     async def ask(self, request: Request, caller: Caller) -> Answers:
-        """Ask all other workers; who cannot answer within `ASK_SECONDS` is missing."""
+        """Ask all other workers; who cannot answer in time is missing."""
         question = write_question(request, caller)
-        asked = {
-            worker: self._loop.create_task(self._ask(worker, question))
-            for worker in self._peers.others
-        }
-        try:
-            if asked:
-                await asyncio.wait(asked.values(), timeout=ASK_SECONDS)
-        finally:
-            for task in asked.values():
-                task.cancel()
-        answers = {worker: _result_of(task) for worker, task in asked.items()}
-        found = [text for text in answers.values() if text is not None]
-        return Answers(found, [str(worker) for worker, text in answers.items() if text is None])
 
-    async def _ask(self, worker: WorkerId, question: str) -> str | None:
-        end = await self._edge(worker)
-        answer: asyncio.Future[str | None] = self._loop.create_future()
+        async def ask(worker: WorkerId) -> str | None:
+            return await wait_answer(await self._edge(worker), question)
 
-        def answered(text: str | None) -> None:
-            if not answer.done():
-                answer.set_result(text)
-
-        forget = end.ask(question, answered)
-        try:
-            return await answer
-        finally:
-            forget()
+        return await ask_all(self._peers.others, ask)
 
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
-        task = self._loop.create_task(self._reply(end, number, question))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        notice = read_notice(question)
+        if notice:
+            with visits(self.receive(notice.topic, end.worker)):
+                send_answer(end, number, announce_here(self._service, notice))
+            return
+        self._do(self._reply(end, number, question))
 
     async def _reply(self, end: HomeEnd, number: int, question: str) -> None:
         try:
@@ -424,8 +479,7 @@ class Mesh:
         except Exception:
             log.exception("question not answered")
             return
-        for last, piece in in_pieces(answer):
-            end.link.send(Kind.ANSWERED, number, bytes((last,)), piece)
+        send_answer(end, number, answer)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -459,13 +513,6 @@ class Mesh:
             self._timer = None
         for task in self._tasks:
             task.cancel()
-
-
-def _result_of(task: asyncio.Task[str | None]) -> str | None:
-    """What a worker has answered; None if it has not, or could not be reached."""
-    if not task.done() or task.cancelled() or task.exception():
-        return None
-    return task.result()
 
 
 def _settle(finding: asyncio.Task[Visit]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.mesh.frames import BadFrame, Kind, pack_flag, pack_offset
+from pipe.mesh.link import pieces_of
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class FarPort:
     def write(self, chunk: Chunk) -> None:
         """Send a chunk on; when the client is gone it stays pending for ever."""
         self._taken += chunk.size
-        self._taken_chunks += 1
+        self._taken_chunks += pieces_of(chunk.size)
         if self._over:
             return
         self._link.write(self._number, chunk)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import json
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipe.commands.ls import tell_others
 from pipe.elsewhere import Errand
+from pipe.errors import PipeError
+from pipe.language.names import parse_topic
 from pipe.language.requests import List
 from pipe.mesh.errands import read_errand, write_errand
 from pipe.mesh.frames import BadFrame
 
 if TYPE_CHECKING:
+    from pipe.language.names import TopicName
     from pipe.language.requests import Request
     from pipe.rights.callers import Caller
     from pipe.service import Service
@@ -33,3 +38,51 @@ async def answer_question(service: Service, question: str) -> str:
     if isinstance(request, List):
         return await tell_others(service, errand.caller, request.pattern)
     raise BadFrame(f"not a question: {type(request).__name__}")
+
+
+class Notice(NamedTuple):
+    """A short stream of the server's own, for whoever reads its topic in another worker."""
+
+    topic: TopicName
+    data: bytes
+    hold: float
+
+
+def write_notice(notice: Notice) -> str:
+    """Write one."""
+    data = base64.b64encode(notice.data).decode()
+    return json.dumps({"topic": str(notice.topic), "data": data, "hold": notice.hold})
+
+
+def read_notice(question: str) -> Notice | None:
+    """Read one, if it is one.
+
+    Raises:
+        BadFrame: it cannot be read.
+    """
+    try:
+        fields = json.loads(question)
+        if "data" not in fields:
+            return None
+        topic = parse_topic(fields["topic"], caller="")
+        return Notice(topic, base64.b64decode(fields["data"]), float(fields["hold"]))
+    except (ValueError, TypeError, KeyError, PipeError) as error:
+        raise BadFrame(f"a notice that cannot be read: {error}") from None
+
+
+def announce_here(service: Service, notice: Notice) -> str:
+    """Publish one, and say whether there was room, and how many read it if it was sent at once."""
+    readers: list[int] = []
+
+    def admit(count: int) -> bool:
+        readers.append(count)
+        return True
+
+    taken = service.announcer.announce(notice.topic, notice.data, notice.hold, admit)
+    return json.dumps([taken, readers[0] if readers else None])
+
+
+def read_result(answer: str) -> tuple[bool, int | None]:
+    """Read what `announce_here` says."""
+    taken, readers = json.loads(answer)
+    return bool(taken), readers

@@ -19,13 +19,14 @@ from pipe.language.names import escape
 from pipe.language.quantities import KIB, MIB
 from pipe.mesh.greeting import BadGreeting, Greeting, decode_answer, encode_answer
 from pipe.mesh.pulse import SILENCE_SECONDS, Pulse
+from pipe.mesh.wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.identity import Identity
-    from pipe.mesh.wire import Acceptor, End
+    from pipe.mesh.wire import Acceptor, End, Pieces
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class TlsWire(asyncio.BufferedProtocol):
         self._over = False
         self._waiting = False
         self._paused = False
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[Pieces] = deque()
         self._unsent = 0
         self._buffer = bytearray(_FIRST_BUFFER)
         self._view = memoryview(self._buffer)
@@ -86,12 +87,12 @@ class TlsWire(asyncio.BufferedProtocol):
 
     # -- a wire's ---------------------------------------------------------------------------------
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+    def send(self, frames: Sequence[Pieces]) -> None:
         """Send some frames."""
         if self._over:
             return
         self._queue.extend(frames)
-        self._unsent += sum(map(len, frames))
+        self._unsent += sum(map(size_of, frames))
         self._flush()
         if self._pulse:
             self._pulse.sent()
@@ -112,7 +113,7 @@ class TlsWire(asyncio.BufferedProtocol):
 
     def refuse(self, reason: str) -> None:
         """Answer a greeting with a reason, and end the wire once that is sent."""
-        self.send([encode_answer(reason)])
+        self.send([(encode_answer(reason),)])
         self._over = True
         if self._pulse:
             self._pulse.stop()
@@ -209,8 +210,9 @@ class TlsWire(asyncio.BufferedProtocol):
             size = 0
             while self._queue and size < PIECE:
                 frame = self._queue.popleft()
-                parts += (len(frame).to_bytes(_HEAD), frame)
-                size += len(frame)
+                length = size_of(frame)
+                parts += (length.to_bytes(_HEAD), *frame)
+                size += length
             self._unsent -= size
             self._transport.write(b"".join(parts))
         if self._unsent > HIGH_WATER:
@@ -313,7 +315,7 @@ class TlsWires:
                 )
                 refusal = _misnamed(wire, worker)
                 if refusal is None:
-                    wire.send([Greeting(self._me, worker, self._identity).encode()])
+                    wire.send([(Greeting(self._me, worker, self._identity).encode(),)])
                     refusal = await answer
         except TimeoutError:
             refusal = f"no answer within {SILENCE_SECONDS:g} seconds"
@@ -343,7 +345,7 @@ class TlsWires:
             return
         refusal = greeting.refusal(self._me, self._identity) or _misnamed(wire, greeting.sender)
         if refusal is None:
-            wire.send([encode_answer(None)])
+            wire.send([(encode_answer(None),)])
             wire.begin(self._accept(greeting.sender, wire))
         else:
             wire.refuse(refusal)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from pipe.errors import StartError, Unreachable
 from pipe.mesh.frames import MAX_READERS
 from pipe.mesh.link import PIECE_BYTES
+from pipe.mesh.wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.link import Link
     from pipe.mesh.peers import Peers
-    from pipe.mesh.wire import End
+    from pipe.mesh.wire import End, Pieces
 
 HIGH_WATER_BYTES = 1 << 20
 """Unsent bytes from which on a wire is blocked."""
@@ -68,14 +69,14 @@ class UnixWire(asyncio.BufferedProtocol):
         """Whether more than `HIGH_WATER_BYTES` are unsent."""
         return self._is_blocked
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+    def send(self, frames: Sequence[Pieces]) -> None:
         """Send some frames in one write."""
         if self._transport is None or self._closed:
             return
         pieces: list[bytes | memoryview] = []
         for frame in frames:
-            pieces.append(_LENGTH.pack(len(frame)))
-            pieces.append(frame)
+            pieces.append(_LENGTH.pack(size_of(frame)))
+            pieces.extend(frame)
         self._transport.writelines(pieces)
 
     def close(self) -> None:
@@ -118,10 +119,10 @@ class UnixWire(asyncio.BufferedProtocol):
 
     def _keep(self, start: int, stop: int, needed: int) -> None:
         """Move the frame that is not whole to the front of a buffer that it fits into."""
-        rest = self._buffer[start:stop]
+        rest = memoryview(self._buffer)[start:stop]
         if needed > len(self._buffer):
             self._buffer = bytearray(needed + READ_BYTES)
-        self._buffer[: len(rest)] = rest
+        memoryview(self._buffer)[: len(rest)] = rest
         self._filled = len(rest)
 
     def pause_writing(self) -> None:

@@ -10,14 +10,23 @@ if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
 
 
+Pieces: TypeAlias = "Sequence[bytes | memoryview]"
+"""A frame as it is sent: what belongs together without having been copied together."""
+
+
+def size_of(frame: Pieces) -> int:
+    """Return how many bytes a frame has."""
+    return sum(map(len, frame))
+
+
 class Wire(Protocol):
     """A connection to one other worker; frames arrive whole and in order until it is lost.
 
     No call may raise.
     """
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
-        """Send some frames, each a message of at most 1 MiB and a head.
+    def send(self, frames: Sequence[Pieces]) -> None:
+        """Send some frames, each a message of at most 1 MiB and a head, whose memory never changes.
 
         A wire never refuses.  A user that goes on sending while it is blocked pays with memory.
         """

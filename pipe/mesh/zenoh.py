@@ -27,13 +27,14 @@ from pipe.language.quantities import KIB, MIB
 from pipe.mesh.greeting import BadGreeting, Greeting, decode_answer, encode_answer
 from pipe.mesh.peer import PREFIX, parse_worker_key, worker_key
 from pipe.mesh.pulse import SILENCE_SECONDS, Pulse
+from pipe.mesh.wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.peer import ZenohPeer
-    from pipe.mesh.wire import Acceptor, End
+    from pipe.mesh.wire import Acceptor, End, Pieces
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class ZenohWire:
         self._over = False
         self._blocked = False
         self._ready = threading.Condition()
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[Pieces] = deque()
         self._unsent = 0
         self._beat_due = False
         self._loop = wires.loop
@@ -102,13 +103,13 @@ class ZenohWire:
 
     # -- a wire's ---------------------------------------------------------------------------------
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+    def send(self, frames: Sequence[Pieces]) -> None:
         """Send some frames."""
         if self._over:
             return
         with self._ready:
             self._queue.extend(frames)
-            self._unsent += sum(map(len, frames))
+            self._unsent += sum(map(size_of, frames))
             over = self._unsent > HIGH_WATER
             self._ready.notify()
         self._pulse.sent()
@@ -221,8 +222,9 @@ class ZenohWire:
             self._beat_due = False
             while self._queue and size < MESSAGE:
                 frame = self._queue.popleft()
-                parts += (len(frame).to_bytes(_HEAD), frame)
-                size += len(frame)
+                length = size_of(frame)
+                parts += (length.to_bytes(_HEAD), *frame)
+                size += length
             before = self._unsent
             self._unsent -= size
             low = before > LOW_WATER >= self._unsent

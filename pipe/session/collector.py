@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pipe.errors import UsageError
-from pipe.language.quantities import format_size
+from pipe.language.sizes import format_size
 
 if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk

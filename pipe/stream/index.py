@@ -8,6 +8,8 @@ from pipe.stream.statistics import Tally, statistics_of
 from pipe.stream.topics import Begun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipe.language.names import TopicName
     from pipe.stream.ports import Watcher
     from pipe.stream.statistics import Statistics, TopicStatistics
@@ -15,17 +17,24 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """All topics and members of one server; `pipe.stream.router.Router` fills it."""
+    """All topics and members of one server; `pipe.stream.router.Router` fills it.
+
+    Attributes:
+        watched: called when somebody begins to watch a topic that nobody did, and when nobody does.
+    """
 
     def __init__(self) -> None:
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
         self._watchers: dict[TopicName, dict[Watcher, None]] = {}
         self._tally = Tally()
+        self.watched: Callable[[TopicName, bool], None] = lambda _name, _watched: None
 
     def watch(self, name: TopicName, watcher: Watcher) -> None:
         """Tell a watcher, from now on, what is published on a topic whenever it exists."""
         watchers = self._watchers.setdefault(name, {})
+        if not watchers:
+            self.watched(name, True)
         watchers[watcher] = None
         if name in self._topics:
             self._topics[name].watchers = watchers
@@ -34,8 +43,13 @@ class Index:
         """End that; do nothing if it does not watch."""
         watchers = self._watchers.get(name, {})
         watchers.pop(watcher, None)
-        if not watchers:
-            self._watchers.pop(name, None)
+        if not watchers and self._watchers.pop(name, None) is not None:
+            self.watched(name, False)
+
+    @property
+    def watched_names(self) -> tuple[TopicName, ...]:
+        """The topics that somebody watches, whether they exist or not."""
+        return tuple(self._watchers)
 
     def members(self, name: TopicName) -> tuple[Member, ...]:
         """All members on a topic, patterns included; none if it does not exist."""

@@ -108,7 +108,7 @@ class Shipping:
                 async with self._reading:
                     batch = await _read(request, body, otlp=otlp)
                     _judge(service, visitor.caller)  # again: that took a while
-                    return _publish(request, service, topic, batch) or batch
+                    return await _publish(request, service, topic, batch) or batch
             except TooMuch as error:
                 return _refused(request, error.message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             finally:
@@ -230,7 +230,7 @@ class _Turn:
             self._ends = time.monotonic() + STEP_SECONDS
 
 
-def _publish(
+async def _publish(
     request: web.Request, service: Service, topic: TopicName, batch: _Batch
 ) -> web.Response | None:
     """Publish a batch on the drain's topic, or return why that cannot be."""
@@ -238,7 +238,7 @@ def _publish(
         text = f"none of {batch.rejected} lines is a JSON object of at most 64 KiB"
         headers = {REJECTED: str(batch.rejected)}
         return _refused(request, text, HTTPStatus.BAD_REQUEST, headers)
-    if batch.lines and not service.announcer.announce(topic, b"".join(batch.lines)):
+    if batch.lines and not await service.announce(topic, b"".join(batch.lines)):
         return _come_back(request)
     return None
 

@@ -11,7 +11,7 @@ import pytest
 from .clients import KeyRing
 from .desks import Desks
 from .payloads import MIB, Blob, write_blob
-from .server import LANES, PATIENT, Server, Status
+from .server import LANES, PATIENT, WORKERS, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Who may do what, which words are printed and what is counted is decided above the data path.
     """
     for item in items:
+        if WORKERS > 1 and item.get_closest_marker("one_worker"):
+            item.add_marker(pytest.mark.skip(reason="with one worker only"))
         callspec = getattr(item, "callspec", None)
         lane = callspec.params.get("lane") if callspec else None
         everywhere = item.get_closest_marker("data_path") or not item.get_closest_marker("e2e")

@@ -431,6 +431,7 @@ def test_patterns_of_a_user(start_server: StartServer) -> None:
     server.subscribe("alice", "sub 'b*'")
 
 
+@pytest.mark.one_worker
 def test_rate_of_a_user(start_server: StartServer) -> None:
     """A fast writer is slowed, all its sessions together, and loses nothing."""
     server = start_server(max_rate_per_user="1MiB")
@@ -460,6 +461,7 @@ def test_writer_that_hangs_up_while_it_is_slowed(start_server: StartServer) -> N
 # The server
 
 
+@pytest.mark.one_worker
 async def test_memory_alarm(start_server: StartServer) -> None:
     """Writers stand while memory is short and readers go on; then all goes on, and all arrives."""
     probe = start_server()
@@ -507,6 +509,7 @@ def test_log_has_a_rate(start_server: StartServer, raw: Raw) -> None:
     assert left_out[0]["kind"] == "connection without login"
 
 
+@pytest.mark.one_worker
 def test_descriptors_are_kept_in_reserve(
     start_server: StartServer, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +529,7 @@ def test_descriptors_are_kept_in_reserve(
     assert server.run("alice", "whoami").wait() == Status.OK
 
 
+@pytest.mark.one_worker
 def test_no_descriptors_left(start_server: StartServer, raw: Raw) -> None:
     """Should they run out all the same, streams go on, and so does the server afterwards."""
     server = start_server(login_timeout="10m")

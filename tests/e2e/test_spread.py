@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .clients import HOST
 from .conftest import SharedServer
 from .payloads import MIB
-from .processes import statuses
+from .processes import DEADLINE, HELD, statuses, wait_until
 from .server import HOPPING, MOVING, Server, Status
 from .test_workers import workers_of
 
@@ -124,9 +127,15 @@ def test_pattern_reads_from_all_workers(server: Server) -> None:
         assert sub.output.count(str(number)) == 200_000
     sub.interrupt()
     sub.wait()
-    server.wait_sessions(subscribe=0)
-    ends = server.wait_lines("session ended", mode="subscribe")
-    assert [line["delivered"] for line in ends if line["topic"] == "alice/at*"] == [1_800_000]
+    ends = wait_until(
+        lambda: [
+            line
+            for line in server.lines("session ended", mode="subscribe")
+            if line["received"] == 0 and line["delivered"]
+        ],
+        "the end to be logged",
+    )
+    assert [line["delivered"] for line in ends] == [1_800_000]
 
 
 def test_slow_reader_on_a_pattern_holds_publishers_elsewhere(server: Server) -> None:
@@ -154,3 +163,99 @@ def test_pattern_reader_outlives_a_worker(server: Server) -> None:
     second = server.ssh("alice", "pub at2", stdin=b"two", options=at(3))
     assert second.wait() == Status.OK
     assert sub.stdout.wait(lambda out: out.data == b"threetwo")
+
+
+def test_event_reaches_a_topic_elsewhere(server: Server) -> None:
+    """Who has the hooks publishes where the topic is at home, and counts its readers."""
+    made = ask(server, 1, "hooks add at2")
+    number = made.output.split("/hook/")[1].split()[0]
+    sub = server.ssh("alice", "sub at2", options=at(3))
+    server.wait_sessions(subscribe=1)
+    tried = ask(server, 3, f"hooks test {number}")
+    assert "1 reader got it" in tried.output, tried
+    assert sub.wait() == Status.OK
+    assert json.loads(sub.output)["event"] == "test"
+    assert "nobody reads it now" in ask(server, 2, f"hooks test {number}").output
+
+
+def test_watched_topic_is_at_home_where_it_is_watched(server: Server) -> None:
+    """A monitor sees what is published from any worker, and goes on when its worker dies."""
+    assert ask(server, 2, "monitor add at3-job --every 1h --on end").wait() == Status.OK
+
+    def state() -> str:
+        rows = rows_of(ask(server, 3, "monitors --json"))
+        return str(rows[0]["state"])
+
+    ended = server.ssh("alice", "pub -b=false at3-job", stdin=b"done", options=at(3))
+    assert ended.wait() == Status.OK
+    wait_until(lambda: state() == "up", "the monitor to be up")
+    os.kill(workers_of(server)[1], signal.SIGKILL)
+    server.wait_metric("pipe_up", 3)
+    failed = server.ssh("alice", "pub -b=false -x 3 at3-job", stdin=b"no", options=at(3))
+    failed.wait()
+    wait_until(lambda: state() == "down", "the monitor to be down")
+
+
+def test_right_ends_everywhere(server: Server) -> None:
+    """A grant that is revoked on one worker ends readers in the others, those on patterns too."""
+    server.introduce("bob")
+    assert ask(server, 1, "grant at2 bob --read").wait() == Status.OK
+    reader = server.ssh("bob", "sub alice/at2", options=at(3))
+    wide = server.ssh("bob", "sub 'alice/*'", options=at(3))
+    writer = server.ssh("alice", "pub -m 2 at2", stdin=HELD, options=at(1))
+    writer.write(b"one")
+    for one in (reader, wide):
+        assert one.stdout.wait(lambda out: out.data == b"one"), one
+    assert ask(server, 1, "revoke at2 bob").wait() == Status.OK
+    assert reader.wait() == Status.DENIED
+    assert "its owner revoked it" in reader.text
+    own = server.ssh("alice", "sub at2", options=at(2))
+    writer.write(b"two")
+    assert own.stdout.wait(lambda out: out.data == b"two")
+    assert wide.output == "one"
+    writer.close_stdin()
+    assert writer.wait() == Status.OK
+
+
+def test_list_of_a_session_ends_with_it(server: Server) -> None:
+    """Who is on a session's list may join from any worker, as long as that session lives."""
+    server.introduce("bob")
+    holder = server.ssh("alice", "pub -a bob at2", stdin=HELD, options=at(1))
+    server.wait_waiting()
+    guest = server.ssh("bob", "pipe alice/at2", stdin=HELD, options=at(3))
+    server.wait_sessions(pipe=1)
+    holder.kill()
+    assert guest.wait() == Status.DENIED
+
+
+def test_removed_key_ends_sessions_everywhere(server: Server) -> None:
+    """A key that is removed on one worker ends its sessions in the others."""
+    server.introduce("carol")
+    spare = server.keys.public("carol-spare")
+    assert server.ssh("carol", "keys add", stdin=spare, options=at(1)).wait() == Status.OK
+    reader = server.ssh("carol", "sub at2", key_of="carol-spare", options=at(3))
+    wide = server.ssh("carol", "sub 'at*'", key_of="carol-spare", options=at(2))
+    server.wait_sessions(subscribe=2)
+    fingerprint = server.keys.fingerprint("carol-spare")
+    assert ask(server, 1, f"keys rm {fingerprint}", "carol").wait() == Status.OK
+    assert (reader.wait(), wide.wait()) == (Status.DENIED, Status.DENIED)
+
+
+def test_token_made_in_any_worker_reads_over_http(server: Server) -> None:
+    """HTTP is in one worker: it knows tokens and topics of all, and lists them."""
+    made = ask(server, 3, "tokens add --read '**' --write '**'")
+    headers = {"Authorization": f"Bearer {made.output.strip()}"}
+    writer = server.ssh("alice", "pub at2", stdin=b"over HTTP", options=at(3))
+    server.wait_waiting()
+    listed = json.loads(get(server, "/api/topics", headers))
+    assert [row["topic"] for row in listed] == ["alice/at2"]
+    assert get(server, "/topic/at2", headers) == b"over HTTP"
+    assert writer.wait() == Status.OK
+
+
+def get(server: Server, path: str, headers: dict[str, str]) -> bytes:
+    """Get something over HTTP, to its end."""
+    connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().read()

@@ -63,7 +63,7 @@ class Scene:
     async def ask_digest(self) -> str:
         """What the other end has got, once it has read all before the question."""
         count = len(self.ear.frames)
-        self.wire.send([ASK])
+        self.wire.send([(ASK,)])
         await self.ear.wait_until(lambda: len(self.ear.frames) > count or self.ear.reason)
         return self.ear.frames[-1].decode()
 
@@ -94,7 +94,7 @@ async def test_a_stop_shorter_than_the_silence(scene: Scene) -> None:
     """A process that stood still for a moment goes on, and all arrives that was sent meanwhile."""
     frames = [os.urandom(64 * KIB) for _ in range(256)]
     scene.process.send_signal(signal.SIGSTOP)
-    scene.wire.send(frames)
+    scene.wire.send([(frame,) for frame in frames])
     assert scene.wire.blocked
     scene.process.send_signal(signal.SIGCONT)
     await scene.ear.wait_until(lambda: not scene.wire.blocked or scene.ear.reason)
@@ -103,7 +103,7 @@ async def test_a_stop_shorter_than_the_silence(scene: Scene) -> None:
 
 async def test_a_peer_that_stands_still(scene: Scene) -> None:
     """A wire whose other process stands still is lost at both ends, even if that one goes on."""
-    scene.wire.send([bytes(MIB)] * 8)
+    scene.wire.send([(bytes(MIB),)] * 8)
     scene.process.send_signal(signal.SIGSTOP)
     await scene.ear.wait_until(lambda: scene.ear.reason)
     scene.process.send_signal(signal.SIGCONT)

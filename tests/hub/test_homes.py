@@ -7,7 +7,7 @@ from collections import Counter, deque
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipe.hub.homes import SLACK, Homes
+from pipe.hub.homes import SLACK, Homes, Watched
 from pipe.mesh.directory import WorkerId
 
 TOPICS = ("a", "b")
@@ -168,3 +168,15 @@ class HomesMachine(RuleBasedStateMachine):
 
 
 TestHomes = HomesMachine.TestCase
+
+
+def test_watched_topics_are_known_until_another_worker_watches() -> None:
+    """What a dead worker watched counts until another has taken its place; then only that does."""
+    watched = Watched()
+    watched.note(worker(1), "a", watched=True)
+    watched.note(worker(1), "b", watched=True)
+    watched.note(worker(1), "b", watched=False)
+    assert ("a" in watched, "b" in watched) == (True, False)
+    watched.note(worker(2), "c", watched=True)
+    watched.keep([worker(2)])
+    assert ("a" in watched, "c" in watched) == (False, True)

@@ -43,7 +43,7 @@ class FarEar(Ear):
     def received(self, frame: memoryview) -> None:
         """A frame has come."""
         if frame == ASK:
-            self.wire.send([self.digest.encode()])
+            self.wire.send([(self.digest.encode(),)])
         else:
             super().received(frame)
 

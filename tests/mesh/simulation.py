@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pipe.elsewhere import Size, Way
     from pipe.language.requests import Request
-    from pipe.mesh.wire import End
+    from pipe.mesh.wire import End, Pieces
 
 PACKET_BYTES = 32 * 1024
 """What a client sends at once, at most."""
@@ -50,13 +50,13 @@ class MemoryWire:
         self.blocked = False
         self.closed = False
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+    def send(self, frames: Sequence[Pieces]) -> None:
         """Put frames on their way."""
         if self.closed:
             return
         for frame in frames:
-            self.queue.append(bytes(frame))
-            self.size += len(frame)
+            self.queue.append(b"".join(frame))
+            self.size += len(self.queue[-1])
         self._look()
 
     def _look(self) -> None:

@@ -15,6 +15,8 @@ from pipe.stream.chunks import Chunk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipe.mesh.wire import Pieces
+
 
 class Line:
     """A link's wire."""
@@ -24,9 +26,9 @@ class Line:
         self.closed = False
         self.blocked = False
 
-    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+    def send(self, frames: Sequence[Pieces]) -> None:
         """Keep what is sent."""
-        self.sends.append([bytes(frame) for frame in frames])
+        self.sends.append([b"".join(frame) for frame in frames])
 
     def close(self) -> None:
         """Note it."""
@@ -79,9 +81,14 @@ class Here:
             self.link.received(memoryview(frame))
 
 
+def written(number: int, kind: Kind, session: int, body: bytes = b"") -> bytes:
+    """A frame as it comes."""
+    return b"".join(encode(number, kind, session, body))
+
+
 def greeting(number: int = 2, protocol: int = PROTOCOL) -> bytes:
     """Another worker's first frame."""
-    return encode(0, Kind.HELLO, 0, write_hello(Hello(protocol, "1", WorkerId("", number, 1))))
+    return written(0, Kind.HELLO, 0, write_hello(Hello(protocol, "1", WorkerId("", number, 1))))
 
 
 def test_greets_first() -> None:
@@ -107,16 +114,16 @@ def test_refuses_another_protocol() -> None:
 def test_is_refused() -> None:
     """A refusal ends a link with its reason."""
     here = Here()
-    here.hear(encode(0, Kind.REFUSE, 0, b"too old"))
+    here.hear(written(0, Kind.REFUSE, 0, b"too old"))
     assert here.lost_for == "it refuses: too old"
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        encode(2, Kind.TELL, 1, b"the one before is missing"),
-        encode(0, Kind.TELL, 1, b"again"),
-        encode(1, Kind.SIZE, 1),
+        written(2, Kind.TELL, 1, b"the one before is missing"),
+        written(0, Kind.TELL, 1, b"again"),
+        written(1, Kind.SIZE, 1),
         b"short",
         b"\0\0\0\1\xff\0\0\0\0",
     ],
@@ -128,7 +135,7 @@ def test_ends_with_what_makes_no_sense(frame: bytes) -> None:
     here.hear(greeting(), frame)
     assert here.lost_for
     assert here.line.closed
-    here.hear(encode(1, Kind.TELL, 1, b"late"))
+    here.hear(written(1, Kind.TELL, 1, b"late"))
     here.link.send(Kind.TELL, 1, b"late")
     here.link.flush()
     assert here.frames == []
@@ -138,7 +145,7 @@ def test_ends_with_what_makes_no_sense(frame: bytes) -> None:
 def test_nothing_before_the_greeting() -> None:
     """Who does not greet is not heard."""
     here = Here()
-    here.hear(encode(0, Kind.TELL, 1, b"hello?"))
+    here.hear(written(0, Kind.TELL, 1, b"hello?"))
     assert here.lost_for
     assert here.frames == []
 
@@ -190,7 +197,7 @@ def test_silence_ends_it() -> None:
     now = 0.0
     for number in range(20):
         here.link.tick(now)
-        here.hear(encode(number + 1, Kind.PING, 0))
+        here.hear(written(number + 1, Kind.PING, 0))
         now += TICK_SECONDS
     assert not here.lost_for
     here.link.tick(now)

@@ -108,8 +108,8 @@ async def test_frames_arrive_whole_and_in_order(mesh: Mesh) -> None:
     pair = await mesh.open_pair()
     there, back = some_frames(1), some_frames(2)
     for one, other in zip(there, back, strict=True):
-        pair.near.send([one])
-        pair.far.send([other])
+        pair.near.send([(one,)])
+        pair.far.send([(other,)])
         await asyncio.sleep(0)
     await pair.far_ear.wait_until(lambda: len(pair.far_ear.frames) == len(there))
     await pair.near_ear.wait_until(lambda: len(pair.near_ear.frames) == len(back))
@@ -124,15 +124,15 @@ async def test_close_is_told_to_the_other_end_alone(mesh: Mesh) -> None:
     await pair.far_ear.wait_until(lambda: pair.far_ear.reason)
     assert pair.far_ear.reason == "it has closed the link"
     assert not pair.near_ear.reason
-    pair.near.send([b"nobody reads this"])
-    pair.far.send([b"nor this"])
+    pair.near.send([(b"nobody reads this",)])
+    pair.far.send([(b"nor this",)])
 
 
 async def test_a_wire_that_rests_stays(mesh: Mesh) -> None:
     """Beats keep a wire on which nothing is said for longer than silence may last."""
     pair = await mesh.open_pair()
     await asyncio.sleep(4)
-    pair.near.send([b"still there"])
+    pair.near.send([(b"still there",)])
     await pair.far_ear.wait_until(lambda: pair.far_ear.frames)
     assert (pair.near_ear.reason, pair.far_ear.reason) == ("", "")
     pair.near.close()
@@ -141,7 +141,7 @@ async def test_a_wire_that_rests_stays(mesh: Mesh) -> None:
 async def test_too_much_at_once_blocks(mesh: Mesh) -> None:
     """Above 1 MiB unsent a wire is blocked and says so; later it says that it no longer is."""
     pair = await mesh.open_pair()
-    pair.near.send([bytes(MIB)] * 32)
+    pair.near.send([(bytes(MIB),)] * 32)
     assert pair.near.blocked
     assert pair.near_ear.blocks == [True]
     await pair.near_ear.wait_until(lambda: not pair.near.blocked)
@@ -171,7 +171,7 @@ async def test_a_stalled_stream_holds_up_no_other(mesh: Mesh) -> None:
     while min(sent["b"], sent["c"]) < 16 * MIB:
         for stream in "abc":
             if sent[stream] + 32 * KIB <= credit[stream] and not pair.near.blocked:
-                pair.near.send([stream.encode() * (32 * KIB)])
+                pair.near.send([(stream.encode() * (32 * KIB),)])
                 sent[stream] += 32 * KIB
         await asyncio.sleep(0)
     await reader.wait_until(lambda: taken == sent)
@@ -186,14 +186,14 @@ async def test_several_wires_do_not_mix(mesh: Mesh) -> None:
     ear = Ear()
     second = await first.node.connect(FAR, ear)
     far, far_ear = await mesh.accepted.get()
-    first.near.send([b"first"])
-    second.send([b"second"])
+    first.near.send([(b"first",)])
+    second.send([(b"second",)])
     await first.far_ear.wait_until(lambda: first.far_ear.frames)
     await far_ear.wait_until(lambda: far_ear.frames)
     assert (first.far_ear.frames, far_ear.frames) == ([b"first"], [b"second"])
     first.near.close()
     await first.far_ear.wait_until(lambda: first.far_ear.reason)
-    far.send([b"goes on"])
+    far.send([(b"goes on",)])
     await ear.wait_until(lambda: ear.frames)
     second.close()
 

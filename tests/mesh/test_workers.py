@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import signal
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from pipe.errors import Unreachable
 from pipe.language.requests import List
+from pipe.mesh import mesh
+from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
 from tests.mesh.workers import Workers, working
 
@@ -333,12 +337,14 @@ async def test_follows_elsewhere(workers: Workers) -> None:
 
 
 async def test_questions(workers: Workers) -> None:
-    """Other workers hear who asks for what."""
-    answers = await workers[1].mesh.ask(List("b*"), Caller("alice", "SHA256:alice"))
-    [heard] = answers.found
-    assert "alice" in heard
-    assert "b*" in heard
+    """The other workers answer what they are asked."""
+    sub = await workers.run(2, "sub build", None)
+    await on_topic(workers, 2, 1)
+    answers = await workers[1].mesh.ask(List(), Caller("alice", "key"))
+    [line] = [line for text in answers.found for line in text.splitlines()]
+    assert json.loads(line)["facts"]["topic"] == "alice/build"
     assert answers.missing == []
+    sub.process.kill()
 
 
 @pytest.mark.parametrize("publishes", [1, 2])
@@ -357,3 +363,39 @@ async def test_many_bytes(workers: Workers, publishes: int) -> None:
     pub.end()
     assert (await pub.status(), await reading) == (0, 0)
     assert sub.hash.digest() == expected.digest()
+
+
+async def test_home_that_has_just_died(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes to a topic whose home dies at that moment gets it anew, in a worker that lives."""
+    pub = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+
+    async def die(*_: object) -> None:
+        del workers.known[workers[1].me]
+        workers.homes.all.died(workers[1].me)
+        raise Unreachable("worker 1 cannot be reached")
+
+    monkeypatch.setattr(Sockets, "connect", die)
+    sub = await workers.run(2, "sub build")
+    await on_topic(workers, 2, 1)
+    for run in (pub, sub):
+        run.process.kill()
+
+
+async def test_home_that_cannot_be_reached(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes to a topic whose home lives and cannot be reached is told so, and not counted."""
+    monkeypatch.setattr(mesh, "NEWS_SECONDS", 0.01)
+    pub = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+
+    async def fail(*_: object) -> None:
+        raise Unreachable("worker 1 cannot be reached: try again")
+
+    monkeypatch.setattr(Sockets, "connect", fail)
+    sub = await workers.run(2, "sub build")
+    assert await sub.status() == 69
+    assert b"worker 1 cannot be reached: try again" in sub.err
+    pub.process.kill()
+    await workers.until(lambda: not len(workers.homes.all))

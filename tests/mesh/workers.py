@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pipe.hub.homes
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.mesh import Mesh
+from pipe.mesh.questions import answer_question
 from pipe.mesh.unix import Sockets
 from pipe.service import Service
 from pipe.settings import Settings
@@ -69,6 +71,9 @@ class Desk:
     def withdraw(self, topic: TopicName, home: WorkerId) -> None:
         """Count it no longer."""
         self._homes.withdraw(str(topic), home, self._me)
+
+    def watch(self, topic: TopicName, watched: bool) -> None:
+        """It makes no difference here."""
 
     def closed(self, topic: TopicName) -> None:
         """Forget a topic, unless joins are on their way."""
@@ -145,6 +150,7 @@ class Workers:
         self._keys = keys
         self._stack = stack
         self.homes = homes
+        self.known: dict[WorkerId, Peer] = {}
         self.all: list[Worker] = []
 
     def __getitem__(self, number: int) -> Worker:
@@ -202,7 +208,6 @@ async def working(
     """So many workers, each with a server on a port of its own."""
     homes = Homes()
     chosen = {"port": 0, "metrics_port": 0, "data_dir": folder, "signup": "open", **settings}
-    known: dict[WorkerId, Peer] = {}
     async with contextlib.AsyncExitStack() as stack:
         workers = Workers(keys, homes, stack)
         for number in range(1, count + 1):
@@ -210,10 +215,11 @@ async def working(
             store = await stack.enter_async_context(await Store.open(made.resolved_database_url))
             service = Service(made, store)
             me = WorkerId("", number, number)
-            peers = Neighbours(me, folder, known)
+            peers = Neighbours(me, folder, workers.known)
             sockets = Sockets(peers, service.turns.use)
             desk = homes.of(me)
-            mesh = Mesh(service, peers, desk, sockets, _answer)
+            answer = partial(answer_question, service)
+            mesh = Mesh(service, peers, desk, sockets, answer)
             service.elsewhere = mesh
             server = SSHServer(service)
             await server.start()
@@ -221,10 +227,6 @@ async def working(
             stack.push_async_callback(_stop, server, listener, mesh)
             workers.all.append(Worker(me, service, mesh, desk))
         yield workers
-
-
-async def _answer(question: str) -> str:
-    return f"heard {question}"
 
 
 async def _stop(server: SSHServer, listener: asyncio.Server, mesh: Mesh) -> None:

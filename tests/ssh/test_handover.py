@@ -437,13 +437,14 @@ async def test_removed_before_it_came_back(house: House) -> None:
 
 @with_settings(max_sessions_per_user=1)
 async def test_quota(house: House) -> None:
-    """Where the user has no place left the client is cut off, and nothing stays counted."""
-    other = house.services[1].quotas
-    other.take(Resource.SESSIONS, Holder(Scope.USER, "alice"))
-    found = await ended(await house.ssh("alice", "sub there"))
-    other.give_back(Resource.SESSIONS, Holder(Scope.USER, "alice"))
-    assert found.status == Status.NO_CONNECTION
-    assert house.refused == ["too many sessions of this user: at most 1 at once"]
+    """A session that moves has its place already: it is counted where it goes, and not refused."""
+    other, alice = house.services[1].quotas, Holder(Scope.USER, "alice")
+    other.take(Resource.SESSIONS, alice)
+    found = await ended(await house.ssh("alice", "pub --block=false there"), b"hello")
+    assert found.status == Status.OK
+    assert house.refused == []
+    assert other.held(Resource.SESSIONS, alice) == 1
+    other.give_back(Resource.SESSIONS, alice)
 
 
 @with_settings(max_connections_per_user=1)

@@ -24,13 +24,16 @@ from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from typing import TypeAlias
 
-    from pipe.events.announcer import Announcer
     from pipe.events.dedupe import Seen
     from pipe.events.telling import Tell
     from pipe.rights.access import Access
     from pipe.store import Hook, HookStore
+
+    Admit: TypeAlias = Callable[[int], bool]
+    Announce: TypeAlias = Callable[[TopicName, bytes, float, Admit], Awaitable[bool]]
 
 ID_LENGTH = 12
 """Characters of an ID: sixty bits.  It is not secret."""
@@ -95,7 +98,7 @@ class Hooks:
     Args:
         store: the hooks.
         access: decides rights.
-        announcer: publishes.
+        announce: publishes, as `pipe.events.announcer.Announcer.announce`.
         seen: recognises what is told twice.
         count: notes one more delivery of a kind with a result, for the metrics.
         tell: tells a user in the logs.
@@ -105,14 +108,14 @@ class Hooks:
         self,
         store: HookStore,
         access: Access,
-        announcer: Announcer,
+        announce: Announce,
         seen: Seen,
         count: Callable[[str, Result], None],
         tell: Tell,
     ) -> None:
         self._store = store
         self._access = access
-        self._announcer = announcer
+        self._announce_it = announce
         self._seen = seen
         self._count = count
         self._tell = tell
@@ -132,7 +135,7 @@ class Hooks:
         detail = ""
         try:
             for notice in _notices(hook, post, time):
-                result, count = self._publish(hook, notice, now)
+                result, count = await self._publish(hook, notice, now)
                 readers = max(readers, count)
                 results.append(result)
                 if len(results) % _EVENTS_AT_A_TIME == 0:
@@ -165,7 +168,7 @@ class Hooks:
         if taken and delivery.time - (hook.used or 0.0) >= TOUCH_SECONDS:
             self._store.note_use(hook.id, delivery.time)
 
-    def test(self, hook: Hook, time: float) -> tuple[TopicName | None, Result, int]:
+    async def test(self, hook: Hook, time: float) -> tuple[TopicName | None, Result, int]:
         """Publish a test event, and return where, what came of it, and how many read it at once."""
         event = Event(
             time,
@@ -182,9 +185,9 @@ class Hooks:
         caller = _caller(hook)
         if not self._may_write(caller, notice.topic):
             return notice.topic, Result.DENIED, 0
-        return notice.topic, *self._announce(hook, caller, notice)
+        return notice.topic, *await self._announce(hook, caller, notice)
 
-    def _publish(self, hook: Hook, notice: _Notice, now: float) -> tuple[Result, int]:
+    async def _publish(self, hook: Hook, notice: _Notice, now: float) -> tuple[Result, int]:
         caller = _caller(hook)
         if not self._may_write(caller, notice.topic):
             return Result.DENIED, 0
@@ -194,16 +197,16 @@ class Hooks:
             return Result.REPEAT, 0
         if notice.event and not self._seen.first_push(notice.event, now):
             return Result.REPEAT, 0
-        return self._announce(hook, caller, notice)
+        return await self._announce(hook, caller, notice)
 
-    def _announce(self, hook: Hook, caller: Caller, notice: _Notice) -> tuple[Result, int]:
+    async def _announce(self, hook: Hook, caller: Caller, notice: _Notice) -> tuple[Result, int]:
         read: list[int] = []
 
         def admit(readers: int) -> bool:
             read.append(readers)
             return self._may_write(caller, notice.topic)
 
-        if not self._announcer.announce(notice.topic, notice.data, hook.hold, admit):
+        if not await self._announce_it(notice.topic, notice.data, hook.hold, admit):
             return Result.FULL, 0
         if not read:
             return Result.HELD, 0

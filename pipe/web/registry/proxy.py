@@ -402,7 +402,7 @@ class Transfer:
         elif not service.seen.first_push(event, asyncio.get_running_loop().time()):
             result = "repeated"
         else:
-            told = service.announcer.announce(topic, event.line())
+            told = service.announce_soon(topic, event.line())
             result = "published" if told else "crowded"
         service.metrics.registry_events.labels(result).inc()
         image = {"image": f"{repository}:{tag}"} if service.settings.log_topics else {}

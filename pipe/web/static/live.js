@@ -88,7 +88,10 @@ export class Live {
 
   take(text) {
     const now = seconds();
-    this.topics = new Map(JSON.parse(text).map((topic) => [topic.topic, topic]));
+    const rows = JSON.parse(text);
+    const found = rows.filter((row) => row.topic).map((row) => [row.topic, row]);
+    // Who has not answered in time is asked again in a second: until then its topics stay.
+    this.topics = new Map(rows.some((row) => row.missing) ? [...this.topics, ...found] : found);
     for (const name of this.histories.keys()) {
       if (!this.topics.has(name)) this.histories.delete(name);
     }
