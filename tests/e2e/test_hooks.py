@@ -46,7 +46,6 @@ def deliveries(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.one_worker
 def test_push_is_told(server: Server, tmp_path: Path) -> None:
     """``sub alpine:latest`` ends with one line when somebody pushes that image."""
     hook = answer(server, "hooks add alice/ --kind distribution").split()
@@ -65,7 +64,6 @@ def test_push_is_told(server: Server, tmp_path: Path) -> None:
     assert event["source"] == "distribution"
 
 
-@pytest.mark.one_worker
 def test_registry_tells_again(server: Server, tmp_path: Path) -> None:
     """A registry whose pushes could not be told tells them later, and each of them counts once."""
     hook = answer(server, "hooks add alice/ --kind distribution --hold 10m").split()
@@ -119,7 +117,6 @@ def has_told(server: Server, pushes: int) -> bool:
     return len([one for one in deliveries(server) if one["result"] != "ignored"]) >= pushes
 
 
-@pytest.mark.one_worker
 def test_curl_is_enough(server: Server) -> None:
     """Whatever can post with a header can publish."""
     url, secret = answer(server, "hooks add greetings").split()

@@ -44,7 +44,6 @@ def alerts(reader: Process) -> list[dict[str, Any]]:
     return [json.loads(line) for line in reader.output.splitlines()]
 
 
-@pytest.mark.one_worker
 def test_a_job(start_server: StartServer) -> None:
     """It is up, fails, is up, is killed, and each is told once; the status tells scripts."""
     server = start_server()
@@ -73,7 +72,6 @@ def test_a_job(start_server: StartServer) -> None:
     ]
 
 
-@pytest.mark.one_worker
 def test_silence_and_a_restart(start_server: StartServer) -> None:
     """A job that stays away is down, also after a restart; what was told is not told again."""
     server = start_server(program=HASTY)
@@ -94,7 +92,6 @@ def test_silence_and_a_restart(start_server: StartServer) -> None:
     assert "100.00%" not in text
 
 
-@pytest.mark.one_worker
 def test_two_users(start_server: StartServer) -> None:
     """Each sees the own monitors alone, and those of others' topics only with a grant."""
     server = start_server()

@@ -364,7 +364,6 @@ def test_14_redeploy_on_a_push(
         desks.close()
 
 
-@pytest.mark.one_worker
 def test_15_hooks(server: Server, desks: Desks, blocks: list[str]) -> None:
     """What a service posts is read, and what waits for it runs."""
     make, read, post = blocks
@@ -396,7 +395,6 @@ def test_16_show_your_users_their_lines(
     desks.close()
 
 
-@pytest.mark.one_worker
 def test_17_hear_of_a_cron_job(server: Server, desks: Desks, blocks: list[str]) -> None:
     """A backup that fails after one that went well is an alert that says so."""
     add, job, hear = blocks

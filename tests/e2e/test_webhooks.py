@@ -34,7 +34,6 @@ def verify(post: Posted, secret: str, text: str) -> None:
     assert post.body.decode() == text
 
 
-@pytest.mark.one_worker
 def test_from_a_pub_to_a_receiver(start_server: StartServer) -> None:
     """What is published is posted and verified, also after a restart and without the web pages."""
     server = start_server(webhook_networks=NETWORKS, web_port=0)
