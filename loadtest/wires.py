@@ -199,7 +199,7 @@ async def _measure(
     side = Side(NEAR)
     close: Callable[[], Awaitable[None]] | None = None
     if kind == UNIX:
-        peers = Neighbours(NEAR, folder, {FAR: Peer(FAR, Neighbours(FAR, folder, {}).own.path)})
+        peers = Neighbours(NEAR, folder, {FAR: Peer(FAR, Neighbours(FAR, folder, {}).own.at)})
         await Sockets(peers).connect(FAR, side.link)
     else:
         files = MeshFiles(folder / "ca.pem", folder / "n1.pem", folder / "n1.key")
