@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .processes import Process
     from .server import Server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,8 @@ def check_after(server: Server) -> None:
         reader = server.ssh("alice", f"sub -w {topic}", options=at(place))
         pairs.append((reader, server.ssh("alice", f"pub -w {topic}", stdin=b"new", options=other)))
     for reader, writer in pairs:
-        assert (writer.wait(), reader.wait()) == (Status.OK, Status.OK)
+        ends = writer.wait(), reader.wait()
+        assert ends == (Status.OK, Status.OK), f"{writer}\n{reader}\n{server.log[-8000:]}"
         assert (told(writer), reader.output) == (Told(3, 1, 0), "new")
 
 
@@ -261,7 +262,6 @@ def test_a_worker_dies_beside_transfers(server: Server) -> None:
     check_after(server)
 
 
-@pytest.mark.slow
 def test_many_transfers_in_trouble(server: Server) -> None:
     """The same of many transfers, while workers are stopped and killed all the time."""
     with contextlib.ExitStack() as stack:
