@@ -5,14 +5,16 @@
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
+# `mesh` brings what several machines as one service need.
+ARG LOCK=base
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 RUN python -m venv /opt/pipe
 # The dependencies first: this layer changes only with the lock.
-COPY requirements/base.lock requirements/
-RUN /opt/pipe/bin/pip install --require-hashes -r requirements/base.lock
+COPY requirements/base.lock requirements/mesh.lock requirements/
+RUN /opt/pipe/bin/pip install --require-hashes -r requirements/${LOCK:-base}.lock
 COPY LICENSE README.md hatch_build.py pyproject.toml ./
 COPY web web
 COPY pipe pipe

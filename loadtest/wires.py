@@ -31,8 +31,7 @@ from pipe.mesh.link import Link
 from pipe.mesh.peers import Peer
 from pipe.mesh.unix import Sockets
 from pipe.stream.chunks import Chunk
-from tests.mesh.kinds import FAR, HOST, NEAR, free_port, node_files
-from tests.mesh.kinds import KINDS as BETWEEN_MACHINES
+from tests.mesh.kinds import FAR, HOST, NEAR, free_port, make_node, node_files
 from tests.mesh.neighbours import Neighbours
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from pipe.mesh.wire import Wire
 
 UNIX: Final = "unix"
-KINDS: Final = (UNIX, *BETWEEN_MACHINES)
+KINDS: Final = (UNIX, "tls")
 SIZES: Final = (32 * KIB, 128 * KIB)
 """Of chunks: a packet of SSH, and what a wire gathers of several."""
 
@@ -184,7 +183,7 @@ def _be_far(kind: str, folder: Path, ports: tuple[int, int], pipe: Connection) -
         else:
             files = MeshFiles(folder / "ca.pem", folder / "n2.pem", folder / "n2.key")
             places = (HOST, ports[1]), (HOST, ports[0])
-            node = await BETWEEN_MACHINES[kind](
+            node = await make_node(
                 FAR, files, lambda _, wire: Side(FAR, echoes=True).accept(wire), *places
             )
             stack.push_async_callback(node.close)
@@ -204,7 +203,7 @@ async def _measure(
     else:
         files = MeshFiles(folder / "ca.pem", folder / "n1.pem", folder / "n1.key")
         places = (HOST, ports[0]), (HOST, ports[1])
-        node = await BETWEEN_MACHINES[kind](NEAR, files, _refuse, *places)
+        node = await make_node(NEAR, files, _refuse, *places)
         side.accept(await node.connect(FAR, side.link))
         close = node.close
 

@@ -32,6 +32,8 @@ from pipe.store import Store
 from pipe.store.web_key import load_web_key
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pipe.events.webhooks.posting import Poster
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
@@ -81,6 +83,7 @@ class App:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._listener: Listener | None = None  # on the topic of log lines
+        self._before: Collection[str] = ()  # in the data folder
 
     async def run(self) -> int:
         """Start, serve, drain."""
@@ -132,7 +135,7 @@ class App:
 
     def prepare(self) -> None:
         """Make what has to be there before the database."""
-        make_data_dir(self._settings)
+        self._before = make_data_dir(self._settings)
 
     def share(self, service: Service) -> None:
         """Replace what several processes count together; here there is one."""
@@ -162,7 +165,7 @@ class App:
 
     def greet(self, service: Service, metrics_port: int) -> None:
         """Say that it serves."""
-        greet(self._settings, service.port, service.web_url, metrics_port)
+        greet(self._settings, service.port, service.web_url, metrics_port, self._before)
 
     def watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop on SIGTERM and SIGINT, and on SIGHUP if it means that the terminal is gone.

@@ -10,6 +10,7 @@ import structlog
 
 from pipe.errors import StartError
 from pipe.language.names import escape
+from pipe.settings import DATABASE_NAME
 
 if TYPE_CHECKING:
     from pipe.settings import Settings
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def make_data_dir(settings: Settings) -> None:
+def make_data_dir(settings: Settings) -> frozenset[str]:
     """Make it unless it is there, and warn of one that is open to others.
+
+    Returns:
+        The names of what is in it already, as `files_of` has them.
 
     Raises:
         StartError: it cannot be used.
@@ -39,3 +43,11 @@ def make_data_dir(settings: Settings) -> None:
             path=escape(str(settings.data_dir)),
             reason="whoever can write there can put in another host key or database: chmod go-w",
         )
+    return files_of(settings)
+
+
+def files_of(settings: Settings) -> frozenset[str]:
+    """The names of the files that a server has made in its folder, on its first start as a rule."""
+    database = settings.data_dir / DATABASE_NAME
+    paths = (settings.host_key_path, settings.web_key_path, database)
+    return frozenset(path.name for path in paths if path.exists())

@@ -9,24 +9,32 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipe import __version__
+from pipe.data_dir import files_of
 from pipe.language.requests import ssh_command
 from pipe.settings import LogFormat, Signup
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pipe.settings import Settings
 
 log = structlog.get_logger()
 
 
-def greet(settings: Settings, port: int, web_url: str, metrics_port: int) -> None:
-    """Say where it serves.
+def greet(
+    settings: Settings, port: int, web_url: str, metrics_port: int, before: Collection[str]
+) -> None:
+    """Say where it serves, and what it has made to do so.
 
     Args:
         settings: what it runs with.
         port: where it listens for SSH.
         web_url: where the web pages are; empty if there are none.
         metrics_port: where it listens for scrapes; 0 if it does not.
+        before: what was in its folder before it started: see `pipe.data_dir`.
     """
+    if made := files_of(settings).difference(before):
+        log.info("made", folder=str(settings.data_dir.absolute()), files=", ".join(sorted(made)))
     more = {"workers": settings.workers} if settings.workers > 1 else {}
     log.info(
         "serving",

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LOCKS = ("base.lock", "dev.lock", "load.lock", "fuzz.lock")
+LOCKS = ("base.lock", "mesh.lock", "dev.lock", "load.lock", "fuzz.lock")
 TIMEOUT_SECONDS = 300
 
 

@@ -17,12 +17,13 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
-    "base": ((), True),
-    "dev": (("test", "lint", "bench"), True),
-    "load": (("load",), False),
-    "fuzz": (("fuzz",), False),
+    "base": ((), (), True),
+    "mesh": ((), ("mesh", "postgres"), True),
+    "dev": (("test", "lint", "bench"), (), True),
+    "load": (("load",), (), False),
+    "fuzz": (("fuzz",), (), False),
 }
-"""For each lock: the dependency groups in it, and whether the package's own dependencies are."""
+"""For each lock: dependency groups, extras, and whether the package's dependencies are in it."""
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*])?==([^\s;\\]+)")
 PLACE = re.compile(r"://|(?:^|\s)(?:-[fi]\b|--(?:index|extra-index|find-links)|\.{0,2}/)")
@@ -60,13 +61,15 @@ def check() -> list[str]:
         pyproject = tomllib.load(file)
     complaints: list[str] = []
     locked: dict[str, dict[str, set[Version]]] = {}
-    for lock, (groups, with_package) in LOCKS.items():
+    for lock, (groups, extras, with_package) in LOCKS.items():
         pins, found = read_lock(ROOT / "requirements" / f"{lock}.lock")
         locked[lock] = pins
         complaints += found
         wanted = list(pyproject["project"]["dependencies"]) if with_package else []
         for group in groups:
             wanted += pyproject["dependency-groups"][group]
+        for extra in extras:
+            wanted += pyproject["project"]["optional-dependencies"][extra]
         for requirement in map(Requirement, wanted):
             versions = pins.get(canonicalize_name(requirement.name), set())
             if not versions:

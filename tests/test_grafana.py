@@ -37,7 +37,7 @@ READERS: Final = 3
 
 
 class Scene(NamedTuple):
-    """A server with some traffic behind it, and the Prometheus that watches it."""
+    """A server of two workers with some traffic behind it, and the Prometheus that watches it."""
 
     server: Server
     prometheus: Prometheus
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Both, running."""
     directory = tmp_path_factory.mktemp("grafana")
-    server = Server(directory / "data", KeyRing(directory), LANES[0])
+    server = Server(directory / "data", KeyRing(directory), LANES[0], workers=2)
     try:
         prometheus = Prometheus(directory, f"{HOST}:{server.metrics_port}")
         try:
@@ -247,6 +247,8 @@ ENDED: Final = 'pipe_sessions_ended_total{instance="a",mode="subscribe",outcome=
 CUT_OFF: Final = 'pipe_disconnects_total{instance="a",reason="%s"}'
 UP: Final = 'up{job="pipe",instance="a"}'
 STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a"}'
+WORKER_UP: Final = 'pipe_up{instance="a",worker="1"}'
+WORKER_STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a",worker="1"}'
 TRIES: Final = 'pipe_webhook_attempts_total{instance="a",result="%s"}'
 LINES: Final = 'pipe_log_lines_total{instance="a",result="%s"}'
 REFUSED: Final = 'pipe_refused_total{instance="a",reason="%s"}'
@@ -254,6 +256,8 @@ REFUSED: Final = 'pipe_refused_total{instance="a",reason="%s"}'
 HEALTHY: Final[Series] = {
     UP: steady(1),
     STARTED: steady(1000),
+    WORKER_UP: steady(1),
+    WORKER_STARTED: steady(1000),
     **histogram("pipe_loop_lag_seconds", 240, 240, "0.1"),
     **histogram("pipe_handshake_seconds", 60, 60, "1"),
     'pipe_logins_total{instance="a",result="accepted"}': growing(600),
@@ -283,6 +287,8 @@ FIRING: Final[dict[str, Series]] = {
     "PipeDown": {UP: steady(0)},
     "PipeNotWatched": {UP: ""},
     "PipeRestarting": {STARTED: f"1000+300x{MINUTES}"},
+    "PipeWorkerDown": {WORKER_UP: steady(0)},
+    "PipeWorkerRestarting": {WORKER_STARTED: f"1000+300x{MINUTES}"},
     "PipeLoopLag": histogram("pipe_loop_lag_seconds", 200, 240, "0.1"),
     "PipeSlowHandshakes": histogram("pipe_handshake_seconds", 30, 60, "1"),
     "PipeLoginsFailing": {'pipe_logins_total{instance="a",result="refused"}': growing(90)},

@@ -93,6 +93,7 @@ class Crew:
 
     Attributes:
         epoch: before those of all its workers.
+        pausing: numbers of workers that have died and are about to be started again.
     """
 
     def __init__(self, size: int, owner: Owner, node: str = "") -> None:
@@ -102,7 +103,7 @@ class Crew:
         self.epoch = self._epoch = time.time_ns() // 1_000_000
         self._keepers: set[asyncio.Task[None]] = set()
         self._generation = 0
-        self._pausing: set[int] = set()  # numbers of workers that are about to be started again
+        self.pausing: set[int] = set()
         self._halt = asyncio.Event()
         self.workers: dict[WorkerId, Worker] = {}
 
@@ -119,7 +120,7 @@ class Crew:
         Raises:
             StartError: they cannot; none is left.
         """
-        taken = {ident.number for ident in self.workers} | self._pausing
+        taken = {ident.number for ident in self.workers} | self.pausing
         free = (number for number in itertools.count(1) if number not in taken)
         numbers = list(itertools.islice(free, self._size))
         started: list[Worker] = []
@@ -234,10 +235,10 @@ class Crew:
             log.error(
                 "worker ended", worker=worker.ident.number, reason=why(worker), pause_seconds=pause
             )
-            self._pausing.add(worker.ident.number)
+            self.pausing.add(worker.ident.number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._halt.wait(), pause)
-            self._pausing.remove(worker.ident.number)
+            self.pausing.remove(worker.ident.number)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             if self._is_over(generation):
                 return

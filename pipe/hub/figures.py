@@ -176,6 +176,8 @@ class Figures(Collector):
         for worker in self._crew.workers.values():
             answered = worker in self._told and worker not in self._late
             up.add_metric([worker.key], float(answered))
+        for number in self._crew.pausing:
+            up.add_metric([str(number)], 0.0)
         yield from add_up(sources)
         yield up
 

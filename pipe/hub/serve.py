@@ -82,7 +82,7 @@ class Hub:
     async def run(self) -> int:
         """Start, serve, drain."""
         settings = self._settings
-        make_data_dir(settings)
+        before = make_data_dir(settings)
         self._crew = Crew(settings.workers, self, self._mesh.node if self._mesh else "")
         self._figures = Figures(self._crew)
         self._reception = Reception(
@@ -123,7 +123,7 @@ class Hub:
             watch = asyncio.get_running_loop().create_task(self._census.watch())
             cleanup.callback(watch.cancel)
             self._watch_signals()
-            greet(settings, self._port, self._web_url, metrics_port)
+            greet(settings, self._port, self._web_url, metrics_port, before)
 
             await self._stop.wait()
             log.info("stopping", workers=len(self._crew.workers), drain_seconds=settings.drain)

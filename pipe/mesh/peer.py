@@ -1,8 +1,8 @@
 """This process as a peer of Eclipse Zenoh: its session, and who else is there.
 
-Zenoh finds the nodes, says who is alive, and carries links and questions over mutual TLS.  What it
-does not promise is added by `pipe.mesh.zenoh`.  This and that module are the only ones that import
-it, and nothing imports them unless the server is part of a mesh.
+Zenoh finds the nodes, says who is alive, and carries questions over mutual TLS; links are streams
+of our own (`pipe.mesh.tls`).  No other module imports it, and nothing imports this one unless the
+server is part of a mesh.
 
 Its calls may wait for a network, and so none is made in the event loop; what it tells comes in
 threads of its own.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pipe.mesh.certificates import MeshFiles
 
-PREFIX = f"pipe/{PROTOCOL}"
+_PREFIX = f"pipe/{PROTOCOL}"
 """The version is in every key, so two can live side by side."""
 
 LEASE_MILLISECONDS = 2000
@@ -48,13 +48,12 @@ class ZenohPeer:
     Attributes:
         me: the worker that this process is; number 0 is a machine's hub.
         members: who else is there.
-        session: Zenoh's.
     """
 
     def __init__(self, session: zenoh.Session, me: WorkerId, identity: Identity) -> None:
-        self.session = session
+        self._session = session
         self.me = me
-        self.identity = identity
+        self._identity = identity
         self.members = Members()
         self._loop = asyncio.get_running_loop()
         self._declared: list[Any] = []
@@ -118,7 +117,7 @@ class ZenohPeer:
             StartError: one is not; the message says how to mend it.
         """
         for node, identity in await asyncio.to_thread(self._ask):
-            reason = disagreement(self.identity, identity, node)
+            reason = disagreement(self._identity, identity, node)
             if node == self.me.node and self.me.number == 0:
                 reason = f"there is a node {node} already: give this one another --node"
             if reason:
@@ -126,13 +125,13 @@ class ZenohPeer:
 
     async def close(self) -> None:
         """Leave the mesh."""
-        await asyncio.to_thread(self.session.close)
+        await asyncio.to_thread(self._session.close)
 
     # -- in threads -------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        answer = json.dumps([self.me.node, self.identity])
-        key = f"{PREFIX}/ask/{worker_key(self.me)}"
+        answer = json.dumps([self.me.node, self._identity])
+        key = f"{_PREFIX}/ask/{_worker_key(self.me)}"
 
         def asked(query: zenoh.Query) -> None:
             query.reply(key, answer)
@@ -142,18 +141,18 @@ class ZenohPeer:
             self._call_soon(self._seen, str(sample.key_expr), there)
 
         self._declared += (
-            self.session.declare_queryable(key, asked),
-            self.session.liveliness().declare_subscriber(f"{PREFIX}/node/**", seen, history=True),
+            self._session.declare_queryable(key, asked),
+            self._session.liveliness().declare_subscriber(f"{_PREFIX}/node/**", seen, history=True),
         )
 
     def _declare_token(self, worker: WorkerId, place: Place | None) -> None:
-        key = f"{PREFIX}/node/{worker_key(worker)}" + (f"/{place}" if place else "")
-        self._tokens[worker] = self.session.liveliness().declare_token(key)
+        key = f"{_PREFIX}/node/{_worker_key(worker)}" + (f"/{place}" if place else "")
+        self._tokens[worker] = self._session.liveliness().declare_token(key)
 
     def _ask(self) -> list[tuple[str, Identity]]:
         """Ask every version: the number is one of the things that are compared."""
         found = []
-        for reply in self.session.get(
+        for reply in self._session.get(
             "pipe/*/ask/**",
             target=zenoh.QueryTarget.ALL,
             consolidation=zenoh.ConsolidationMode.NONE,
@@ -180,8 +179,8 @@ class ZenohPeer:
     # -- in the loop ------------------------------------------------------------------------------
 
     def _seen(self, key: str, there: bool) -> None:
-        parts = key.removeprefix(f"{PREFIX}/node/").split("/")
-        worker = parse_worker_key(parts[:3])
+        parts = key.removeprefix(f"{_PREFIX}/node/").split("/")
+        worker = _parse_worker_key(parts[:3])
         if worker is None or worker == self.me:
             return
         if there:
@@ -190,12 +189,12 @@ class ZenohPeer:
             self.members.vanished(worker)
 
 
-def worker_key(worker: WorkerId) -> str:
+def _worker_key(worker: WorkerId) -> str:
     """A worker as three parts of a key."""
     return f"{worker.node}/{worker.number}/{worker.epoch}"
 
 
-def parse_worker_key(parts: Sequence[str]) -> WorkerId | None:
+def _parse_worker_key(parts: Sequence[str]) -> WorkerId | None:
     """Read them; None if they name no worker."""
     match parts:
         case [node, number, epoch] if all(

@@ -1,4 +1,4 @@
-"""What carries frames between two workers: a Unix socket, TLS, or Zenoh."""
+"""What carries frames between two workers: a Unix socket, or TLS."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from . import clients
 from .payloads import MIB, noise, sha256
 from .processes import HELD, statuses, wait_until
 from .receiver import receiving
-from .server import PATIENT, Server, Status
+from .server import PATIENT, ROOT, Server, Status, free_port
 from .test_workers import workers_of
+from .web import Program, which
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,26 @@ def test_streams_between_machines(nodes: Nodes) -> None:
     subs = [server.ssh("alice", "sub both") for server in (first, second)]
     assert statuses(pub, *subs) == [Status.OK] * 3
     assert [sub.output for sub in subs] == ["hello"] * 2
+
+
+@pytest.mark.slow
+def test_behind_haproxy(nodes: Nodes, tmp_path: Path) -> None:
+    """With docs/haproxy.cfg clients meet wherever they are sent; a lost node is passed over."""
+    running = [nodes.start(name) for name in ("n1", "n2")]
+    ports = [free_port(), *(node.port for node in running)]  # of n1, which is lost, n2 and n3
+    text = (ROOT / "docs" / "haproxy.cfg").read_text(encoding="utf-8")
+    for number, port in enumerate(ports, start=1):
+        text = text.replace(f" n{number}:2222", f" {clients.HOST}:{port}")
+    front = free_port()
+    config = tmp_path / "haproxy.cfg"
+    text = text.replace("maxconn 20000", "maxconn 64")  # within what a test may open
+    config.write_text(text.replace("bind :22", f"bind {clients.HOST}:{front}"))
+    through = ("-p", str(front))
+    with Program([which("haproxy"), "-f", str(config)], front):
+        pub = running[0].ssh("alice", "pub -m 3 t", stdin=b"hello", options=through)
+        subs = [running[0].ssh("alice", "sub t", options=through) for _ in range(3)]
+        assert statuses(pub, *subs) == [Status.OK] * 4
+        assert [sub.output for sub in subs] == ["hello"] * 3
 
 
 def is_free(node: Server, topic: str) -> bool:

@@ -1,4 +1,4 @@
-"""Wires between machines whose other end is killed, stopped or cut off: each kind of wire."""
+"""Wires between machines whose other end is killed, stopped or cut off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipe.language.quantities import KIB, MIB
 from pipe.mesh.certificates import MeshFiles
 from tests.hostile.namespaces import FAR_ADDRESS, NEAR_ADDRESS, Cable
 from tests.mesh.far_end import ASK, accept
-from tests.mesh.kinds import FAR, HOST, KINDS, NEAR, Ear, digest, free_port, node_files
+from tests.mesh.kinds import FAR, HOST, NEAR, Ear, digest, free_port, make_node, node_files
 
 from .processes import DEADLINE, Process, wait_until
 
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """Each kind."""
-    return str(request.param)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with both nodes' certificates."""
@@ -42,10 +36,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(role: str, kind: str, folder: Path, *places: tuple[str, int]) -> list[str]:
+def command(role: str, folder: Path, *places: tuple[str, int]) -> list[str]:
     """What runs one end."""
     words = [str(word) for place in places for word in place]
-    return [sys.executable, "-m", "tests.mesh.far_end", role, kind, str(folder), *words]
+    return [sys.executable, "-m", "tests.mesh.far_end", role, str(folder), *words]
 
 
 def wait_told(process: Process, text: str, times: int = 1) -> None:
@@ -69,13 +63,13 @@ class Scene:
 
 
 @pytest_asyncio.fixture
-async def scene(kind: str, folder: Path) -> AsyncIterator[Scene]:
+async def scene(folder: Path) -> AsyncIterator[Scene]:
     """A wire to a process, which is killed at the end."""
     here, there = (HOST, free_port()), (HOST, free_port())
-    process = Process(command("far", kind, folder, there, here), directory=ROOT)
+    process = Process(command("far", folder, there, here), directory=ROOT)
     wait_told(process, "ready")
     files = MeshFiles(folder / "ca.pem", folder / "n1.pem", folder / "n1.key")
-    node = await KINDS[kind](NEAR, files, accept, here, there)
+    node = await make_node(NEAR, files, accept, here, there)
     ear = Ear()
     wire = await node.connect(FAR, ear)
     yield Scene(process, node, wire, ear)
@@ -121,12 +115,12 @@ def cable() -> Iterator[Cable]:
 
 
 @pytest.mark.slow
-def test_a_cut_network(kind: str, folder: Path, cable: Cable) -> None:
+def test_a_cut_network(folder: Path, cable: Cable) -> None:
     """Where the network is cut both ends lose the wire; once it heals, a new one can be opened."""
     here, there = (NEAR_ADDRESS, 7001), (FAR_ADDRESS, 7002)
-    far = Process(cable.from_afar(command("far", kind, folder, there, here)), directory=ROOT)
+    far = Process(cable.from_afar(command("far", folder, there, here)), directory=ROOT)
     wait_told(far, "ready")
-    near = Process(command("near", kind, folder, here, there), directory=ROOT)
+    near = Process(command("near", folder, here, there), directory=ROOT)
     try:
         wait_told(near, "connected")
         cable.pull()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.hub.figures import Family, add_up, lasting
+from pipe.hub.crew import Crew
+from pipe.hub.figures import Family, Figures, add_up, lasting
+
+from .test_crew import Hub
 
 
 def counter(name: str, value: float, **labels: str) -> Family:
@@ -56,3 +59,13 @@ def test_gauges_end_with_their_process() -> None:
     gauge = Family("pipe_sessions", "", "gauge", [("pipe_sessions", {}, 3.0)])
     own = counter("process_cpu_seconds", 2.0)
     assert lasting([gauge, own, counter("pipe_x", 5.0)]) == [counter("pipe_x", 5.0)]
+
+
+async def test_worker_that_is_about_to_be_started_again_is_down() -> None:
+    """Between its end and its next start there is no process, and it is not forgotten."""
+    crew = Crew(2, Hub())
+    crew.pausing.add(2)
+    figures = Figures(crew)
+    [up] = [metric for metric in figures.collect() if metric.name == "pipe_up"]
+    figures.close()
+    assert [(sample.labels, sample.value) for sample in up.samples] == [({"worker": "2"}, 0.0)]

@@ -16,7 +16,7 @@ import uvloop
 from pipe.errors import Unreachable
 from pipe.mesh.certificates import MeshFiles
 
-from .kinds import FAR, KINDS, NEAR, Ear
+from .kinds import FAR, NEAR, Ear, make_node
 
 if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
@@ -61,18 +61,18 @@ def accept(_worker: WorkerId, wire: Wire) -> FarEar:
     return ear
 
 
-async def serve(kind: str, folder: Path, here: tuple[str, int], there: tuple[str, int]) -> None:
+async def serve(folder: Path, here: tuple[str, int], there: tuple[str, int]) -> None:
     """Listen until the process ends."""
     files = MeshFiles(folder / "ca.pem", folder / "n2.pem", folder / "n2.key")
-    await KINDS[kind](FAR, files, accept, here, there)
+    await make_node(FAR, files, accept, here, there)
     tell("ready")
     await asyncio.Event().wait()
 
 
-async def call(kind: str, folder: Path, here: tuple[str, int], there: tuple[str, int]) -> None:
+async def call(folder: Path, here: tuple[str, int], there: tuple[str, int]) -> None:
     """Open a wire, and a new one whenever it is lost."""
     files = MeshFiles(folder / "ca.pem", folder / "n1.pem", folder / "n1.key")
-    node = await KINDS[kind](NEAR, files, accept, here, there)
+    node = await make_node(NEAR, files, accept, here, there)
     while True:
         ear = FarEar()
         try:
@@ -85,6 +85,6 @@ async def call(kind: str, folder: Path, here: tuple[str, int], there: tuple[str,
 
 
 if __name__ == "__main__":
-    role, kind, folder, host, port, other, other_port = sys.argv[1:]
+    role, folder, host, port, other, other_port = sys.argv[1:]
     run = {"near": call, "far": serve}[role]
-    uvloop.run(run(kind, Path(folder), (host, int(port)), (other, int(other_port))))
+    uvloop.run(run(Path(folder), (host, int(port)), (other, int(other_port))))

@@ -1,11 +1,11 @@
-"""The kinds of wires between machines, all made in the same way."""
+"""Two nodes with wires between them, and an end that keeps what it hears."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pipe.mesh.certificates import contexts, make
 from pipe.mesh.directory import WorkerId
@@ -13,7 +13,7 @@ from pipe.mesh.identity import PROTOCOL, Identity
 from pipe.mesh.tls import TlsWires
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pipe.mesh.certificates import MeshFiles
@@ -87,18 +87,8 @@ def digest(frames: Sequence[bytes]) -> str:
     return found.hexdigest()
 
 
-class Node(Protocol):
+class Node:
     """One process's end of a mesh."""
-
-    async def connect(self, worker: WorkerId, end: End) -> Wire:
-        """Open a wire to a worker of the other node."""
-
-    async def close(self) -> None:
-        """End it."""
-
-
-class TlsNode:
-    """With TLS streams of our own."""
 
     def __init__(self, wires: TlsWires, other: tuple[str, int]) -> None:
         self._wires = wires
@@ -113,28 +103,7 @@ class TlsNode:
         await self._wires.close()
 
 
-class ZenohNode:
-    """With Zenoh."""
-
-    def __init__(self, peer: object, wires: object) -> None:
-        from pipe.mesh.peer import ZenohPeer
-        from pipe.mesh.zenoh import ZenohWires
-
-        assert isinstance(peer, ZenohPeer)
-        assert isinstance(wires, ZenohWires)
-        self.peer, self.wires = peer, wires
-
-    async def connect(self, worker: WorkerId, end: End) -> Wire:
-        """Open a wire to a worker of the other node."""
-        return await self.wires.connect(worker, end)
-
-    async def close(self) -> None:
-        """End it."""
-        await self.wires.close()
-        await self.peer.close()
-
-
-async def tls_node(
+async def make_node(
     me: WorkerId,
     files: MeshFiles,
     accept: Acceptor,
@@ -145,24 +114,4 @@ async def tls_node(
     """Make a node that listens at a place, and knows one other."""
     wires = TlsWires(me, identity, contexts(files), accept)
     await wires.listen(*place)
-    return TlsNode(wires, other)
-
-
-async def zenoh_node(
-    me: WorkerId,
-    files: MeshFiles,
-    accept: Acceptor,
-    place: tuple[str, int],
-    other: tuple[str, int],
-    identity: Identity = IDENTITY,
-) -> Node:
-    """Make a node that listens at a place, and knows one other."""
-    from pipe.mesh.peer import ZenohPeer
-    from pipe.mesh.zenoh import ZenohWires
-
-    here, there = (f"{host}:{port}" for host, port in (place, other))
-    peer = await ZenohPeer.open(me, identity, files, here, [there])
-    return ZenohNode(peer, await ZenohWires.open(peer, accept))
-
-
-KINDS: Final[dict[str, Callable[..., Awaitable[Node]]]] = {"tls": tls_node, "zenoh": zenoh_node}
+    return Node(wires, other)

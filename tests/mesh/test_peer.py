@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pipe.errors import StartError
 from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.peer import ZenohPeer
@@ -37,6 +40,18 @@ async def test_who_is_there(tmp_path: Path) -> None:
     await until(second, lambda: second.members.others == {FIRST})
     await second.close()
     await until(first, lambda: SECOND not in first.members.others)
+    await first.close()
+
+
+async def test_two_nodes_of_one_name(tmp_path: Path) -> None:
+    """Who joins under the name of a node that is there does not start, and says how to mend it."""
+    places = [f"{HOST}:{free_port()}" for _ in range(2)]
+    files = node_files(tmp_path, "n1")
+    first = await ZenohPeer.open(FIRST, IDENTITY, files, places[0])
+    second = await ZenohPeer.open(FIRST._replace(epoch=2), IDENTITY, files, places[1], places[:1])
+    with pytest.raises(StartError, match="there is a node n1 already: give this one another"):
+        await second.check()
+    await second.close()
     await first.close()
 
 

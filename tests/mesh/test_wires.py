@@ -1,10 +1,12 @@
-"""Wires between machines: what all kinds of them promise."""
+"""Wires between machines: what they promise."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import random
+import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
@@ -13,9 +15,10 @@ import pytest_asyncio
 from pipe.errors import Outcome, StartError, Unreachable
 from pipe.language.quantities import KIB, MIB
 from pipe.mesh import certificates
+from pipe.mesh.greeting import Greeting
 from pipe.mesh.peer import ZenohPeer
 
-from .kinds import FAR, HOST, IDENTITY, KINDS, NEAR, Ear, free_port, node_files
+from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, make_node, node_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipe.mesh.certificates import MeshFiles
     from pipe.mesh.directory import WorkerId
+    from pipe.mesh.identity import Identity
     from pipe.mesh.wire import End, Wire
 
     from .kinds import Node
@@ -40,17 +44,10 @@ class Pair(NamedTuple):
     node: Node
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """Each kind."""
-    return str(request.param)
-
-
 class Mesh:
-    """Two nodes of one kind in this process."""
+    """Two nodes in this process."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind = kind
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.places = ((HOST, free_port()), (HOST, free_port()))
         self.accepted: asyncio.Queue[tuple[Wire, Ear]] = asyncio.Queue()
@@ -66,14 +63,14 @@ class Mesh:
         """Add the one that wires are opened to."""
         here, there = self.places
         files = files or node_files(self.folder, FAR.node)
-        node = await KINDS[self.kind](FAR, files, self.accept, there, here)
+        node = await make_node(FAR, files, self.accept, there, here)
         self.nodes.append(node)
         return node
 
-    async def add_near(self, files: MeshFiles | None = None, **more: object) -> Node:
+    async def add_near(self, files: MeshFiles | None = None, identity: Identity = IDENTITY) -> Node:
         """Add the one that opens them."""
         files = files or node_files(self.folder, NEAR.node)
-        node = await KINDS[self.kind](NEAR, files, self.accept, *self.places, **more)
+        node = await make_node(NEAR, files, self.accept, *self.places, identity)
         self.nodes.append(node)
         return node
 
@@ -87,9 +84,9 @@ class Mesh:
 
 
 @pytest_asyncio.fixture
-async def mesh(kind: str, tmp_path: Path) -> AsyncIterator[Mesh]:
+async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     """Two nodes that are not there yet."""
-    mesh = Mesh(kind, tmp_path)
+    mesh = Mesh(tmp_path)
     yield mesh
     for node in mesh.nodes:
         await node.close()
@@ -247,6 +244,35 @@ async def test_bad_certificates(mesh: Mesh, files: Callable[[Path], MeshFiles]) 
     assert mesh.accepted.empty()
 
 
+@pytest.mark.parametrize("liar", [NEAR, FAR])
+async def test_a_name_that_is_not_its_own(mesh: Mesh, liar: WorkerId) -> None:
+    """Who opens or takes a wire under another node's name than its certificate's is refused."""
+    files = node_files(mesh.folder, "n9")
+    await mesh.add_far(files if liar is FAR else None)
+    node = await mesh.add_near(files if liar is NEAR else None)
+    with pytest.raises(Unreachable, match=f"certificate is for n9 and not for {liar.node}"):
+        await node.connect(FAR, Ear())
+    assert mesh.accepted.empty()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_who_is_no_node(mesh: Mesh, encrypted: bool) -> None:
+    """A client without a certificate, or without TLS, is cut off before anything is read."""
+    await mesh.add_far()
+    context = ssl.create_default_context(cafile=node_files(mesh.folder, "n9").ca)
+    context.check_hostname = False
+    greeting = Greeting(NEAR, FAR, IDENTITY).encode()
+    with contextlib.suppress(OSError):
+        reader, writer = await asyncio.open_connection(
+            *mesh.places[1], ssl=context if encrypted else None
+        )
+        writer.write(len(greeting).to_bytes(4) + greeting)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert mesh.accepted.empty()
+
+
 async def test_files_that_are_no_certificates(mesh: Mesh) -> None:
     """A node whose files cannot be used does not start, and says which."""
     files = node_files(mesh.folder, NEAR.node)
@@ -263,5 +289,23 @@ async def test_a_start_beside_another_service(tmp_path: Path) -> None:
     near = await ZenohPeer.open(NEAR, OTHER_DATABASE, files, places[0], places[1:])
     with pytest.raises(StartError, match="n2 has another accounts database"):
         await near.check()
+    await near.close()
+    await far.close()
+
+
+@pytest.mark.parametrize("bad", [of_another_ca, ended])
+async def test_a_start_with_a_bad_certificate(
+    tmp_path: Path, bad: Callable[[Path], MeshFiles]
+) -> None:
+    """Without a valid certificate of the mesh's CA nobody is told who is there, or is seen."""
+    places = [f"{HOST}:{free_port()}" for _ in range(2)]
+    files = bad(tmp_path)
+    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, "n2"), places[1])
+    await far.appear()
+    near = await ZenohPeer.open(NEAR, OTHER_DATABASE, files, places[0], places[1:])
+    await near.appear()
+    await near.check()  # nobody answers that it is of another service
+    assert not near.members.others
+    assert not far.members.others
     await near.close()
     await far.close()

@@ -10,53 +10,14 @@ import pytest
 
 from pipe.mesh.certificates import contexts
 from pipe.mesh.greeting import BadGreeting, Greeting, decode_answer, encode_answer
-from pipe.mesh.peer import ZenohPeer
-from pipe.mesh.zenoh import ZenohWires
 
-from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, node_files, tls_node
+from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, make_node, node_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.wire import Wire
-
-
-def message(number: int, *frames: bytes) -> bytes:
-    """A message of Zenoh's wire."""
-    parts = [len(frame).to_bytes(4) + frame for frame in frames]
-    return number.to_bytes(8) + b"".join(parts)
-
-
-@pytest.mark.parametrize(
-    ("messages", "reason", "frames"),
-    [
-        ([message(1, b"a"), message(3, b"c")], "a frame is missing", [b"a"]),
-        ([message(1, b"a"), message(1, b"a")], "a frame is missing", [b"a"]),
-        ([message(1, b"a"), message(2), message(4)], "a frame is missing", [b"a"]),
-        ([message(1, b"whole", b"half")[:-2]], "a frame is not whole", [b"whole"]),
-        ([message(1)[:5]], "a frame is missing", []),
-    ],
-)
-async def test_what_is_wrong_ends_the_wire(
-    tmp_path: Path, messages: list[bytes], reason: str, frames: list[bytes]
-) -> None:
-    """A gap, a repetition or half a message is the end; what came before it counts."""
-    places = [f"{HOST}:{free_port()}" for _ in range(2)]
-    far_ear = Ear()
-    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, "n2"), places[1])
-    far_wires = await ZenohWires.open(far, lambda _worker, _wire: far_ear)
-    near = await ZenohPeer.open(NEAR, IDENTITY, node_files(tmp_path, "n1"), places[0], places[1:])
-    near_wires = await ZenohWires.open(near, lambda _worker, _wire: Ear())
-    ear = Ear()
-    wire = await near_wires.connect(FAR, ear)
-    for one in messages:
-        wire.take(one)
-    assert (ear.reason, ear.frames) == (reason, frames)
-    await far_ear.wait_until(lambda: far_ear.reason)
-    for wires, peer in ((near_wires, near), (far_wires, far)):
-        await wires.close()
-        await peer.close()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +28,7 @@ async def test_what_is_wrong_ends_the_wire(
         (b"\xff\xff\xff\xff", []),
     ],
 )
-async def test_half_a_frame_on_tls(tmp_path: Path, data: bytes, frames: list[bytes]) -> None:
+async def test_half_a_frame(tmp_path: Path, data: bytes, frames: list[bytes]) -> None:
     """What ends within a frame, or says that one is too large, is lost; the part is not seen."""
     ear = Ear()
     place = HOST, free_port()
@@ -75,7 +36,7 @@ async def test_half_a_frame_on_tls(tmp_path: Path, data: bytes, frames: list[byt
     def accept(_worker: WorkerId, _wire: Wire) -> Ear:
         return ear
 
-    node = await tls_node(FAR, node_files(tmp_path, "n2"), accept, place, place)
+    node = await make_node(FAR, node_files(tmp_path, "n2"), accept, place, place)
     _, opening = contexts(node_files(tmp_path, "n1"))
     _, writer = await asyncio.open_connection(*place, ssl=opening)
     greeting = Greeting(NEAR, FAR, IDENTITY).encode()
