@@ -192,14 +192,15 @@ def test_tries_are_counted(start_server: StartServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("orderly", [True, False])
 def test_restart_is_told(start_server: StartServer, tmp_path: Path, orderly: bool) -> None:
     """Nothing is left of a stream after a restart: both sides end with 75, and say why."""
+    patient = "PIPE_TRIES=100000"  # however long a start takes: pauses are short here
     server = start_server(drain="0s")
     with Proxy(server.port, Weather(bytes_per_second=MIB)) as proxy:
         sender = Desk(server, tmp_path / "a", "dash", proxy.port)
         receiver = Desk(server, tmp_path / "b", "dash")
         sender.write("film", noise(64 * MIB))
-        reads = receiver.start("pipe_get film copy")
+        reads = receiver.start(f"{patient}; pipe_get film copy")
         server.wait_sessions(subscribe=1)
-        sends = sender.start("pipe_send film film")
+        sends = sender.start(f"{patient}; pipe_send film film")
         wait_until(lambda: receiver.read("copy"), "bytes have come")
         if orderly:
             server.terminate()
