@@ -31,7 +31,7 @@ class Ring:
         bound: how many bytes are kept, unless a reader still needs older ones.
     """
 
-    __slots__ = ("_head", "_pack", "_pieces", "_starts", "bound", "end", "start")
+    __slots__ = ("_at_line", "_head", "_pack", "_pieces", "_starts", "bound", "end", "start")
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
@@ -40,6 +40,7 @@ class Ring:
         self._pieces: list[bytes | memoryview] = []
         self._starts: list[int] = []  # of each piece
         self._head = 0  # index of the oldest piece
+        self._at_line = True  # a line begins with the oldest byte
         self._pack = bytearray()  # what has come after the last piece
 
     @property
@@ -81,6 +82,7 @@ class Ring:
         """Drop the oldest pieces as far as the bound allows, but nothing from ``floor`` on."""
         while self.overfull and (floor is None or self.second <= floor):
             self.start = self.second
+            self._at_line = bytes(self._pieces[self._head][-1:]) == b"\n"
             self._pieces[self._head] = b""
             self._head += 1
         if self._head > SLACK and self._head * 2 > len(self._pieces):
@@ -125,7 +127,7 @@ class Ring:
             for _ in range(sought):
                 at = piece.rfind(b"\n", 0, at)
             return base + at + 1
-        return first if self.start else 0
+        return self.start if self._at_line else first
 
     def _backwards(self) -> Iterator[bytes]:
         yield bytes(self._pack)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from pipe.language.names import TopicName
 from pipe.stream.chunks import Chunk
@@ -90,6 +90,7 @@ def test_has_nothing_else(position: int) -> None:
 
 
 @given(bound=st.integers(1, 100_000), parts=pieces, count=st.integers(0, 50))
+@example(bound=1, parts=["end", "alone"], count=1)
 def test_finds_lines(bound: int, parts: list[bytes | str], count: int) -> None:
     """The last lines are found, or all whole ones that are kept."""
     ring, everything = filled(bound, parts)
