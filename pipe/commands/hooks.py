@@ -168,6 +168,8 @@ async def test_hook(service: Service, caller: Caller, start: str) -> str:
             return f"published a test event on {topic}: {count(readers, 'reader')} got it\n"
         case Result.UNHEARD:
             return f"published a test event on {topic}, and nobody reads it now\n"
+        case Result.HELD if not hook.hold:  # others are in the way, or the server is busy
+            return f"a test event is on its way to {topic}\n"
         case Result.HELD:
             hold = format_duration(hook.hold)
             return f"a test event waits on {topic} for a reader, {hold} at most\n"

@@ -199,12 +199,10 @@ async def test_stdout_is_gone(service: Service, shell: Shell) -> None:
     os.close(write_end)
     await place.wait_members("build", 1)
     os.close(read_end)
-    writer = await shell.run("pub build", b"x")
+    await shell.run("pub --block=false build", b"x")  # it may have noticed before this comes
     assert await soon(process.wait()) == 141
     assert process.stderr
     assert await process.stderr.read() == b""
-    assert writer.status == 74
-    assert "all readers left early" in writer.err
 
 
 async def test_pipe(service: Service, shell: Shell) -> None:
