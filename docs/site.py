@@ -26,6 +26,9 @@ from pipe.language.requests import COMMANDS, help_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WIDTH: Final = 100
+"""Columns of the program's help."""
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = ROOT / "docs" / "site.yml"
 SOURCE: Final = ROOT / "build" / "site-source"
@@ -154,25 +157,22 @@ def _commands() -> Iterator[str]:
 def _settings() -> Iterator[str]:
     """What the help of the program and its commands says."""
     yield "# Settings\n\nWhat `pipe --help` and `pipe COMMAND --help` say on the server.\n"
-    yield f"\n## pipe\n\n```text\n{_help(program, 'pipe')}\n```\n"
-    yield from _help_below(program, "pipe")
+    # As `pipe` itself makes it: click keeps the names of --help as they were at first.
+    settings = {**program.context_settings, "max_content_width": WIDTH}
+    context = click.Context(program, info_name="pipe", **settings)
+    yield f"\n## pipe\n\n```text\n{program.get_help(context)}\n```\n"
+    yield from _help_below(program, context)
 
 
-def _help_below(group: click.Group, path: str) -> Iterator[str]:
-    context = click.Context(group, info_name=path)
+def _help_below(group: click.Group, context: click.Context) -> Iterator[str]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None or command.hidden:
             continue
-        full = f"{path} {name}"
-        yield f"\n## {full}\n\n```text\n{_help(command, full)}\n```\n"
+        below = click.Context(command, context, name, max_content_width=WIDTH)
+        yield f"\n## {below.command_path}\n\n```text\n{command.get_help(below)}\n```\n"
         if isinstance(command, click.Group):
-            yield from _help_below(command, full)
-
-
-def _help(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path, max_content_width=100)
-    return command.get_help(context)
+            yield from _help_below(command, below)
 
 
 def _turn_links(text: str, file: str, place: str) -> str:

@@ -89,7 +89,11 @@ class Throttle:
 
 
 class _Output:
-    """A stream that drops what it cannot write, and raises nothing."""
+    """A stream that drops what it cannot write, and raises nothing.
+
+    Each line is one write, so that those of several workers do not run into each other where
+    Python does not buffer.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -174,7 +178,7 @@ def configure(settings: Settings) -> None:
             *format_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(output),
+        logger_factory=structlog.WriteLoggerFactory(output),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=output, format="%(name)s: %(message)s")

@@ -22,6 +22,8 @@ from pipe.settings import LogFormat, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Buffer
+
 
 class Clock:
     """A clock that a test sets."""
@@ -133,6 +135,28 @@ def test_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(50):
             structlog.get_logger().info("line", user="alice" * 100)
             logging.getLogger("asyncssh").warning("line")
+
+
+@pytest.mark.usefixtures("_restored")
+def test_each_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that log to one pipe do not write into each other's lines."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own
+    writes: list[bytes] = []
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Buffer) -> int:
+            writes.append(bytes(data))
+            return len(writes[-1])
+
+    with io.TextIOWrapper(io.BufferedWriter(Raw()), write_through=True) as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        logs.configure(Settings(log_format=LogFormat.JSON))
+        structlog.get_logger().info("ours")
+        logging.getLogger("asyncssh").warning("theirs")
+    assert [line.count(b"\n") for line in writes] == [1, 1]
 
 
 @pytest.mark.usefixtures("_restored")
