@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import structlog
@@ -21,6 +21,7 @@ from pipe.settings import LogFormat, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import IO
 
     from typing_extensions import Buffer
 
@@ -151,7 +152,7 @@ def test_each_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
             writes.append(bytes(data))
             return len(writes[-1])
 
-    with io.TextIOWrapper(io.BufferedWriter(Raw()), write_through=True) as stream:
+    with io.TextIOWrapper(cast("IO[bytes]", Raw()), write_through=True) as stream:
         monkeypatch.setattr("sys.stderr", stream)
         logs.configure(Settings(log_format=LogFormat.JSON))
         structlog.get_logger().info("ours")
