@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
+from pipe.stream.chunks import Chunk
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
     from pipe.library.ends import End
@@ -41,8 +43,22 @@ class Link(Protocol):
         """The same from wherever an object is forgotten: it cannot wait."""
 
 
+MAX_CHUNK_BYTES = 256 * 1024
+"""What is written at once is published in chunks of this size: a slow reader holds one at least."""
+
+
+def chunks_of(data: bytes) -> Iterator[Chunk]:
+    """Cut what was written at once."""
+    view = memoryview(data)
+    for start in range(0, len(data), MAX_CHUNK_BYTES):
+        whole = len(data) <= MAX_CHUNK_BYTES
+        yield Chunk(data if whole else view[start : start + MAX_CHUNK_BYTES])
+
+
 class _Stream:
     """What all of them share: they are entered once, and left."""
+
+    __slots__ = ("_opened", "_opener")
 
     def __init__(self, opener: Callable[[], Awaitable[Link]]) -> None:
         self._opener = opener
@@ -78,7 +94,11 @@ class Writer(_Stream):
         receipt: What became of the stream; None before the end.
     """
 
-    receipt: Receipt | None = None
+    __slots__ = ("receipt",)
+
+    def __init__(self, opener: Callable[[], Awaitable[Link]]) -> None:
+        super().__init__(opener)
+        self.receipt: Receipt | None = None
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Publish bytes; while readers are missing or slow, this waits.
@@ -114,6 +134,8 @@ class Reader(_Stream):
     with an exception after the last piece.
     """
 
+    __slots__ = ()
+
     def __aiter__(self) -> Self:
         return self
 
@@ -144,6 +166,8 @@ class Reader(_Stream):
 
 class Duplex(Reader):
     """A reader that writes to the same topic, as ``pipe`` does."""
+
+    __slots__ = ()
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Publish bytes; while readers are slow, this waits.
