@@ -58,8 +58,6 @@ def chunks_of(data: bytes) -> Iterator[Chunk]:
 class _Stream:
     """What all of them share: they are entered once, and left."""
 
-    __slots__ = ("_opened", "_opener")
-
     def __init__(self, opener: Callable[[], Awaitable[Link]]) -> None:
         self._opener = opener
         self._opened: Link | None = None
@@ -94,11 +92,7 @@ class Writer(_Stream):
         receipt: What became of the stream; None before the end.
     """
 
-    __slots__ = ("receipt",)
-
-    def __init__(self, opener: Callable[[], Awaitable[Link]]) -> None:
-        super().__init__(opener)
-        self.receipt: Receipt | None = None
+    receipt: Receipt | None = None
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Publish bytes; while readers are missing or slow, this waits.
@@ -134,8 +128,6 @@ class Reader(_Stream):
     with an exception after the last piece.
     """
 
-    __slots__ = ()
-
     def __aiter__(self) -> Self:
         return self
 
@@ -166,8 +158,6 @@ class Reader(_Stream):
 
 class Duplex(Reader):
     """A reader that writes to the same topic, as ``pipe`` does."""
-
-    __slots__ = ()
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Publish bytes; while readers are slow, this waits.

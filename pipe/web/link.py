@@ -148,7 +148,7 @@ class WebLink:
                 await port.bell.wait()
         data = chunk.data if port.reads_ahead else port.join(chunk)
         self._in_hand = len(data)
-        return data  # type: ignore[return-value]  # a transport takes a memoryview as well
+        return data  # type: ignore[return-value]  # or a memoryview, which a transport takes as well
 
     async def _drain(self) -> None:
         await self._exchange.request.writer.drain()

@@ -285,4 +285,4 @@ async def serve(request: web.Request, wanted: Logs | Top, *, sse: bool) -> web.S
 
 def _events(lines: bytes) -> bytes:
     """Write each line as an event."""
-    return b"".join(b"data: %b\n\n" % line for line in lines.splitlines())
+    return b"".join(b"data: %b\n\n" % line for line in bytes(lines).splitlines())

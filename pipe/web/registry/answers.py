@@ -7,14 +7,13 @@ from http import HTTPStatus
 from aiohttp import web
 
 from pipe.errors import Outcome, PipeError
-from pipe.library.ends import end_by
 from pipe.web.statuses import (
     BASIC_CHALLENGE,
     OUTCOME,
     RETRY_AFTER,
+    STATUSES,
     NotFound,
     Unauthorized,
-    status_of,
 )
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
@@ -50,9 +49,8 @@ _CODES = {
 
 def answer_to(request: web.Request, error: PipeError) -> web.Response:
     """Say in a response that has not begun what was wrong."""
-    status = next(
-        (found for kind, found in _STATUSES if isinstance(error, kind)), status_of(end_by(error))
-    )
+    usual = STATUSES[error.outcome]
+    status = next((found for kind, found in _STATUSES if isinstance(error, kind)), usual)
     headers = {**VERSION, **SAFE, OUTCOME: error.outcome.label}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = BASIC_CHALLENGE

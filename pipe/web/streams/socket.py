@@ -160,7 +160,7 @@ class _Conversation:
         with contextlib.suppress(PipeError):
             async for piece in with_beats(self._stream, interval, self._ping):
                 if self._decode:
-                    self._write_text(self._decode(piece))
+                    self._write_text(self._decode(bytes(piece)))
                 else:
                     self._write(piece)
 

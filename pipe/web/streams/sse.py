@@ -54,7 +54,7 @@ class Events:
         """Return a piece of the stream as an event; empty if there is no whole character in it."""
         if self._base64:
             return self._numbered(f"data: {encoding.b64encode(data).decode()}\n")
-        return self._text_event(self._decode(data))
+        return self._text_event(self._decode(bytes(data)))
 
     def _text_event(self, text: str) -> bytes:
         if self._ends_with_cr and text.startswith("\n"):
