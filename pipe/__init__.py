@@ -14,8 +14,9 @@ The packages, from the ground up; each docstring says what lives there:
     commands    ls, whoami, keys and the others: one small file each
     session     the life of a session, whichever front it came through
     library     topics in a program's own process, and streams as programs see them
-    client      the other end: a server's topics for programs, and as commands
+    web         the HTTP front, whose handlers use the library
     ssh         the SSH front: listening, logins, channels, and the lane, the fast data path
+    client      the other end: a server's topics for programs, and as commands
     app         puts the parts together; starts, drains, stops
     check       looks at a configuration before a start, and changes nothing
     cli         `pipe serve | check | user | key | version`: the command line

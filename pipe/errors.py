@@ -12,9 +12,8 @@
     ├── StoreError            an account command that cannot be carried out          64
     │   ├── KeyTaken          a key that belongs to another user                     64
     │   └── StoreUnavailable  the database cannot be reached or read                 69
-    ├── Unreachable           another node of the mesh cannot be reached             69
     ├── Undelivered           a test of a webhook that has not arrived               74
-    ├── Unreachable           the worker where a topic is at home cannot be reached  69
+    ├── Unreachable           another worker or machine cannot be reached            69
     ├── WebOff                a web page is asked for where there is none            69
     ├── NotMoved              a connection that another process cannot take over     69
     └── StartError            a port, folder or file that the server cannot use      69

@@ -25,7 +25,14 @@ from pipe.language.names import random_path
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.language.wording import count
 from pipe.language.writing import flags_of
-from pipe.library.ends import CONNECTION_LOST, ConnectionLost, End, LoginRefused, Unavailable
+from pipe.library.ends import (
+    CONNECTION_LOST,
+    ConnectionLost,
+    End,
+    LoginRefused,
+    Unavailable,
+    end_from_json,
+)
 from pipe.stream.ports import Receipt
 
 if TYPE_CHECKING:
@@ -147,9 +154,7 @@ class Socket:
 
     def _hear(self, said: dict[str, Any]) -> None:
         if "end" in said:
-            end = said["end"]
-            outcome = next((one for one in Outcome if one.label == end["outcome"]), Outcome.FAILED)
-            self._said = End(outcome, end["status"], end["message"])
+            self._said = end_from_json(said["end"])
         elif "receipt" in said:
             counts = said["receipt"]
             self._receipt = Receipt(counts["bytes"], counts["subscribers"], counts["left_early"])
@@ -300,10 +305,8 @@ async def _check(response: ClientResponse) -> None:
     if response.status < 400:
         return
     try:
-        said = json.loads(await response.read())
-        outcome = next(one for one in Outcome if one.label == said["outcome"])
-        end = End(outcome, int(said["status"]), str(said["message"]))
-    except (ValueError, KeyError, TypeError, StopIteration):
+        end = end_from_json(json.loads(await response.read()))
+    except (ValueError, KeyError, TypeError):
         raise Unavailable(
             f"the server answers with {response.status}: is {response.url.origin()} a pipe server?"
         ) from None

@@ -18,7 +18,7 @@ from pipe.errors import Outcome, PipeError, TooLate
 from pipe.language.names import PUBLIC, is_pattern, random_path
 from pipe.language.past import Last
 from pipe.language.requests import OnSlow, Publish, Subscribe
-from pipe.library.ends import ConnectionLost, End, LoginRefused, Unavailable, end_by
+from pipe.library.ends import ConnectionLost, End, LoginRefused, Unavailable, end_by, end_of
 from pipe.library.streams import Link
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class _Resumed:
         self._link.drop()
 
 
-LEFT = End(Outcome.LEFT, Outcome.LEFT.status, "the program has left this stream")
+LEFT = end_of(Outcome.LEFT, "the program has left this stream")
 
 
 class Reading(_Resumed):
@@ -191,7 +191,7 @@ class Reading(_Resumed):
         else:
             return False
         await self._link.abort()
-        await self._rest(end.message or end.outcome.text, next(delays()))
+        await self._rest(end.message, next(delays()))
         self._link = await self._open(wanted)
         if self._end:  # the program has left meanwhile
             await self._link.abort()
@@ -302,7 +302,7 @@ class Writing(_Resumed):
 
     async def _go_on(self, end: End) -> None:
         started = self._link.lines.started or not self._request.block
-        await self._rest(end.message or end.outcome.text, next(self._tries))
+        await self._rest(end.message, next(self._tries))
         taken = await self._ask_taken()
         if taken is None:
             await self._begin_anew(nothing_taken=not started)

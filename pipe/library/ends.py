@@ -20,11 +20,13 @@ PipeError           the base of all; ``exit_status`` is what the command would e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipe.errors import AccessDenied, Outcome, PipeError, TooLate, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipe.stream.ports import Receipt
 
 CONNECTION_LOST = 255
@@ -136,7 +138,6 @@ _ERRORS: dict[Outcome, type[PipeError]] = {
     Outcome.STALLED: CutOff,
     Outcome.SLOW: CutOff,
     Outcome.CUT: CutOff,
-    Outcome.UNDELIVERED: Undelivered,
     Outcome.TIMEOUT: TimedOut,
     Outcome.DROPPED: Dropped,
     Outcome.LATE: TooLate,
@@ -148,14 +149,29 @@ _ERRORS: dict[Outcome, type[PipeError]] = {
 
 
 class End(NamedTuple):
-    """How a stream ended, for its writer or one of its readers."""
+    """How a stream or a command ended, for whoever asked for it.
+
+    ``text`` is what the user is told, if there is more to say than the outcome; ``lost`` says that
+    it is the connection that ended, and nobody knows about the stream.
+    """
 
     outcome: Outcome
     status: int = 0
-    message: str = ""
+    text: str = ""
     receipt: Receipt | None = None
     lost: bool = False
-    """Whether it is the connection that ended, and nobody knows about the stream."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the command would exit with 0."""
+        return self.status == 0
+
+    @property
+    def message(self) -> str:
+        """One line for whoever asked."""
+        if self.outcome is Outcome.DONE and self.status:
+            return f"the publisher ended with status {self.status}"
+        return self.text or self.outcome.text or self.outcome.label
 
     def check(self) -> None:
         """Do nothing if all is well.
@@ -167,17 +183,50 @@ class End(NamedTuple):
             raise error
 
     def error(self) -> PipeError | None:
-        """Return the exception, if it is one."""
+        """Return the exception, if it is one, with just this outcome."""
         if self.lost:
             return ConnectionLost(self.message)
         if self.outcome is Outcome.DONE:
             return PublisherFailed(self.status) if self.status else None
-        message = self.message or self.outcome.text or self.outcome.label
         if self.outcome is Outcome.UNDELIVERED:
-            return Undelivered(message, self.receipt)
-        return _ERRORS[self.outcome](message)
+            return Undelivered(self.message, self.receipt)
+        error = _ERRORS[self.outcome](self.message)
+        error.outcome = self.outcome
+        return error
+
+    def as_json(self) -> dict[str, object]:
+        """The same for programs, as HTTP tells it."""
+        return {
+            "outcome": self.outcome.label,
+            "status": self.status,
+            "message": self.message,
+        }
+
+
+def end_of(outcome: Outcome, text: str = "", receipt: Receipt | None = None) -> End:
+    """Return the end that has an outcome's own status."""
+    return End(outcome, outcome.status, text, receipt)
 
 
 def end_by(error: PipeError) -> End:
     """Return the end that an error stands for."""
     return End(error.outcome, error.exit_status, error.message)
+
+
+def end_from_json(said: Mapping[str, Any]) -> End:
+    """Return the end that a server has told, which may be of a later version.
+
+    Raises:
+        KeyError, TypeError, ValueError: that was none.
+    """
+    outcome = next((one for one in Outcome if one.label == said["outcome"]), Outcome.FAILED)
+    return End(outcome, int(said["status"]), str(said["message"]))
+
+
+def receipt_as_json(receipt: Receipt) -> dict[str, int]:
+    """Return a receipt for programs, as HTTP tells it."""
+    return {
+        "bytes": receipt.sent_bytes,
+        "subscribers": receipt.subscribers,
+        "left_early": receipt.left_early,
+    }

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from pipe.errors import NobodyLeft, Outcome, UsageError
 from pipe.language.requests import Framing, Publish, Subscribe
 from pipe.language.wording import count
-from pipe.library.ends import End, end_by
+from pipe.library.ends import End, end_by, end_of
+from pipe.library.streams import chunks_of
 from pipe.session.patience import Patience
 from pipe.session.stall import StallClock
 from pipe.stream.chunks import Chunk, Framer, RecordTooLong
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
 CHUNK_COST = 512
 """Bytes that a chunk takes in memory however little is in it, as for the ports of SSH."""
 
-MAX_CHUNK_BYTES = 256 * 1024
-"""What is written at once is published in chunks of this size: a slow reader holds one at least."""
-
-GONE = End(Outcome.LEFT, Outcome.LEFT.status, "the program has left this stream")
+GONE = end_of(Outcome.LEFT, "the program has left this stream")
 
 SEPARATORS = {Framing.LINE: b"\n", Framing.NUL: b"\0"}
 
@@ -117,12 +115,12 @@ class Seat:
             self._leave(end_by(error))
 
     def _give_up(self, text: str) -> None:
-        self._leave(End(Outcome.TIMEOUT, Outcome.TIMEOUT.status, text))
+        self._leave(end_of(Outcome.TIMEOUT, text))
 
     def delivered(self, receipt: Receipt) -> None:
         """Everything that was published has arrived."""
         outcome = Outcome.UNDELIVERED if receipt.undelivered else Outcome.DONE
-        self._leave(End(outcome, outcome.status, receipt=receipt))
+        self._leave(end_of(outcome, receipt=receipt))
 
     # -- the sink ---------------------------------------------------------------------------------
 
@@ -170,7 +168,7 @@ class Seat:
 
     def cut(self, outcome: Outcome) -> None:
         """End now; what is queued is lost."""
-        self._leave(End(outcome, outcome.status, outcome.text))
+        self._leave(end_of(outcome))
 
     def waited_for(self, others: bool) -> None:
         """Run the clock of law 4 while others wait."""
@@ -187,14 +185,10 @@ class Seat:
         Raises:
             PipeError: the stream has ended.
         """
-        view = memoryview(data)
-        for start in range(0, len(data), MAX_CHUNK_BYTES):
+        for chunk in chunks_of(data):
             await self._open.wait()
             self._check_open()
-            piece = Chunk(
-                data if len(data) <= MAX_CHUNK_BYTES else view[start : start + MAX_CHUNK_BYTES]
-            )
-            self._publish(piece)
+            self._publish(chunk)
 
     def _check_open(self) -> None:
         if self._end:

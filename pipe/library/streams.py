@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
+from pipe.stream.chunks import Chunk
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
     from pipe.library.ends import End
@@ -39,6 +41,18 @@ class Link(Protocol):
 
     def drop(self) -> None:
         """The same from wherever an object is forgotten: it cannot wait."""
+
+
+MAX_CHUNK_BYTES = 256 * 1024
+"""What is written at once is published in chunks of this size: a slow reader holds one at least."""
+
+
+def chunks_of(data: bytes) -> Iterator[Chunk]:
+    """Cut what was written at once."""
+    view = memoryview(data)
+    for start in range(0, len(data), MAX_CHUNK_BYTES):
+        whole = len(data) <= MAX_CHUNK_BYTES
+        yield Chunk(data if whole else view[start : start + MAX_CHUNK_BYTES])
 
 
 class _Stream:

@@ -8,6 +8,7 @@
     forwarded where a client is that comes through a proxy
     session   one request with a stream or a command: a `pipe.session.front.Front`
     port      its data path
+    link      its stream, as its handler sees it: a `pipe.library.streams.Link`
     hangup    notices that a client is gone whose bytes nobody reads
     statuses  what each end means in HTTP
     streams/  publishing, reading, server-sent events, WebSockets

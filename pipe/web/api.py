@@ -40,7 +40,7 @@ from pipe.web.calls import CALLS, Calls
 from pipe.web.logs import Shipping, serve
 from pipe.web.logs import read as read_logs
 from pipe.web.session import open_exchange
-from pipe.web.statuses import OUTCOME, refusal
+from pipe.web.statuses import OUTCOME
 from pipe.web.streams.options import switch, topic_in
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ async def topics(request: web.Request) -> web.StreamResponse:
     pattern = request.query.get("pattern")
     if not switch(request.query.get("follow", "false")):
         return await _answer(request, List(pattern, json=True))
-    exchange = await open_exchange(request, Top(pattern, json=True))
-    return await serve(exchange, sse=True)
+    return await serve(request, Top(pattern, json=True), sse=True)
 
 
 def _rows(text: str) -> list[object]:
@@ -219,8 +218,6 @@ def _words(name: str, value: object) -> Iterator[str]:
 async def _answer(request: web.Request, wanted: Request) -> web.StreamResponse:
     """Run a command, and answer with what it prints."""
     answer = await _ask(request, wanted)
-    if isinstance(answer, web.Response):
-        return answer
     headers = {OUTCOME: Outcome.DONE.label, "Cache-Control": "no-store"}
     if isinstance(wanted, AddToken):
         return web.json_response({"token": answer.strip()}, status=201, headers=headers)
@@ -252,14 +249,17 @@ def _picture(text: str) -> str:
     return drawn.getvalue().decode()
 
 
-async def _ask(request: web.Request, wanted: Request) -> str | web.Response:
-    """Run a command; return what it prints, or why it does not."""
+async def _ask(request: web.Request, wanted: Request) -> str:
+    """Run a command, and return what it prints.
+
+    Raises:
+        PipeError: it fails, and the error says why.
+    """
     exchange = await open_exchange(request, wanted)
     try:
         loop = asyncio.get_running_loop()
         request.app[CALLS].take(exchange.visitor.caller.user, loop.time())
-        end = await exchange.wait_end()
-        answer = exchange.answered
+        (await exchange.wait_end()).check()
+        return exchange.answered
     finally:
         exchange.leave()
-    return answer if end.whole else refusal(request, end)

@@ -23,10 +23,11 @@ from pipe.errors import AccessDenied, Outcome, QuotaExceeded, StoreUnavailable
 from pipe.events.hooks.deliveries import LIMIT, Delivery, Result
 from pipe.events.hooks.hub import Post
 from pipe.events.hooks.verify import Proof
+from pipe.library.ends import end_by, end_of
 from pipe.limits.penalties import Offence
 from pipe.web.caller import client_of, refused
 from pipe.web.parts import PARTS
-from pipe.web.statuses import OUTCOME, End, Unauthorized, refusal
+from pipe.web.statuses import OUTCOME, Unauthorized, refusal
 
 if TYPE_CHECKING:
     from pipe.store import Hook
@@ -166,7 +167,7 @@ def _refuse(request: web.Request) -> web.StreamResponse:
     refused(request, AccessDenied(WRONG_TEXT), "hook")
     response = refusal(
         request,
-        End(error.outcome, error.outcome.status, error.message),
+        end_by(error),
         HTTPStatus.UNAUTHORIZED,
         {"WWW-Authenticate": 'Bearer realm="pipe hooks"'},
     )
@@ -175,8 +176,7 @@ def _refuse(request: web.Request) -> web.StreamResponse:
 
 
 def _unsupported(request: web.Request, text: str) -> web.StreamResponse:
-    end = End(Outcome.USAGE, Outcome.USAGE.status, text)
-    return refusal(request, end, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    return refusal(request, end_of(Outcome.USAGE, text), HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
 def _cut_off(request: web.Request, parts: Web) -> web.StreamResponse:

@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiohttp import web
 
 from pipe.commands.logs import require_logs
-from pipe.errors import AccessDenied, Outcome, UsageError
+from pipe.errors import AccessDenied, Outcome, PipeError, UsageError
 from pipe.events.logs.batches import JSON_TYPE, LINE_TYPES, MAX_BATCH_BYTES, TooMuch, split, unpack
 from pipe.language.log_requests import Logs
+from pipe.library.ends import end_of
+from pipe.library.streams import Reader
 from pipe.rights.grants import Operation
 from pipe.web.caller import admit
 from pipe.web.calls import CALLS
+from pipe.web.link import WebLink
 from pipe.web.parts import PARTS
-from pipe.web.session import open_exchange
-from pipe.web.statuses import OUTCOME, End, NotFound, json_text, refusal
+from pipe.web.session import Exchange
+from pipe.web.statuses import OUTCOME, NotFound, refusal
 from pipe.web.streams.options import choice, read_flags
-from pipe.web.streams.sse import BEAT, BEAT_SECONDS
+from pipe.web.streams.sse import CONTENT_TYPE as EVENTS_TYPE
+from pipe.web.streams.sse import write_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipe.language.names import TopicName
+    from pipe.language.progress_requests import Top
     from pipe.rights.callers import Caller
     from pipe.service import Service
-    from pipe.web.session import Exchange
 
 REJECTED = "Pipe-Rejected"
 """The header that counts what was no line."""
@@ -160,14 +164,13 @@ def _unsupported(request: web.Request, text: str) -> web.Response:
 def _refused(
     request: web.Request, text: str, status: HTTPStatus, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    end = End(Outcome.USAGE, Outcome.USAGE.status, text)
-    return refusal(request, end, status, headers)
+    return refusal(request, end_of(Outcome.USAGE, text), status, headers)
 
 
 def _come_back(request: web.Request) -> web.Response:
     """Refuse for now: shippers keep the batch and send it again."""
     text = "the log drain is full: send it again"
-    end = End(Outcome.UNAVAILABLE, Outcome.UNAVAILABLE.status, text)
+    end = end_of(Outcome.UNAVAILABLE, text)
     return refusal(request, end, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
@@ -252,63 +255,34 @@ async def read(request: web.Request) -> web.StreamResponse:
     sse = extras.get("format") == "sse" or (
         "format" not in extras and "text/event-stream" in request.headers.get("Accept", "")
     )
-    return await serve(await open_exchange(request, Logs(**fields)), sse=sse)
+    return await serve(request, Logs(**fields), sse=sse)
 
 
-async def serve(exchange: Exchange, *, sse: bool) -> web.StreamResponse:
-    """Answer with lines, at once or as long as they come, and leave."""
-    request = exchange.request
-    try:
+async def serve(request: web.Request, wanted: Logs | Top, *, sse: bool) -> web.StreamResponse:
+    """Answer with lines, at once or as long as they come.
+
+    Raises:
+        PipeError: there are none, and the error says why.
+    """
+    exchange = Exchange(request, await admit(request))
+    async with Reader(WebLink(exchange, wanted).open) as stream:
         request.app[CALLS].take(exchange.visitor.caller.user, asyncio.get_running_loop().time())
-        while not (exchange.end or exchange.follows):
-            await exchange.port.bell.wait()
-        if exchange.follows:
-            return await _follow(exchange, sse=sse)
-        end = await exchange.wait_end()
-        if not end.whole:
-            return refusal(request, end)
-        data = exchange.answered.encode()
-        return web.Response(
-            body=_events(data) if sse else data, headers={**_headers(sse=sse), OUTCOME: "done"}
-        )
-    finally:
-        exchange.leave()
-
-
-def _headers(*, sse: bool) -> dict[str, str]:
-    return {**HEADERS, "Content-Type": "text/event-stream" if sse else NDJSON}
-
-
-async def _follow(exchange: Exchange, *, sse: bool) -> web.StreamResponse:
-    """Write lines as they come, until somebody ends it."""
-    exchange.stream()
-    response = web.StreamResponse(headers=_headers(sse=sse))
-    await response.prepare(exchange.request)
-    if sse:
-        exchange.write(BEAT)  # so that the head goes out, through proxies too
-    writer, port = exchange.request.writer, exchange.port
-    while True:
+        await exchange.wait_joined()
+        if not exchange.follows:
+            data = exchange.answered.encode()
+            headers = {**HEADERS, "Content-Type": EVENTS_TYPE if sse else NDJSON, OUTCOME: "done"}
+            return web.Response(body=_events(data) if sse else data, headers=headers)
+        if sse:
+            return await write_events(exchange, stream, HEADERS, _events)
+        response = await exchange.begin({**HEADERS, "Content-Type": NDJSON})
         try:
-            async with asyncio.timeout(BEAT_SECONDS):
-                data = await port.take()
-        except TimeoutError:
-            if sse:
-                exchange.write(BEAT)
-            continue
-        if data is None:
-            break
-        exchange.write(_events(bytes(data)) if sse else data)
-        port.handed(len(data))
-        await writer.drain()
-        port.drained()
-    end = await exchange.wait_end()
-    if sse:
-        exchange.write(f"event: end\ndata: {json_text(end.as_json())}\n\n".encode())
-    if not end.whole:
-        await exchange.break_off()
-    return await exchange.conclude(response)
+            async for lines in stream:
+                exchange.write(lines)
+        except PipeError:
+            await exchange.break_off()
+        return await exchange.conclude(response)
 
 
 def _events(lines: bytes) -> bytes:
     """Write each line as an event."""
-    return b"".join(b"data: %b\n\n" % line for line in lines.splitlines())
+    return b"".join(b"data: %b\n\n" % line for line in bytes(lines).splitlines())

@@ -235,14 +235,6 @@ class WebPort:
 
     # -- the request's task: what is to be written ------------------------------------------------
 
-    async def take(self) -> bytes | memoryview | None:
-        """Return what is to be written next, small chunks together; None: that was all."""
-        while (chunk := self.pop()) is None:
-            if self._over:
-                return None
-            await self.bell.wait()
-        return self.join(chunk)
-
     def pop(self) -> Chunk | None:
         """Return the next chunk to be written, if there is one now."""
         return self._queue.popleft() if self._queue else None

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import HttpVersion11, web, web_response
 
 from pipe.errors import Outcome, PipeError, StartError, UsageError
+from pipe.library.ends import end_of
 from pipe.limits.bounds import NO_NETWORKS, parse_networks
 from pipe.limits.listener import Listener, why_not_web
 from pipe.limits.sources import TrustedSources
@@ -23,7 +24,7 @@ from pipe.web.origin import Site, accepts_in_tunnel
 from pipe.web.pages import Pages
 from pipe.web.parts import PARTS, Web
 from pipe.web.registry import Registry
-from pipe.web.statuses import OUTCOME, End, NotFound, refusal, refusal_of
+from pipe.web.statuses import OUTCOME, NotFound, refusal, refusal_of
 from pipe.web.streams import links, publish, read
 from pipe.web.streams import socket as sockets
 from pipe.web.tls import Certificate
@@ -221,7 +222,7 @@ async def _expect(request: web.Request) -> None:
 async def _health(request: web.Request) -> web.StreamResponse:
     """``GET /healthz``: whether new streams are welcome."""
     if request.app[PARTS].service.draining:
-        return refusal(request, End(Outcome.SHUTDOWN, Outcome.SHUTDOWN.status))
+        return refusal(request, end_of(Outcome.SHUTDOWN))
     return web.Response(text="ok\n", headers={OUTCOME: Outcome.DONE.label})
 
 
@@ -259,7 +260,7 @@ async def _serve(request: web.Request, handler: Handler, parts: Web) -> web.Stre
         return web.Response()
     except Exception:
         log.exception("request failed", route=_label(request))
-        end = End(Outcome.FAILED, Outcome.FAILED.status, Outcome.FAILED.text)
+        end = end_of(Outcome.FAILED)
         return refusal(request, end)
 
 
@@ -268,7 +269,7 @@ def _judge(request: web.Request, parts: Web) -> web.Response | None:
     service = parts.service
     if service.draining and request.path != "/healthz":
         service.metrics.refused.labels("draining").inc()
-        response = refusal(request, End(Outcome.SHUTDOWN, Outcome.SHUTDOWN.status))
+        response = refusal(request, end_of(Outcome.SHUTDOWN))
         response.force_close()
         return response
     if login_of(request):
@@ -279,7 +280,7 @@ def _judge(request: web.Request, parts: Web) -> web.Response | None:
         if service.gate.refuses(address, now):
             service.metrics.refused.labels("penalty").inc()
             text = "too many logins from your address were refused: try again later"
-            end = End(Outcome.LIMITED, Outcome.LIMITED.status, text)
+            end = end_of(Outcome.LIMITED, text)
             return refusal(request, end, headers={"Retry-After": "60"})
     return None
 
@@ -288,7 +289,7 @@ def _judge_in_tunnel(request: web.Request) -> web.Response | None:
     """Turn away what comes through an SSH connection, but perhaps not from its user."""
     if request.version < HttpVersion11:
         text = "in a tunnel HTTP/1.0 cannot tell a broken stream from a whole one: use HTTP/1.1"
-        return refusal(request, End(Outcome.USAGE, Outcome.USAGE.status, text), 505)
+        return refusal(request, end_of(Outcome.USAGE, text), 505)
     if accepts_in_tunnel(request.headers):
         return None
     request.app[PARTS].service.metrics.refused.labels("origin").inc()
@@ -296,7 +297,7 @@ def _judge_in_tunnel(request: web.Request) -> web.Response | None:
         "access denied: in a tunnel this server is called localhost, by programs and by its own"
         " pages; another page has sent this, or it came by another name"
     )
-    return refusal(request, End(Outcome.DENIED, Outcome.DENIED.status, text))
+    return refusal(request, end_of(Outcome.DENIED, text))
 
 
 async def _preflight(request: web.Request) -> web.Response:
@@ -325,7 +326,7 @@ def _plain(request: web.Request, error: web.HTTPException) -> web.StreamResponse
         413: "the body is too long",
         417: "nothing is known of that expectation but 100-continue",
     }
-    end = End(Outcome.USAGE, Outcome.USAGE.status, texts.get(error.status, error.reason))
+    end = end_of(Outcome.USAGE, texts.get(error.status, error.reason))
     return refusal(request, end, error.status, headers)
 
 

@@ -10,23 +10,24 @@ import asyncio
 import fcntl
 import socket
 import struct
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from aiohttp import web
 
 from pipe.errors import Outcome
 from pipe.language.chat_requests import Chat
 from pipe.language.requests import Pipe, Publish, Subscribe
+from pipe.library.ends import End, end_of
 from pipe.session.session import Session
 from pipe.web.caller import admit, peer_of
 from pipe.web.forwarded import HEADERS
 from pipe.web.hangup import has_hung_up
 from pipe.web.parts import PARTS
 from pipe.web.port import WebPort
-from pipe.web.statuses import End
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aiohttp import web
+    from collections.abc import Callable, Mapping
 
     from pipe.commands.screen import Screen
     from pipe.language.requests import Request
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pipe.stream.traffic import Traffic
     from pipe.web.caller import Visitor
     from pipe.web.hangup import Watch
+    from pipe.web.offers import Offer
     from pipe.web.parts import Web
 
 MAX_AGENT_LENGTH = 100
@@ -72,6 +74,7 @@ class Exchange:
         "_counted",
         "_expects",
         "_last",
+        "_left",
         "_proofs",
         "_streams",
         "answered",
@@ -101,6 +104,7 @@ class Exchange:
         self._last = ""
         self._counted = False
         self._proofs = 0
+        self._left = False
         self._streams = False  # a response is under way
         self._expects = request.headers.get("Expect", "").lower() == "100-continue"
         transport = request.transport
@@ -119,36 +123,59 @@ class Exchange:
             self.parts.service.metrics.web_streams.inc()
         self.session.start(lambda: request)
 
-    def leave(self, *, lost: bool = False) -> None:
-        """The request's handler is done with it, or its client is gone.
+    def leave(self) -> None:
+        """The request's handler is done with it, or its client is gone; again it does nothing.
 
-        Args:
-            lost: whether that is a lost connection, unless all was said: HTTP has no other goodbye.
+        Unless all was said that is a lost connection: only a WebSocket has another goodbye.
         """
-        lost = lost and self.transport.is_closing() and not self.confirmed
+        if self._left:
+            return
+        self._left = True
+        if self.session.member:
+            self.parts.offers.pop(self.session.member, None)
+        lost = self.transport.is_closing() and not (self.confirmed or self.port.reads_ahead)
         self.session.client_gone(Outcome.LEFT, confirmed=self.confirmed, lost=lost)
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits()
+
+    def offer(self, offer: Offer) -> None:
+        """Let readers know what the stream is that is published."""
+        if self.session.member and not self.end:
+            self.parts.offers[self.session.member] = offer
 
     def gone(self) -> None:
         """The client has said goodbye: nothing more is written."""
         self.port.stop(discard=True)
 
-    async def wait_joined(self) -> End | None:
-        """Wait until it has its place on a topic, or return how it has ended without."""
+    async def wait_joined(self) -> None:
+        """Wait until it has its place on a topic, or an answer has begun.
+
+        Raises:
+            PipeError: it has ended without.
+        """
         while not (self.end or self.port.bound or self.follows):
             await self.port.bell.wait()
-        return self.end
+        if self.end:
+            self.end.check()
 
     async def wait_end(self) -> End:
-        """Wait until it has ended."""
-        while not self.end:
+        """Wait until it has ended, or the client has said goodbye."""
+        while not (self.end or self.port.over):
             await self.port.bell.wait()
-        return self.end
+        return self.end or end_of(Outcome.LEFT)
 
     def stream(self) -> None:
         """A response has begun that is a stream: from now on only its end can tell."""
         self._streams = True
+
+    async def begin(
+        self, headers: Mapping[str, str], status: HTTPStatus = HTTPStatus.OK
+    ) -> web.StreamResponse:
+        """Begin such a response."""
+        self.stream()
+        response = web.StreamResponse(status=status, headers=headers)
+        await response.prepare(self.request)
+        return response
 
     # -- the session ------------------------------------------------------------------------------
 
@@ -166,14 +193,17 @@ class Exchange:
         if not self.transport.is_closing() and not self._streams:
             self.transport.write(CONTINUE)
 
-    async def is_alive(self, sparing: int = 0) -> bool:
-        """Whether a client is still there of which nothing was read for a while.
+    async def prove_alive(self, sparing: int = 0) -> None:
+        """Find out whether a client is still there of which nothing was read for a while.
 
         The kernel of a client that is gone keeps what it could not send, and its goodbye behind
         it.  It answers only what is sent to it: with a reset.
 
         Args:
             sparing: so many times that can still be asked afterwards.
+
+        Raises:
+            ConnectionResetError: it is not.
         """
         sock = self.transport.get_extra_info("socket")
         if (
@@ -188,7 +218,8 @@ class Exchange:
             await _wait_confirmed(self.transport, PROOF_SECONDS)
             if not self.transport.is_closing() and has_hung_up(sock.fileno()):
                 self.transport.abort()
-        return not self.transport.is_closing()
+        if self.transport.is_closing():
+            raise ConnectionResetError
 
     @property
     def _behind(self) -> bool:
@@ -230,12 +261,12 @@ class Exchange:
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """All is written: the handler does the rest."""
-        self._end(End(outcome, exit_status, self._last))
+        self._end(End(outcome, exit_status, self._last, self.session.receipt))
 
     def abort(self, outcome: Outcome, text: str) -> bool:
         """End now.  A response that waits for its client to read is cut off where it is."""
         told = self.end is None
-        self._end(End(outcome, outcome.status, text), discard=True)
+        self._end(end_of(outcome, text), discard=True)
         if self._streams and self.transport.get_write_buffer_size():
             reset_if_unframed(self.request, self.transport)
             self.transport.abort()
@@ -268,7 +299,7 @@ class Exchange:
 
         aiohttp would copy it.
         """
-        if self.transport.is_closing():
+        if self.transport.is_closing() or not data:  # an empty chunk would be the last one
             return
         if is_framed(self.request):
             self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))

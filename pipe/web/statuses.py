@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pipe.errors import AccessDenied, Outcome, PipeError
+from pipe.library.ends import end_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pipe.library.ends import End
 
 STATUSES = {
     Outcome.DONE: HTTPStatus.OK,
@@ -80,39 +83,11 @@ _STATUSES_OF_ERRORS: dict[type[PipeError], HTTPStatus] = {
 }
 
 
-class End(NamedTuple):
-    """How a session ended."""
-
-    outcome: Outcome
-    exit_status: int
-    text: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Whether ``ssh`` would exit with 0."""
-        return self.exit_status == 0
-
-    @property
-    def http_status(self) -> HTTPStatus:
-        """The status of a response that has not begun."""
-        if self.outcome is Outcome.DONE and self.exit_status:
-            return HTTPStatus.FAILED_DEPENDENCY
-        return STATUSES[self.outcome]
-
-    @property
-    def message(self) -> str:
-        """One line for whoever asked."""
-        if self.outcome is Outcome.DONE and self.exit_status:
-            return f"the publisher ended with status {self.exit_status}"
-        return self.text or self.outcome.text or self.outcome.label
-
-    def as_json(self) -> dict[str, object]:
-        """The same for programs."""
-        return {
-            "outcome": self.outcome.label,
-            "status": self.exit_status,
-            "message": self.message,
-        }
+def status_of(end: End) -> HTTPStatus:
+    """The status of a response that has not begun."""
+    if end.outcome is Outcome.DONE and end.status:
+        return HTTPStatus.FAILED_DEPENDENCY
+    return STATUSES[end.outcome]
 
 
 def refusal(
@@ -122,10 +97,10 @@ def refusal(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Say in a response that has not begun why there is none."""
-    code = status or end.http_status
+    code = status or status_of(end)
     found = {OUTCOME: end.outcome.label, **(headers or {})}
     if end.outcome is Outcome.DONE:
-        found[STATUS] = str(end.exit_status)
+        found[STATUS] = str(end.status)
     if code in RETRY_AFTER:
         found.setdefault("Retry-After", RETRY_AFTER[HTTPStatus(code)])
     if wants_json(request):
@@ -149,9 +124,7 @@ def refusal_of(request: web.Request, error: PipeError) -> web.Response:
         headers["WWW-Authenticate"] = CHALLENGE if from_page else f"{BASIC_CHALLENGE}, {CHALLENGE}"
     if status is HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
-    return refusal(
-        request, End(error.outcome, error.outcome.status, error.message), status, headers
-    )
+    return refusal(request, end_by(error), status, headers)
 
 
 def wants_json(request: web.Request) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pipe.stream.ports import Mode
-from pipe.web.streams import publish
+from pipe.web import link
 
 from .served import Served, request_head
 
@@ -186,7 +186,7 @@ async def test_no_byte_of_a_dead_publisher_reaches_anybody(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that died with its buffers full, so that nobody is told, is asked before it is read."""
-    monkeypatch.setattr(publish, "PROOF_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(link, "PROOF_AFTER_SECONDS", 0.0)
     writer = await served.connect()
     writer.writer.write(request_head("PUT", "/topic/build", 50 * MIB) + b"x" * 8 * MIB)
     await served.until(lambda: len(served.server.parts.hangups) == 1, "a watch")

@@ -7,7 +7,14 @@ from http import HTTPStatus
 from aiohttp import web
 
 from pipe.errors import Outcome, PipeError
-from pipe.web.statuses import BASIC_CHALLENGE, OUTCOME, RETRY_AFTER, End, NotFound, Unauthorized
+from pipe.web.statuses import (
+    BASIC_CHALLENGE,
+    OUTCOME,
+    RETRY_AFTER,
+    STATUSES,
+    NotFound,
+    Unauthorized,
+)
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 """By this clients know that they have found a registry."""
@@ -42,8 +49,8 @@ _CODES = {
 
 def answer_to(request: web.Request, error: PipeError) -> web.Response:
     """Say in a response that has not begun what was wrong."""
-    end = End(error.outcome, error.outcome.status, error.message)
-    status = next((found for kind, found in _STATUSES if isinstance(error, kind)), end.http_status)
+    usual = STATUSES[error.outcome]
+    status = next((found for kind, found in _STATUSES if isinstance(error, kind)), usual)
     headers = {**VERSION, **SAFE, OUTCOME: error.outcome.label}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = BASIC_CHALLENGE

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 from pipe.errors import Outcome, UsageError
 from pipe.language.names import is_pattern
 from pipe.language.past import MAX_OFFSET, parse_id
+from pipe.library.ends import end_by
 from pipe.web.statuses import refusal
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from pipe.errors import PipeError
     from pipe.language.requests import Publish, Subscribe
     from pipe.stream.history import History
     from pipe.stream.topics import Member
-    from pipe.web.statuses import End
 
 STREAM = "Pipe-Stream"
 
@@ -67,18 +68,19 @@ def read_content_range(request: web.Request, wanted: Publish) -> Publish:
     return replace(wanted, at=int(found[1]))
 
 
-def refuse_range(request: web.Request, end: End, history: History | None) -> web.Response:
+def refuse_range(request: web.Request, error: PipeError, history: History | None) -> web.Response:
     """Answer a reader whose byte is not there: 416, and which bytes are."""
     headers = {}
-    if end.outcome is Outcome.LATE and history is not None:
+    late = error.outcome is Outcome.LATE
+    if late and history is not None:
         kept = history.kept
         headers = {
             STREAM: kept.stream,
             "Content-Range": f"bytes */{kept.end}",
             "Pipe-Kept": f"{kept.first}-{kept.end}",
         }
-    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if end.outcome is Outcome.LATE else None
-    return refusal(request, end, status, headers)
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if late else None
+    return refusal(request, end_by(error), status, headers)
 
 
 def first_byte(member: Member) -> tuple[str, int] | None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from pipe.errors import AccessDenied, Outcome
+from pipe.errors import AccessDenied, Outcome, PipeError
 from pipe.language.durations import format_duration, parse_duration
 from pipe.language.names import TopicName, is_pattern, parse_topic
 from pipe.language.requests import Subscribe
+from pipe.library.streams import Reader
 from pipe.web.caller import admit
+from pipe.web.link import WebLink
 from pipe.web.offers import (
     NO_OFFER,
     check_filename,
@@ -23,7 +25,7 @@ from pipe.web.offers import (
 )
 from pipe.web.parts import PARTS
 from pipe.web.session import Exchange
-from pipe.web.statuses import OUTCOME, End, NotFound, refusal
+from pipe.web.statuses import OUTCOME, NotFound, refusal_of
 from pipe.web.streams.options import choice, read_options, topic_in
 from pipe.web.streams.ranges import (
     LAST,
@@ -33,7 +35,7 @@ from pipe.web.streams.ranges import (
     read_range,
     refuse_range,
 )
-from pipe.web.streams.sse import Events
+from pipe.web.streams.sse import Events, write_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,13 +109,12 @@ async def read_as(
         "format" not in extras and "text/event-stream" in request.headers.get("Accept", "")
     )
     exchange = Exchange(request, visitor)
-    try:
-        exchange.start(wanted)
+    async with Reader(WebLink(exchange, wanted).open) as stream:
         if sse:
-            return await Events(exchange, base64=extras.get("encoding") == "base64").run(HEADERS)
-        return await _Reading(exchange, wanted, extras).run()
-    finally:
-        exchange.leave(lost=True)
+            await exchange.wait_joined()
+            events = Events(base64=extras.get("encoding") == "base64")
+            return await write_events(exchange, stream, HEADERS, events.event, events.last)
+        return await _Reading(exchange, wanted, extras).run(stream)
 
 
 class _Reading:
@@ -159,35 +160,30 @@ class _Reading:
             self._timer.cancel()
             self._timer = None
 
-    async def run(self) -> web.StreamResponse:
+    async def run(self, stream: Reader) -> web.StreamResponse:
         """Write all of it, then its end."""
-        exchange, port = self._exchange, self._exchange.port
+        exchange = self._exchange
         try:
-            stays = self._wanted.keep_alive or is_pattern(self._wanted.topic)
-            if stays and not await exchange.wait_joined():
+            if self._wanted.keep_alive or is_pattern(self._wanted.topic):
+                await exchange.wait_joined()
                 await self._begin()
-            while (chunk := port.pop()) or port.unsent or not port.over:
-                if chunk:
-                    if not self._response:
-                        await self._begin()
-                    data = port.join(chunk)
-                    exchange.write(data)
-                    port.handed(len(data))
-                elif not port.unsent:
-                    await port.bell.wait()
-                    continue
-                await exchange.request.writer.drain()
-                port.drained()
+            async for piece in stream:
+                if not self._response:
+                    await self._begin()
+                exchange.write(piece)
+            response = self._response or await self._begin()
+        except PipeError as error:
+            if not self._response:
+                return await exchange.conclude(self._refusal(error))
+            response = self._response
+            await exchange.break_off()
         finally:
             self._stop_timer()
-        return await self._end(await exchange.wait_end())
+        return await exchange.conclude(response)
 
     async def _begin(self) -> web.StreamResponse:
-        self._exchange.stream()
-        partial = self._is_partial
-        status = HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK
-        self._response = web.StreamResponse(status=status, headers=self._headers())
-        await self._response.prepare(self._exchange.request)
+        status = HTTPStatus.PARTIAL_CONTENT if self._is_partial else HTTPStatus.OK
+        self._response = await self._exchange.begin(self._headers(), status)
         self._exchange.port.direct = self._exchange.write
         return self._response
 
@@ -212,20 +208,11 @@ class _Reading:
         request = self._exchange.request
         return self._first_byte is not None and is_partial(request, self._wanted)
 
-    def _refusal(self, end: End) -> web.Response:
+    def _refusal(self, error: PipeError) -> web.Response:
         request, exchange = self._exchange.request, self._exchange
         if not is_partial(request, self._wanted):
-            return refusal(request, end)
+            return refusal_of(request, error)
         name: TopicName = parse_topic(
             self._wanted.topic, caller=exchange.visitor.caller.user, public=self._wanted.public
         )
-        return refuse_range(request, end, exchange.parts.service.router.history(name))
-
-    async def _end(self, end: End) -> web.StreamResponse:
-        exchange = self._exchange
-        if not end.whole and self._response is None:
-            return await exchange.conclude(self._refusal(end))
-        response = self._response or await self._begin()
-        if not end.whole:
-            await exchange.break_off()
-        return await exchange.conclude(response)
+        return refuse_range(request, error, exchange.parts.service.router.history(name))

@@ -10,31 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import json
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from pipe.errors import Outcome, UsageError
+from pipe.errors import Outcome, PipeError, UsageError
 from pipe.language.chat_requests import Chat
 from pipe.language.names import quoted
 from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.stream.chunks import Chunk
+from pipe.library.ends import receipt_as_json
+from pipe.library.streams import Duplex
 from pipe.web.caller import WEBSOCKET_PROTOCOL, admit
+from pipe.web.link import WebLink, with_beats
 from pipe.web.parts import PARTS
-from pipe.web.port import CHUNK_COST
 from pipe.web.session import Exchange
-from pipe.web.statuses import UpgradeRequired, json_text, refusal
+from pipe.web.statuses import UpgradeRequired, json_text
 from pipe.web.streams.options import choice, read_options, switch, topic_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipe.web.statuses import End
+    from pipe.library.ends import End
 
 MAX_MESSAGE_BYTES = 1 << 20
 """The longest message that is taken, and the longest frame that is sent."""
+
+TEXT, BINARY = 0x81, 0x82
+"""Kinds of frames, each the last of its message."""
 
 MAX_REASON_BYTES = 120
 """RFC 6455, section 5.5: a control frame has 125 bytes at most, the code takes two of them."""
@@ -74,38 +78,47 @@ async def converse(request: web.Request) -> web.StreamResponse:
     if not response.can_prepare(request):
         raise UsageError("this is no handshake of a WebSocket (RFC 6455)")
     exchange = Exchange(request, await admit(request))
-    try:
-        exchange.start(wanted)
-        return await _Conversation(exchange, response, text=text, status=status).run()
-    finally:
-        exchange.leave()
+    link = WebLink(exchange, wanted, exchange.parts.service.settings.window)
+    async with Duplex(link.open) as stream:
+        return await _Conversation(exchange, stream, response, text=text, status=status).run()
 
 
 class _Conversation:
-    """One WebSocket and its session."""
+    """One WebSocket and its stream."""
 
     def __init__(
-        self, exchange: Exchange, socket: web.WebSocketResponse[Any], *, text: bool, status: bool
+        self,
+        exchange: Exchange,
+        stream: Duplex,
+        socket: web.WebSocketResponse[Any],
+        *,
+        text: bool,
+        status: bool,
     ) -> None:
         self._exchange = exchange
+        self._stream = stream
         self._port = exchange.port
         self._socket = socket
         self._status = status
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode if text else None
-        self._notes: deque[dict[str, object]] = deque()
+        self._notes: list[str] | None = []  # until there is a WebSocket
         self._waiting = 0
-        self._port.reads_ahead = True
         if status:
             exchange.heard = self._hear
 
     async def run(self) -> web.StreamResponse:
-        """Talk until the session ends, or the client does."""
+        """Talk until the session ends, or the client does.
+
+        Raises:
+            PipeError: it is refused.
+        """
         exchange, socket = self._exchange, self._socket
-        refused = await exchange.wait_joined()
-        if refused:
-            return refusal(exchange.request, refused)
+        await exchange.wait_joined()
         exchange.stream()
         await socket.prepare(exchange.request)
+        notes, self._notes = self._notes or (), None
+        for note in notes:
+            self._write_text(note)
         if not self._decode:
             self._port.direct = self._write
         listener = asyncio.get_running_loop().create_task(self._listen())
@@ -127,71 +140,59 @@ class _Conversation:
         waiting = member.waiting if member else 0
         if waiting != self._waiting:
             self._waiting = waiting
-            self._notes.append({"waiting": waiting})
+            self._say({"waiting": waiting})
         elif not self._exchange.session.receipt:
-            self._notes.append({"note": text})
-        self._port.bell.ring()
+            self._say({"note": text})
+
+    def _say(self, what: dict[str, object]) -> None:
+        """Tell a client something beside the stream."""
+        note = json_text(what)
+        if self._notes is None:
+            self._write_text(note)
+            self._port.bell.ring()  # its task tells when it is written
+        else:
+            self._notes.append(note)
 
     async def _send(self) -> None:
         """Send what comes, until nothing will come any more or the client has closed."""
-        socket, port = self._socket, self._port
-        while not socket.closed:
-            while self._notes:
-                await socket.send_str(json_text(self._notes.popleft()))
-            chunk = port.pop()
-            if chunk:
-                await self._send_chunk(chunk)
-                port.handed(chunk.size)
-                await self._exchange.request.writer.drain()
-                port.drained()
-            elif port.unsent:
-                await self._exchange.request.writer.drain()
-                port.drained()
-            elif port.over:
-                return
-            else:
-                await self._wait()
+        exchange = self._exchange
+        interval = exchange.parts.service.settings.keepalive_interval
+        with contextlib.suppress(PipeError):
+            async for piece in with_beats(self._stream, interval, self._ping):
+                if self._decode:
+                    self._write_text(self._decode(bytes(piece)))
+                else:
+                    self._write(piece)
 
     def _write(self, data: bytes | memoryview) -> None:
         """Send a piece of the stream as binary frames."""
-        transport = self._exchange.transport
-        if self._socket.closed or transport.is_closing():
-            return
         for start in range(0, len(data), MAX_MESSAGE_BYTES):
             piece = data
             if len(data) > MAX_MESSAGE_BYTES:
                 piece = memoryview(data)[start : start + MAX_MESSAGE_BYTES]
-            transport.writelines((binary_head(len(piece)), piece))
+            self._write_frame(BINARY, piece)
 
-    async def _send_chunk(self, chunk: Chunk) -> None:
-        if self._decode:
-            if text := self._decode(bytes(chunk.data)):
-                await self._socket.send_str(text)
-        else:
-            self._write(chunk.data)
+    def _write_text(self, text: str) -> None:
+        if text:
+            self._write_frame(TEXT, text.encode())
 
-    async def _wait(self) -> None:
-        """Wait for news, with a ping now and then: proxies give up on the silent."""
-        try:
-            async with asyncio.timeout(self._exchange.parts.service.settings.keepalive_interval):
-                await self._port.bell.wait()
-        except TimeoutError:
-            if not self._exchange.transport.get_write_buffer_size():
-                await self._socket.ping()
+    def _write_frame(self, kind: int, data: bytes | memoryview) -> None:
+        transport = self._exchange.transport
+        if not (self._socket.closed or transport.is_closing()):
+            transport.writelines((frame_head(kind, len(data)), data))
+
+    async def _ping(self) -> None:
+        """Say something now and then: proxies give up on the silent."""
+        if not self._port.unsent:
+            await self._socket.ping()
 
     async def _say_end(self, end: End) -> None:
-        if self._decode and (rest := self._decode(b"", True)):
-            await self._socket.send_str(rest)
+        if self._decode:
+            self._write_text(self._decode(b"", True))
         if self._status:
-            receipt = self._exchange.session.receipt
-            if receipt:
-                counts = {
-                    "bytes": receipt.sent_bytes,
-                    "subscribers": receipt.subscribers,
-                    "left_early": receipt.left_early,
-                }
-                await self._socket.send_str(json_text({"receipt": counts}))
-            await self._socket.send_str(json_text({"end": end.as_json()}))
+            if end.receipt:
+                self._say({"receipt": receipt_as_json(end.receipt)})
+            self._say({"end": end.as_json()})
         reason = end.message.encode("utf-8", "backslashreplace")[:MAX_REASON_BYTES]
         await self._socket.close(
             code=close_code(end), message=reason.decode("utf-8", "ignore").encode()
@@ -201,36 +202,27 @@ class _Conversation:
     # -- from the client --------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Take what the client sends, until it closes."""
-        port, session = self._port, self._exchange.session
-        window = self._exchange.parts.service.settings.window
-        ahead = 0
-        while True:
-            if port.reading:
-                ahead = 0
-            elif ahead >= window and not await port.wait_reading():
-                return
-            message = await self._socket.receive()
-            if message.type is WSMsgType.BINARY or (
-                message.type is WSMsgType.TEXT and not self._status
-            ):
-                if not port.reading:
-                    ahead += len(message.data) + CHUNK_COST
-                if message.data:
-                    port.deliver(Chunk(message.data))
-            elif message.type is WSMsgType.TEXT:
-                self._obey(message.data)
-            else:
-                if message.type is WSMsgType.CLOSE and message.data == 1000:
-                    session.feed_eof()
-                break
-        self._exchange.gone()
+        """Take what the client sends, until it closes or nothing more is wanted."""
+        with contextlib.suppress(PipeError):
+            while True:
+                message = await self._socket.receive()
+                if message.type is WSMsgType.BINARY or (
+                    message.type is WSMsgType.TEXT and not self._status
+                ):
+                    await self._stream.write(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    await self._obey(message.data)
+                else:
+                    if message.type is WSMsgType.CLOSE and message.data == WSCloseCode.OK:
+                        await self._stream.write_eof()
+                    break
+            self._exchange.gone()
 
-    def _obey(self, data: bytes) -> None:
+    async def _obey(self, data: bytes) -> None:
         """Do what a client says beside the stream."""
         try:
             if json.loads(data) == {"eof": True}:
-                self._exchange.session.feed_eof()
+                await self._stream.write_eof()
                 return
         except ValueError:
             pass
@@ -240,13 +232,13 @@ class _Conversation:
         )
 
 
-def binary_head(size: int) -> bytes:
-    """The head of a binary frame, whole and unmasked (RFC 6455, section 5.2)."""
+def frame_head(kind: int, size: int) -> bytes:
+    """The head of a frame, whole and unmasked (RFC 6455, section 5.2)."""
     if size < 126:
-        return bytes((0x82, size))
+        return bytes((kind, size))
     if size < 1 << 16:
-        return b"\x82\x7e" + size.to_bytes(2, "big")
-    return b"\x82\x7f" + size.to_bytes(8, "big")
+        return bytes((kind, 126)) + size.to_bytes(2, "big")
+    return bytes((kind, 127)) + size.to_bytes(8, "big")
 
 
 def close_code(end: End) -> int:
@@ -255,4 +247,4 @@ def close_code(end: End) -> int:
         return 1000
     if end.outcome is Outcome.SHUTDOWN:
         return 1001
-    return 4000 + end.exit_status
+    return 4000 + end.status

@@ -7,18 +7,22 @@ any bytes.  The last event is ``end``; whoever reads closes then, as an EventSou
 
 from __future__ import annotations
 
-import asyncio
 import base64 as encoding
 import codecs
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from pipe.web.statuses import json_text, refusal
+from pipe.errors import PipeError
+from pipe.web.link import with_beats
+from pipe.web.statuses import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from aiohttp import web
+
+    from pipe.library.streams import Reader
     from pipe.web.session import Exchange
 
 BEAT_SECONDS = 15.0
@@ -26,68 +30,31 @@ BEAT_SECONDS = 15.0
 
 BEAT = b": \n\n"
 
+CONTENT_TYPE = "text/event-stream"
+
 
 class Events:
-    """One response with a stream as events.
+    """The events of one stream.
 
     Args:
-        exchange: its request, started.
         base64: whether the data is base64 of the bytes rather than text.
     """
 
-    def __init__(self, exchange: Exchange, *, base64: bool) -> None:
-        self._exchange = exchange
+    def __init__(self, *, base64: bool) -> None:
         self._base64 = base64
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._ends_with_cr = False
         self._number = 0
 
-    async def run(self, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Write all of it, then its end."""
-        exchange = self._exchange
-        refused = await exchange.wait_joined()
-        if refused:
-            return refusal(exchange.request, refused)
-        exchange.stream()
-        response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream"})
-        await response.prepare(exchange.request)
-        await self._write(response, BEAT)  # so that the head goes out, through proxies too
-        while (data := await self._take(response)) is not None:
-            event = self._event(data)
-            if event:
-                await self._write(response, event)
-            exchange.port.handed(len(data))
-            exchange.port.drained()
-        end = await exchange.wait_end()
-        rest = "" if self._base64 else self._decode(b"", True)
-        if rest:
-            await self._write(response, self._text_event(rest))
-        if not exchange.transport.is_closing():
-            await self._write(
-                response, f"event: end\ndata: {json_text(end.as_json())}\n\n".encode()
-            )
-        if not end.whole:
-            await exchange.break_off()
-        return await exchange.conclude(response)
+    def last(self) -> bytes:
+        """Return what is left of a text that was cut within a character."""
+        return b"" if self._base64 else self._text_event(self._decode(b"", True))
 
-    async def _take(self, response: web.StreamResponse) -> bytes | memoryview | None:
-        """The next piece, with a comment for each time that none comes for a while."""
-        while True:
-            try:
-                async with asyncio.timeout(BEAT_SECONDS):
-                    return await self._exchange.port.take()
-            except TimeoutError:
-                await self._write(response, BEAT)
-
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        await response.write(data)
-        await self._exchange.request.writer.drain()
-
-    def _event(self, data: bytes | memoryview) -> bytes:
+    def event(self, data: bytes) -> bytes:
+        """Return a piece of the stream as an event; empty if there is no whole character in it."""
         if self._base64:
             return self._numbered(f"data: {encoding.b64encode(data).decode()}\n")
-        text = self._decode(bytes(data))
-        return self._text_event(text) if text else b""
+        return self._text_event(self._decode(bytes(data)))
 
     def _text_event(self, text: str) -> bytes:
         if self._ends_with_cr and text.startswith("\n"):
@@ -101,3 +68,37 @@ class Events:
     def _numbered(self, lines: str) -> bytes:
         self._number += 1
         return f"id: {self._number}\n{lines}\n".encode()
+
+
+async def write_events(
+    exchange: Exchange,
+    stream: Reader,
+    headers: Mapping[str, str],
+    event: Callable[[bytes], bytes],
+    last: Callable[[], bytes] = bytes,
+) -> web.StreamResponse:
+    """Write a stream as events, then how it has ended as the last one.
+
+    Args:
+        exchange: its request.
+        stream: all of it.
+        headers: of the response.
+        event: writes a piece as an event.
+        last: writes what is left at the end.
+    """
+    response = await exchange.begin({**headers, "Content-Type": CONTENT_TYPE})
+    exchange.write(BEAT)  # so that the head goes out, through proxies too
+    with contextlib.suppress(PipeError):
+        async for piece in with_beats(stream, BEAT_SECONDS, partial(_beat, exchange)):
+            exchange.write(event(piece))
+    end = await exchange.wait_end()
+    exchange.write(last())
+    exchange.write(f"event: end\ndata: {json_text(end.as_json())}\n\n".encode())
+    if not end.whole:
+        await exchange.break_off()
+    return await exchange.conclude(response)
+
+
+async def _beat(exchange: Exchange) -> None:
+    if not exchange.port.unsent:
+        exchange.write(BEAT)
