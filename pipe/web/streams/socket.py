@@ -20,10 +20,9 @@ from pipe.errors import Outcome, UsageError
 from pipe.language.chat_requests import Chat
 from pipe.language.names import quoted
 from pipe.language.requests import Pipe, Publish, Subscribe
-from pipe.stream.chunks import Chunk
+from pipe.stream.chunks import CHUNK_COST, Chunk
 from pipe.web.caller import WEBSOCKET_PROTOCOL, admit
 from pipe.web.parts import PARTS
-from pipe.web.port import CHUNK_COST
 from pipe.web.session import Exchange
 from pipe.web.statuses import UpgradeRequired, json_text, refusal
 from pipe.web.streams.options import choice, read_options, switch, topic_in
