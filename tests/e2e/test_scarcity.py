@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import pytest
 from . import clients
 from . import server as server_module
 from .payloads import MIB, noise
-from .processes import HELD, statuses, wait_until
+from .processes import statuses
 from .server import Status, serve_command
 from .strangers import Raw, Rude, greeted, refusals
 
@@ -91,26 +90,3 @@ def test_descriptors_are_kept_in_reserve(
     raw.close()
     server.wait_metric("pipe_unauthenticated_connections", 0)
     assert server.run("alice", "whoami").wait() == Status.OK
-
-
-@pytest.mark.one_worker
-def test_no_descriptors_left(start_server: StartServer, raw: Raw) -> None:
-    """Should they run out all the same, streams go on, and so does the server afterwards."""
-    server = start_server(login_timeout="10m")
-    [reader] = server.subscribe("alice", "sub news")
-    writer = server.ssh("alice", "pub news", stdin=HELD)
-    server.wait_sessions(publish=1)
-    most = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (40, most[1]))
-    for _ in range(80):
-        raw.connect(server, clients.HOST)
-    assert server.run("alice", "whoami").wait() == Status.NO_CONNECTION
-    writer.write(b"news")
-    reader.wait_stdout(4)
-    raw.close()
-
-    wait_until(lambda: server.run("alice", "whoami").wait() == Status.OK, "a free descriptor")
-    writer.close_stdin()
-    assert statuses(writer, reader) == [Status.OK] * 2
-    assert len(server.log) < 50_000
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, most)
