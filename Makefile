@@ -6,7 +6,7 @@ ARGS ?=
 HOSTILE ?= tests/hostile
 HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress)
 MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past)
-PYTEST_ARGS ?= -n 3 --dist loadfile -m "not slow and not hostile"
+PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not hostile"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ help: ## this list
 
 serve: $(VENV)/.base ## start the server with its defaults
 	@exec $(BIN)/pipe serve $(ARGS)
+
+# Tests start hundreds of servers, each of which starts sooner where its modules are compiled.
+test test-hostile test-workers coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or hostile
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

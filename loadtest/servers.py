@@ -38,7 +38,6 @@ from loadtest.workspace import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 START_LIMIT: Final = 30.0
 """Seconds from starting a server until it listens."""
@@ -154,12 +153,7 @@ class System(abc.ABC):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -8,14 +8,11 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import psycopg
 
 from .e2e.processes import DEADLINE, Process
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 ADMINISTRATOR: Final = "postgres"
 """The role that tests are, and the user that runs the server where the tests are root's."""
@@ -114,12 +111,7 @@ class Postgres:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.running:
             self.stop()
         shutil.rmtree(self.folder)

@@ -123,7 +123,7 @@ class Served:
         """Scrape it."""
         url = f"http://{HOST}:{self._metrics_port}/metrics"
         with urlopen(url, timeout=ANSWER_SECONDS) as answer:
-            return Metrics.parse(answer.read().decode())
+            return Metrics(answer.read().decode())
 
     def read(self) -> Reading:
         """Take a reading now."""

@@ -24,16 +24,12 @@ from pipe.commands.monitors import answer_about_monitors
 from pipe.commands.offset import offset
 from pipe.commands.stat import show_members
 from pipe.commands.tokens import add_token, list_tokens, remove_token
-from pipe.commands.webhooks import (
-    add_webhook,
-    list_webhooks,
-    remove_webhook,
-    resume_webhook,
-    test_webhook,
-)
+from pipe.commands.webhooks import answer_about_webhooks
 from pipe.commands.whoami import whoami
 from pipe.errors import AccessDenied, StoreUnavailable
 from pipe.language.account_requests import (
+    AboutGrants,
+    AboutKeys,
     AddKey,
     GrantAccess,
     ListGrants,
@@ -41,27 +37,21 @@ from pipe.language.account_requests import (
     RemoveKey,
     RevokeAccess,
 )
-from pipe.language.hook_requests import (
-    AboutHooks,
-    AddHook,
-    ListHooks,
-    RemoveHook,
-    RotateHook,
-    TestHook,
-)
+from pipe.language.hook_requests import AboutHooks
 from pipe.language.log_requests import Logs
 from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Help, List, Version, WhoAmI, help_text
-from pipe.language.token_requests import AddToken, ListTokens, LogIn, MakeLink, RemoveToken
-from pipe.language.webhook_requests import (
-    AddWebhook,
-    ListWebhooks,
-    RemoveWebhook,
-    ResumeWebhook,
-    TestWebhook,
+from pipe.language.token_requests import (
+    AboutTokens,
+    AddToken,
+    ListTokens,
+    LogIn,
+    MakeLink,
+    RemoveToken,
 )
+from pipe.language.webhook_requests import AboutWebhooks, TestWebhook
 
 if TYPE_CHECKING:
     from pipe.language.requests import Answerable
@@ -70,11 +60,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Asker", "answer", "input_limit", "invitations"]
 
 log = structlog.get_logger()
-
-AboutKeys = ListKeys | AddKey | RemoveKey
-AboutGrants = GrantAccess | RevokeAccess | ListGrants
-AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
-AboutWebhooks = ListWebhooks | AddWebhook | RemoveWebhook | ResumeWebhook
 
 InTurn = (
     Explain | AboutKeys | AboutGrants | AboutTokens | AboutHooks | AboutWebhooks | MonitorRequest
@@ -120,7 +105,7 @@ async def _answer(request: Answerable, service: Service, asker: Asker) -> str:
         case Stat():  # the same
             return await show_members(service, asker.caller, request)
         case TestWebhook():  # it takes as long as the receiver likes
-            return await test_webhook(service, asker.caller, request.webhook)
+            return await answer_about_webhooks(request, service, asker)
         case _:
             async with service.turnstile.turn(asker.caller.user):
                 return await _answer_in_turn(request, service, asker)
@@ -134,15 +119,15 @@ async def _answer_in_turn(request: InTurn, service: Service, asker: Asker) -> st
             "access denied: a token is for topics, and neither shows nor changes"
             " its user's keys, grants, tokens, hooks, webhooks and monitors"
         )
+    if isinstance(request, AboutHooks):
+        return await answer_about_hooks(request, service, asker)
+    if isinstance(request, AboutWebhooks):
+        return await answer_about_webhooks(request, service, asker)
     match request:
         case ListKeys() | AddKey() | RemoveKey():
             return await _answer_about_keys(request, service, asker)
         case GrantAccess() | RevokeAccess() | ListGrants():
             return await _answer_about_grants(request, service, asker)
-        case ListHooks() | AddHook() | RemoveHook() | RotateHook() | TestHook():
-            return await answer_about_hooks(request, service, asker)
-        case ListWebhooks() | AddWebhook() | RemoveWebhook() | ResumeWebhook():
-            return await _answer_about_webhooks(request, service, asker)
         case ListTokens() | AddToken() | RemoveToken() | LogIn() | MakeLink():
             return await _answer_about_tokens(request, service, asker)
         case _:
@@ -181,15 +166,3 @@ async def _answer_about_tokens(request: AboutTokens, service: Service, asker: As
             return await log_in(service, asker, request)
         case MakeLink():
             return await make_link(service, asker, request)
-
-
-async def _answer_about_webhooks(request: AboutWebhooks, service: Service, asker: Asker) -> str:
-    match request:
-        case ListWebhooks():
-            return await list_webhooks(service, asker.caller, as_json=request.json)
-        case AddWebhook():
-            return await add_webhook(service, asker, request)
-        case RemoveWebhook():
-            return await remove_webhook(service, asker.caller, request.webhook)
-        case ResumeWebhook():
-            return await resume_webhook(service, asker.caller, request.webhook)

@@ -13,16 +13,36 @@ from pipe.events.webhooks.posting import Result
 from pipe.events.webhooks.signing import derive_secret, shown
 from pipe.events.webhooks.targets import check_url, host_of
 from pipe.language.names import escape, parse_topic
+from pipe.language.webhook_requests import AddWebhook, ListWebhooks, RemoveWebhook, ResumeWebhook
 from pipe.store.webhooks import Webhook, WebhookState
 
 if TYPE_CHECKING:
     from pipe.commands.asker import Asker
     from pipe.events.webhooks.courier import Courier
-    from pipe.language.webhook_requests import AddWebhook
+    from pipe.language.webhook_requests import AboutWebhooks
     from pipe.rights.callers import Caller
     from pipe.service import Service
 
 _ID_BYTES = 8
+
+
+async def answer_about_webhooks(request: AboutWebhooks, service: Service, asker: Asker) -> str:
+    """Answer a command about webhooks.
+
+    Raises:
+        PipeError: it cannot be carried out.
+    """
+    match request:
+        case ListWebhooks():
+            return await list_webhooks(service, asker.caller, as_json=request.json)
+        case AddWebhook():
+            return await add_webhook(service, asker, request)
+        case RemoveWebhook():
+            return await remove_webhook(service, asker.caller, request.webhook)
+        case ResumeWebhook():
+            return await resume_webhook(service, asker.caller, request.webhook)
+        case _:
+            return await test_webhook(service, asker.caller, request.webhook)
 
 
 async def list_webhooks(service: Service, caller: Caller, *, as_json: bool) -> str:

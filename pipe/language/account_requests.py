@@ -59,6 +59,10 @@ class ListGrants:
     json: bool = False
 
 
+AboutKeys = ListKeys | AddKey | RemoveKey
+AboutGrants = GrantAccess | RevokeAccess | ListGrants
+
+
 def _lifetime(text: str) -> float:
     seconds = parse_duration(text)
     if not seconds:

@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pipe.errors import UsageError
 from pipe.language import resume_help
-from pipe.language.account_requests import (
-    ACCOUNT_COMMANDS,
-    AddKey,
-    GrantAccess,
-    ListGrants,
-    ListKeys,
-    RemoveKey,
-    RevokeAccess,
-)
+from pipe.language.account_requests import ACCOUNT_COMMANDS, AboutGrants, AboutKeys
 from pipe.language.chat_requests import CHAT_COMMANDS, Chat
 from pipe.language.durations import SECONDS_PER_DAY, parse_duration
 from pipe.language.flags import (
@@ -55,22 +47,8 @@ from pipe.language.past import (
 )
 from pipe.language.progress_requests import PROGRESS_COMMANDS, PROGRESS_FLAGS, Stat, Top
 from pipe.language.sharing import SHARING
-from pipe.language.token_requests import (
-    TOKEN_COMMANDS,
-    AddToken,
-    ListTokens,
-    LogIn,
-    MakeLink,
-    RemoveToken,
-)
-from pipe.language.webhook_requests import (
-    WEBHOOK_COMMANDS,
-    AddWebhook,
-    ListWebhooks,
-    RemoveWebhook,
-    ResumeWebhook,
-    TestWebhook,
-)
+from pipe.language.token_requests import TOKEN_COMMANDS, AboutTokens
+from pipe.language.webhook_requests import WEBHOOK_COMMANDS, AboutWebhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -242,23 +220,11 @@ Answerable: TypeAlias = (
     List
     | WhoAmI
     | Logs
-    | ListKeys
-    | AddKey
-    | RemoveKey
-    | GrantAccess
-    | RevokeAccess
-    | ListGrants
-    | ListTokens
-    | AddToken
-    | RemoveToken
-    | LogIn
-    | MakeLink
+    | AboutKeys
+    | AboutGrants
+    | AboutTokens
     | AboutHooks
-    | ListWebhooks
-    | AddWebhook
-    | RemoveWebhook
-    | TestWebhook
-    | ResumeWebhook
+    | AboutWebhooks
     | MonitorRequest
     | Explain
     | Offset

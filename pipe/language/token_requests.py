@@ -71,6 +71,9 @@ class MakeLink:
     qr: bool = False
 
 
+AboutTokens = ListTokens | AddToken | RemoveToken | LogIn | MakeLink
+
+
 def _patterns(text: str) -> tuple[str, ...]:
     entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
     if not all(entries):

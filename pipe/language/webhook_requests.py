@@ -56,6 +56,8 @@ class ResumeWebhook:
     webhook: str
 
 
+AboutWebhooks = ListWebhooks | AddWebhook | RemoveWebhook | TestWebhook | ResumeWebhook
+
 _ID = Argument("webhook", "ID", required=True)
 _START = "The start of its ID is enough if no other of yours starts so."
 

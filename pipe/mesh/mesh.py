@@ -18,26 +18,14 @@ import structlog
 from pipe import __version__
 from pipe.errors import PipeError, Unreachable
 from pipe.language.chat_requests import Chat
-from pipe.language.hook_requests import (
-    AddHook,
-    ListHooks,
-    RemoveHook,
-    RotateHook,
-    TestHook,
-)
+from pipe.language.hook_requests import AboutHooks
 from pipe.language.log_requests import Logs
 from pipe.language.monitor_requests import MonitorRequest
 from pipe.language.names import TopicName, is_pattern
 from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Pipe, Publish, Subscribe
-from pipe.language.webhook_requests import (
-    AddWebhook,
-    ListWebhooks,
-    RemoveWebhook,
-    ResumeWebhook,
-    TestWebhook,
-)
+from pipe.language.webhook_requests import AboutWebhooks
 from pipe.mesh.asking import ask_all, send_answer, wait_answer
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
@@ -83,12 +71,7 @@ LEAST_BUFFER = 64 * 1024
 
 _JOINS = (Publish, Subscribe, Pipe, Chat)
 _LOOKS = (Stat, Offset, Explain)
-_ONCE = (
-    Logs,
-    *(AddHook, ListHooks, RemoveHook, RotateHook, TestHook),
-    *(AddWebhook, ListWebhooks, RemoveWebhook, ResumeWebhook, TestWebhook),
-    *MonitorRequest.__args__,
-)
+_ONCE = (Logs, *AboutHooks.__args__, *AboutWebhooks.__args__, *MonitorRequest.__args__)
 
 
 class Reach(Protocol):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pipe.mesh.frames import BadFrame, Kind, pack_flag, pack_offset
 from pipe.mesh.link import pieces_of
-from pipe.stream.chunks import Chunk
+from pipe.session.front import unwanted
+from pipe.stream.chunks import CHUNK_COST, Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pipe.mesh.link import Link
     from pipe.session.front import Listener, Owner
     from pipe.stream.topics import Member
-
-CHUNK_COST = 512
-"""Bytes that a chunk takes in memory however little is in it, as for the ports of SSH."""
 
 CREDIT_BYTES = 1 << 20
 """What a client may send ahead of what is published, as a window of SSH."""
@@ -60,7 +58,7 @@ class FarPort:
         self._clogged = link.blocked
         self._flushing = False
         self._over = False
-        self._feed: Callable[[Chunk], None] = _drop
+        self._feed: Callable[[Chunk], None] = unwanted
         self._reading = False
         self._came = 0  # bytes from the client
         self._credit = 0  # bytes that it may have sent in all
@@ -78,7 +76,7 @@ class FarPort:
     def close(self) -> None:
         """Let go of everything, as the client is gone."""
         self._over = True
-        self._feed = _drop
+        self._feed = unwanted
         self._member = None
 
     def lose(self) -> None:
@@ -211,7 +209,3 @@ class FarPort:
         if (self._credit - self._came) * 2 < CREDIT_BYTES and not self._over:
             self._credit = self._came + CREDIT_BYTES
             self._link.send(Kind.CREDIT, self._number, pack_offset(self._credit))
-
-
-def _drop(_chunk: Chunk) -> None:
-    """Take chunks until somebody wants them."""

@@ -63,6 +63,10 @@ class Port(Sink, Valve, Protocol):
         """Let go of everything, as the client is gone."""
 
 
+def unwanted(_chunk: Chunk) -> None:
+    """What a port is connected to while nobody wants what its client sends."""
+
+
 class Front(Protocol):
     """One client's way in and out.  No call may raise; `closed` is the last one."""
 

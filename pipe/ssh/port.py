@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
 
-from pipe.stream.chunks import Chunk
+from pipe.session.front import unwanted
+from pipe.stream.chunks import CHUNK_COST, Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from pipe.session.front import Listener, Owner
     from pipe.ssh.windows import Windowed
     from pipe.stream.topics import Member
-
-CHUNK_COST = 512
-"""Bytes that a chunk takes in memory however little is in it, so N / 512 chunks clog a port with N
-bytes of buffer too.  Without this a stalled reader of one-byte chunks held 400 MB."""
 
 
 class Carrier(Protocol):
@@ -81,7 +78,7 @@ class Port:
         self._queued = 0
         self._lost = 0  # bytes that came when nothing could be written any longer
         self._written = 0
-        self._feed: Callable[[Chunk], None] = _drop
+        self._feed: Callable[[Chunk], None] = unwanted
         self._reading = False  # False until the session knows what to do with input
         self._window = channel.get_recv_window()
         self._room = self._window  # bytes the client may send before the window opens again
@@ -103,7 +100,7 @@ class Port:
         """Let go of everything, as the channel is gone."""
         self._lost, self._queued = self.pending, 0
         self._connection.ports.pop(self, None)
-        self._feed = _drop
+        self._feed = unwanted
         self._member = None
 
     # -- the sink ---------------------------------------------------------------------------------
@@ -237,7 +234,3 @@ class Port:
         if self._room * 2 < self._window and not self._channel.is_closing():
             self._channel.open_window(self._window - self._room)
             self._room = self._window
-
-
-def _drop(_chunk: Chunk) -> None:
-    """Take chunks until somebody wants them."""

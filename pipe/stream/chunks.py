@@ -17,6 +17,10 @@ MAX_RECORD_BYTES = 1 << 20
 its end arrives.  NATS allows a message 1 MiB by default, and a subscriber's own buffer is that
 size."""
 
+CHUNK_COST = 512
+"""Bytes that a chunk takes in memory however little is in it, so N / 512 chunks clog a port with N
+bytes of buffer too.  Without this a stalled reader of one-byte chunks held 400 MB."""
+
 
 class Chunk:
     """Some bytes of a stream.

@@ -11,6 +11,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from pipe.session.front import unwanted
+from pipe.stream.chunks import CHUNK_COST
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
     from pipe.stream.chunks import Chunk
     from pipe.stream.topics import Member
     from pipe.web.hangup import Watch
-
-CHUNK_COST = 512
-"""Bytes that a chunk takes in memory however little is in it, as for the ports of SSH."""
 
 JOINED_BYTES = 64 * 1024
 """Small chunks that wait are written together, up to this: each write costs the same."""
@@ -111,7 +111,7 @@ class WebPort:
         self._clogged = False
         self._flushing = False
         self._over = False
-        self._feed: Callable[[Chunk], None] = _drop
+        self._feed: Callable[[Chunk], None] = unwanted
         self.reading = False
         self.reads_ahead = False  # whether something is read while it is paused
         self.bell = Bell()
@@ -142,7 +142,7 @@ class WebPort:
         """The session is over: let go of everything."""
         self.stop()
         self._hangups.forget(self._descriptor, self._transport.abort)
-        self._feed = _drop
+        self._feed = unwanted
         self._member = None
         self.direct = self.on_first = self.on_resume = None
 
@@ -316,7 +316,3 @@ class WebPort:
     def _watch(self) -> None:
         if not self._over and not self._transport.is_closing():
             self._hangups.watch(self._descriptor, self._transport.abort)
-
-
-def _drop(_chunk: Chunk) -> None:
-    """Where chunks go until somebody wants them."""

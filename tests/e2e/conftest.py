@@ -12,6 +12,7 @@ from .clients import KeyRing
 from .desks import Desks
 from .payloads import MIB, Blob, write_blob
 from .server import LANES, PATIENT, WORKERS, Server, Status
+from .strangers import Raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,3 +166,11 @@ def desks(server: Server, keys: KeyRing, tmp_path: Path) -> Iterator[Desks]:
     desks = Desks(tmp_path, server, keys)
     yield desks
     desks.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[Raw]:
+    """Connections that speak no SSH."""
+    raw = Raw()
+    yield raw
+    raw.close()

@@ -1,6 +1,7 @@
 """`pipe` with more patience where it does not wait long for clients, as no setting says how long.
 
-A client here is late only because the machine has much else to do.  Run as `python -m`.
+A client here is late only because the machine has much else to do.  And it may be scraped all the
+time, as tests learn by that what has come about.  Run as `python -m`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import sys
 from typing import Final
 
 import pipe.app
+import pipe.metrics.scrapes
 import pipe.ssh.lane.connection
 from pipe.cli import main
 
@@ -24,6 +26,7 @@ def be_patient() -> None:
     pipe.app.STILL_SECONDS = PATIENCE
     # After that whoever has not yet read the exit status loses the connection.
     pipe.app.GOODBYE_SECONDS = PATIENCE
+    pipe.metrics.scrapes.REST_FACTOR = 0
 
 
 if __name__ == "__main__":

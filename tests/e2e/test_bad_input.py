@@ -26,37 +26,15 @@ SSH_FAILED = 255
 """What ssh itself exits with when the server refuses its request."""
 
 MISTAKES = [
-    ("frobnicate", "frobnicate"),
     ("frobnicate --now x", "frobnicate"),
     ("pub --no-such x", "--no-such"),
-    ("sub -z x", "-z"),
     ("sub", "topic"),
-    ("sub -k", "topic"),
-    ("sub a b", "b"),
-    ("pub -t soon x", "soon"),
-    ("pub -t -5s x", "-5s"),
-    ("pub -t", "-t"),
-    ("pub -m many x", "many"),
-    ("pub -x 256 x", "256"),
-    ("pub -b=perhaps x", "perhaps"),
-    ("pub -d in_a_circle x", "in_a_circle"),
-    ("pub -d round_robin --frame word x", "word"),
-    ("sub -s sometimes x", "sometimes"),
-    ("help frobnicate", "frobnicate"),
-    ("pub ..", ".."),
-    ("pub a/../b", ".."),
-    ("pub //", "//"),
-    ("pub /x", "/x"),
-    ("pub x/", "x/"),
-    ("pub 'a b'", "a b"),
     ("pub 'x", "quot"),
     ("pub a%2fb", "a%2fb"),
-    ("pub " + "x" * 65, "x" * 20),
-    ("pub " + "/".join(["abcdefg"] * 40), "319 bytes"),
     ("pub '*'", "*"),
-    ("pub 'alice/**'", "*"),
-    ("pub Alice/x", "Alice"),
+    ("help frobnicate", "frobnicate"),
 ]
+"""One of each kind; tests/language has the rest."""
 
 
 @pytest.mark.parametrize(
@@ -74,9 +52,9 @@ def test_mistake_is_named_in_one_line(server: Server, command: str, culprit: str
     assert "\r" not in client.text
 
 
-@pytest.mark.parametrize("name", ["a\x1b[31mred", "a\x07b", "a\u202eb", "a\x9bb", "a\rb"])
-def test_control_characters_are_not_echoed(server: Server, name: str) -> None:
+def test_control_characters_are_not_echoed(server: Server) -> None:
     """What a terminal would act on is escaped in the line that refuses it."""
+    name = "a\x1b[31m\x07\u202e\x9b\rb"
     client = server.ssh("alice", f"pub '{name}'", stdin=HELD)
 
     assert client.wait() == Status.USAGE
@@ -132,9 +110,8 @@ def test_sound_key_is_accepted(server: Server, kind: Sequence[str]) -> None:
     assert f"{kind[0]}-user" in client.output
 
 
-def test_another_key_does_not_log_in(start_server: StartServer) -> None:
+def test_another_key_does_not_log_in(server: Server) -> None:
     """A name that is taken is its owner's: another key is refused."""
-    server = start_server()
     server.introduce("alice")
     thief = server.ssh("alice", "whoami", key_of="bob")
 
@@ -142,10 +119,10 @@ def test_another_key_does_not_log_in(start_server: StartServer) -> None:
     assert thief.output == ""
 
 
-@pytest.mark.parametrize("user", ["public", "admin", "root", "anonymous", "Alice", "a.b", "x" * 33])
-def test_name_that_nobody_may_have_does_not_log_in(start_server: StartServer, user: str) -> None:
+@pytest.mark.parametrize("user", ["public", "a.b"])
+def test_name_that_nobody_may_have_does_not_log_in(server: Server, user: str) -> None:
     """Reserved names and such as the grammar does not know cannot be claimed."""
-    client = start_server().ssh(user, "whoami")
+    client = server.ssh(user, "whoami")
 
     assert client.wait() == Status.NO_CONNECTION
     assert client.output == ""
@@ -200,19 +177,7 @@ def serve(data_dir: Path, **settings: str | int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [
-        ("no_such", "1"),
-        ("port", "banana"),
-        ("port", "99999"),
-        ("metrics_port", "-1"),
-        ("stall_timeout", "soon"),
-        ("drain", "-3s"),
-        ("buffer", "much"),
-        ("lane", "warp"),
-        ("signup", "maybe"),
-        ("log_format", "xml"),
-        ("log_level", "loud"),
-    ],
+    [("no_such", "1"), ("stall_timeout", "soon")],
 )
 def test_bad_setting_stops_the_start(tmp_path: Path, setting: str, value: str) -> None:
     """One line with the setting's name, and with the value where the setting is known."""

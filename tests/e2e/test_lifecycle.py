@@ -20,7 +20,7 @@ from .server import Server, Status
 if TYPE_CHECKING:
     from .conftest import StartServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 
 def test_interrupted_waiting_publisher_is_gone(server: Server) -> None:
@@ -34,6 +34,7 @@ def test_interrupted_waiting_publisher_is_gone(server: Server) -> None:
     server.wait_metric("pipe_topics", 0)
 
 
+@pytest.mark.data_path
 def test_interrupted_publisher_breaks_the_stream(server: Server) -> None:
     """Ctrl-C in mid-stream is no end of file: the readers exit 74."""
     readers = server.subscribe("alice", "sub cut", count=2)
@@ -47,6 +48,7 @@ def test_interrupted_publisher_breaks_the_stream(server: Server) -> None:
     assert [reader.stdout.data for reader in readers] == [b"half a sen"] * 2
 
 
+@pytest.mark.data_path
 def test_interrupted_subscriber_leaves_the_others_reading(server: Server) -> None:
     """Ctrl-C at one reader is nothing to the writer and the other reader."""
     leaver, stayer = server.subscribe("alice", "sub pair", count=2)
@@ -81,6 +83,7 @@ def test_publisher_waits_when_its_last_reader_is_interrupted(server: Server) -> 
     assert second.stdout.data == b"for the second"
 
 
+@pytest.mark.data_path
 def test_sessions_of_one_connection_are_independent(server: Server) -> None:
     """Writers and readers over one shared OpenSSH connection work, end and fail each by itself."""
     data = noise(3 * MIB)
@@ -108,6 +111,7 @@ def test_sessions_of_one_connection_are_independent(server: Server) -> None:
         assert survivor.wait() == Status.NO_CONNECTION
 
 
+@pytest.mark.data_path
 def test_stalled_session_does_not_hold_its_neighbours(server: Server) -> None:
     """A reader that stalls on a shared connection stops its own stream and no other."""
     flood, data = noise(16 * MIB, seed=1), noise(MIB, seed=2)
@@ -175,13 +179,15 @@ async def visit_topics(server: Server, first: int, last: int) -> None:
         await asyncio.gather(*(visit() for _ in range(TOPICS_AT_ONCE)))
 
 
-def test_topics_leave_no_memory_behind(start_server: StartServer) -> None:
-    """Ten thousand topics that were created and left cost no more memory than two thousand."""
+@pytest.mark.parametrize(
+    ("first", "more"), [(1_000, 4_000), pytest.param(2_000, 8_000, marks=pytest.mark.slow)]
+)
+def test_topics_leave_no_memory_behind(start_server: StartServer, first: int, more: int) -> None:
+    """Thousands of topics that were created and left leave less than 2 KiB each."""
     server = start_server()
-    asyncio.run(visit_topics(server, 0, 2_000))
+    asyncio.run(visit_topics(server, 0, first))
     warm = server.rss_bytes()
-    asyncio.run(visit_topics(server, 2_000, 10_000))
+    asyncio.run(visit_topics(server, first, first + more))
 
     assert server.rss_bytes() - warm < 8 * MIB
     server.wait_empty()
-    assert server.metrics().value("pipe_sessions_ended_total", mode="publish") == 10_000

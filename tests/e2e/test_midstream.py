@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .payloads import Blob
     from .processes import Process
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 
 def begun(server: Server, command: str) -> tuple[Process, Process]:
@@ -66,6 +66,7 @@ def test_publisher_says_that_nobody_is_left(server: Server) -> None:
     ]
 
 
+@pytest.mark.data_path
 def test_file_is_given_whole_or_not_at_all(server: Server, blob: Blob) -> None:
     """A `pub -w` of a file breaks with 74 when its only reader is gone in the middle."""
     reader = server.ssh("alice", "sub -w film", reading=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .conftest import StartServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 SLOWLY = Pace(piece=4096, pause=0.02)
 """Keeps a stream of some MiB moving for a minute, or until the test has its reader hurry."""
@@ -82,6 +82,7 @@ def moving_stream(server: Server, data: bytes) -> tuple[Process, Process]:
     return writer, reader
 
 
+@pytest.mark.data_path
 def test_moving_stream_finishes(start_server: StartServer) -> None:
     """A stream in full swing is told, and goes on to its last byte before the server ends."""
     server = start_server(drain="10m")
@@ -113,6 +114,7 @@ def test_nobody_new_comes_in_while_streams_finish(start_server: StartServer) -> 
     assert server.process.wait() == Status.OK
 
 
+@pytest.mark.data_path
 def test_stream_without_end_is_cut_when_time_is_up(start_server: StartServer) -> None:
     """What still moves after `--drain` ends with 69, and the server with 0.
 
@@ -224,6 +226,7 @@ def test_killed_server_starts_again(start_server: StartServer) -> None:
     assert reader.stdout.data == b"back"
 
 
+@pytest.mark.data_path
 def test_server_that_ends_cuts_even_who_does_not_read(start_server: StartServer) -> None:
     """A reader that has stopped reading cannot keep the server from ending after the drain."""
     server = start_server(program=PIPE, drain="1s")

@@ -18,7 +18,7 @@ from .server import Server, Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 TERMINAL = ("-tt", "-e", "none")
 """Asks for a terminal even where there is none, and leaves `~.` to the stream."""
@@ -44,6 +44,7 @@ def at(program: IO[bytes], server: Server, command: str) -> Process:
     return server.ssh("alice", command, stdin=program.fileno(), options=("-t",), new_session=True)
 
 
+@pytest.mark.data_path
 def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
     """`ssh -tt sub` writes every byte value as it came."""
     data = EVERY_BYTE * 64
@@ -55,6 +56,7 @@ def test_terminal_of_a_subscriber_changes_nothing(server: Server) -> None:
     assert reader.stdout.data == data
 
 
+@pytest.mark.data_path
 def test_terminal_of_a_publisher_changes_nothing(server: Server) -> None:
     """`ssh -tt pub` takes every byte value as it is, `^C` and `^D` included; only EOF ends it."""
     data = EVERY_BYTE * 64
@@ -100,6 +102,7 @@ def test_publisher_at_a_real_terminal(server: Server) -> None:
     assert reader.stdout.data == data
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("command", ["sub quiet", "sub -k 'q*'", "pub -e quiet"])
 def test_control_c_ends_who_reads_no_stream(server: Server, command: str, early: bool) -> None:

@@ -12,7 +12,7 @@ from .payloads import MIB, noise
 from .processes import HELD, Process, statuses
 from .server import Server, Status
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 
 def test_publisher_says_that_it_waits_and_is_woken(server: Server) -> None:
@@ -35,17 +35,6 @@ def test_publisher_gives_up_when_nobody_comes(server: Server) -> None:
 
     assert writer.wait() == Status.TIMEOUT
     assert re.search("300 ?ms|0.3 ?s|nobody|no subscriber", writer.lines[-1])
-
-
-@pytest.mark.parametrize("flags", ["-t=300ms", "--timeout 300ms", "--timeout=300ms", "-t 0.3s"])
-def test_forms_of_a_flag(server: Server, flags: str) -> None:
-    """A flag's value may follow a blank or `=`, after the short name or the long one."""
-    assert server.run("alice", f"pub {flags} nobody").wait() == Status.TIMEOUT
-
-
-def test_flags_may_follow_the_topic(server: Server) -> None:
-    """The place of flags does not matter."""
-    assert server.run("alice", "pub nobody -t 300ms -c").wait() == Status.TIMEOUT
 
 
 def test_timeout_ends_with_the_first_reader(server: Server) -> None:
@@ -258,16 +247,6 @@ def test_topic_of_no_name_is_made_up(server: Server) -> None:
 
     assert statuses(writer, reader) == [Status.OK] * 2
     assert reader.stdout.data == b"for you"
-
-
-def test_made_up_topics_differ(server: Server) -> None:
-    """No two are the same."""
-    writers = [server.ssh("alice", command, stdin=HELD) for command in ("pub", "pub", "pipe")]
-    topics = {
-        writer.wait_stderr(r"\bsub\s+(\S*[a-z2-7]{26}\S*)|([a-z2-7]{26})")[0] for writer in writers
-    }
-
-    assert len(topics) == 3
 
 
 def test_clean_sessions_say_nothing(server: Server) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .conftest import StartServer
     from .payloads import Blob
 
-pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
+pytestmark = pytest.mark.e2e
 
 REFUSED: Final = 22
 """What curl -f exits with when the status is 400 or above."""
@@ -146,6 +146,7 @@ def test_exit_status_of_the_publisher(server: Server) -> None:
     assert reader.output == ssh.output == "hello"
 
 
+@pytest.mark.data_path
 def test_ssh_and_http_beside_each_other(server: Server, blob: Blob) -> None:
     """Fast and slow readers of each kind get the same bytes from a publisher of each kind."""
     curl = Curl(server)

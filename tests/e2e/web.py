@@ -14,7 +14,6 @@ from .server import Status, free_port
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from .processes import Input, Pace
     from .server import Server
@@ -110,12 +109,7 @@ class Program:
         wait_until(self._listens, "the proxy")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Killed at once it would leave its workers behind.
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()

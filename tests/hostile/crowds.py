@@ -25,7 +25,6 @@ from .transport import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from .ciphers import Suite
     from .peer import Target
@@ -56,12 +55,7 @@ class Crowd:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.drop()
 
     def _open(self, peer: Peer, count: int) -> None:

@@ -56,34 +56,6 @@ def moving_stream(scene: Scene, data: bytes) -> tuple[Process, Process]:
     return writer, reader
 
 
-def test_killed_publisher_breaks_the_stream(scene: Scene) -> None:
-    """SIGKILL in mid-stream is no end of file: the readers end with 74 and a prefix."""
-    data = noise(16 * MIB)
-    with scene.attack():
-        writer, reader = moving_stream(scene, data)
-        writer.send_signal(signal.SIGKILL)
-        reader.stdout.hurry()
-        assert reader.wait() == Status.BROKEN
-
-    assert data.startswith(reader.stdout.data)
-
-
-def test_killed_subscriber_is_missed_by_nobody(scene: Scene) -> None:
-    """SIGKILL of one reader: the other has every byte, the writer its receipt."""
-    data = noise(8 * MIB)
-    with scene.attack():
-        doomed, reader = (scene.server.ssh("alice", "sub killed", pace=SLOWLY) for _ in range(2))
-        scene.server.wait_sessions(subscribe=3)
-        writer = scene.server.ssh("alice", "pub killed", stdin=data)
-        doomed.wait_stdout(64 * 1024)
-        doomed.send_signal(signal.SIGKILL)
-        reader.stdout.hurry()
-        assert statuses(writer, reader) == [Status.OK] * 2
-
-    assert sha256(reader.stdout.data) == sha256(data)
-    assert "1 of them left early" in writer.text
-
-
 def test_stopped_reader_holds_up_only_its_own_topic(scene: Scene) -> None:
     """A client that is stopped (SIGSTOP) stalls its writer and nobody else, and goes on after."""
     data = noise(8 * MIB)
@@ -97,21 +69,6 @@ def test_stopped_reader_holds_up_only_its_own_topic(scene: Scene) -> None:
         assert statuses(writer, reader) == [Status.OK] * 2
 
     assert sha256(reader.stdout.data) == sha256(data)
-
-
-def test_killed_server_ends_its_clients(set_scene: SetScene) -> None:
-    """SIGKILL of the server: its clients end, and the next one starts on the same data."""
-    scene = set_scene()
-    scene.spoilt = True
-    writer, reader = moving_stream(scene, noise(16 * MIB))
-    scene.server.process.send_signal(signal.SIGKILL)
-    reader.stdout.hurry()
-    assert statuses(writer, reader) == [Status.NO_CONNECTION] * 2
-    scene.server.process.wait()
-    scene.server.restart()
-
-    assert scene.server.run("alice", "whoami").wait() == Status.OK
-    assert scene.server.ssh("alice", "whoami", key_of="bob").wait() == Status.NO_CONNECTION
 
 
 def test_no_descriptors_left(set_scene: SetScene) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from tests.e2e.payloads import MIB
 from tests.e2e.server import Status
 
-from .test_web import MANY, Raw, crowd
-from .transport import PATIENCE
+from .test_web import MANY, crowd, dribble
 
 if TYPE_CHECKING:
     from .conftest import SetScene
@@ -111,21 +109,7 @@ def test_slow_bodies_are_cut_off(set_scene: SetScene) -> None:
     with scene.attack(descriptors=MANY), crowd(scene) as clients:
         for one in clients:
             one.send(post(path, secret, MIB))
-        deadline = time.monotonic() + PATIENCE
-        left: list[Raw] = list(clients)
-        while left and time.monotonic() < deadline:
-            for one in list(left):
-                one.socket.setblocking(False)
-                try:
-                    one.socket.send(b"x")
-                    if one.socket.recv(1) == b"":
-                        left.remove(one)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    left.remove(one)
-            time.sleep(0.05)
-        assert not left
+        assert not dribble(clients, b"x")
 
 
 def test_held_events_are_few(scene: Scene) -> None:

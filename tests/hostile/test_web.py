@@ -16,7 +16,7 @@ from tests.e2e.web import token
 from .transport import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .conftest import SetScene
     from .scene import Scene
@@ -69,25 +69,30 @@ def crowd(scene: Scene, count: int = MANY) -> Iterator[list[Raw]]:
             one.socket.close()
 
 
+def dribble(clients: Iterable[Raw], byte: bytes) -> list[Raw]:
+    """Send a byte now and then, until the server has closed all; return those that it has not."""
+    deadline = time.monotonic() + PATIENCE
+    left = list(clients)
+    while left and time.monotonic() < deadline:
+        for one in list(left):
+            one.socket.setblocking(False)
+            try:
+                one.socket.send(byte)
+                if one.socket.recv(1) == b"":
+                    left.remove(one)
+            except BlockingIOError:
+                continue
+            except OSError:
+                left.remove(one)
+        time.sleep(0.05)
+    return left
+
+
 def test_slow_heads_are_cut_off(set_scene: SetScene) -> None:
     """Connections that dribble a head, byte by byte, are closed in time."""
     scene = set_scene(login_timeout="2s")
     with scene.attack(descriptors=MANY), crowd(scene) as clients:
-        deadline = time.monotonic() + PATIENCE
-        open_ones = list(clients)
-        while open_ones and time.monotonic() < deadline:
-            for one in list(open_ones):
-                one.socket.setblocking(False)
-                try:
-                    one.socket.send(b"G")
-                    if one.socket.recv(1) == b"":
-                        open_ones.remove(one)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    open_ones.remove(one)
-            time.sleep(0.05)
-        assert not open_ones
+        assert not dribble(clients, b"G")
 
 
 def test_endless_heads_are_refused(scene: Scene) -> None:

@@ -31,7 +31,6 @@ from .ciphers import LANE, LENGTH_BYTES, Clear, cookie, padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from .ciphers import Opener, Sealer, Suite
 
@@ -121,12 +120,7 @@ class Transport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.drop()
 
     def drop(self) -> None:

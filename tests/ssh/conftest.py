@@ -2,4 +2,6 @@
 
 from tests.e2e.conftest import keys, start_server
 
-__all__ = ["keys", "start_server"]
+from .house import house, settings
+
+__all__ = ["house", "keys", "settings", "start_server"]

@@ -11,6 +11,8 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
+
 from pipe.errors import PipeError
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.service import Service
@@ -26,8 +28,6 @@ from tests.ssh.serving import GOODBYE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
-
-    import pytest
 
     from tests.e2e.clients import KeyRing
 
@@ -229,3 +229,33 @@ def hold_sessions(house: House, patch: pytest.MonkeyPatch) -> None:
             _begin(channel)
 
     patch.setattr(Channel, "session_started", started)
+
+
+def unused_input(channel: Any) -> int:  # noqa: ANN401 - of a module that does not tell it
+    """What a channel of the lane has received, and its session has not used."""
+    return int(channel.channel._init_recv_window - channel.channel._recv_window)  # noqa: SLF001
+
+
+def with_settings(**settings: Any) -> pytest.MarkDecorator:  # noqa: ANN401
+    """Set these for one test."""
+    return pytest.mark.parametrize("settings", [settings], ids=["-".join(settings)])
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Both servers' settings, beside the usual ones."""
+    return {}
+
+
+@pytest.fixture
+async def house(
+    keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> AsyncIterator[House]:
+    """Two servers; at the end nobody is counted on either."""
+    made = House(keys)
+    hold_sessions(made, monkeypatch)
+    async with made.open(tmp_path / "data", **settings) as opened:
+        yield opened
+        await opened.stop_clients()
+        await opened.empty()
+        assert not opened.held

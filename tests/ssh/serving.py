@@ -16,7 +16,7 @@ from pipe.store import Store
 from tests.e2e.processes import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 HOST: Final = "127.0.0.1"
@@ -69,8 +69,17 @@ async def connect(
     Raises:
         asyncssh.Error: the server does not let them in.
     """
+    return await _connect(Client, service, user, *keys)
+
+
+async def _connect(
+    make: Callable[[], Client],
+    service: Service,
+    user: str,
+    *keys: asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate],
+) -> asyncssh.SSHClientConnection:
     connection, _ = await asyncssh.create_connection(
-        Client,
+        make,
         HOST,
         service.port,
         username=user,
@@ -95,16 +104,7 @@ async def refusal(
         return clients[0]
 
     try:
-        connection, _ = await asyncssh.create_connection(
-            make,
-            HOST,
-            service.port,
-            username=user,
-            client_keys=[*keys],
-            known_hosts=None,
-            agent_path=None,
-            config=None,
-        )
+        connection = await _connect(make, service, user, *keys)
     except asyncssh.DisconnectError:
         return clients[0].banner
     connection.abort()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -12,24 +11,18 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import paramiko
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from pipe.errors import NotMoved
 from pipe.limits.quotas import Holder, Resource, Scope
-from pipe.ssh.handover import MAX_CARRIED_BYTES, Cargo, Who, decode, export, why_not
-from pipe.ssh.login.logins import Identity
-from pipe.ssh.login.restrictions import Restrictions
+from pipe.ssh.handover import why_not
 from tests.e2e.clients import HOST, dropbear
 from tests.e2e.payloads import MIB, noise
 from tests.e2e.server import Status
 from tests.ssh import other_process
-from tests.ssh.house import THERE, House, all_ended, ended, hold_sessions
+from tests.ssh.house import THERE, House, all_ended, ended, unused_input, with_settings
 from tests.ssh.serving import connect, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.e2e.clients import KeyRing
@@ -37,34 +30,9 @@ if TYPE_CHECKING:
 TALKATIVE = ("-o", "LogLevel=DEBUG1")
 
 
-@pytest.fixture
-def settings() -> dict[str, Any]:
-    """Both servers' settings, beside the usual ones."""
-    return {}
-
-
-@pytest.fixture
-async def house(
-    keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
-) -> AsyncIterator[House]:
-    """Two servers; at the end nobody is counted on either."""
-    made = House(keys)
-    hold_sessions(made, monkeypatch)
-    async with made.open(tmp_path / "data", **settings) as opened:
-        yield opened
-        await opened.stop_clients()
-        await opened.empty()
-        assert not opened.held
-
-
 def rekeyings(text: str) -> int:
     """How often a client says that it has got new keys, the first ones not counted."""
     return text.count("SSH2_MSG_NEWKEYS received") - 1
-
-
-def with_settings(**settings: Any) -> pytest.MarkDecorator:  # noqa: ANN401
-    """Set these for one test."""
-    return pytest.mark.parametrize("settings", [settings], ids=["-".join(settings)])
 
 
 # -- clients --------------------------------------------------------------------------------------
@@ -117,16 +85,13 @@ async def test_input_from_before(house: House) -> None:
     assert writer.stdin
     writer.stdin.write(data)
     await writer.stdin.drain()
-    await house.until(lambda: channel.channel.get_recv_window() and _received(channel) >= 300_000)
+    await house.until(
+        lambda: channel.channel.get_recv_window() and unused_input(channel) >= 300_000
+    )
     await house.move(channel)
     more = noise(MIB, seed=1)
     wrote, read = await all_ended(writer, more, reader)
     assert (wrote.status, read.status, read.stdout == data + more) == (0, 0, True)
-
-
-def _received(channel: Any) -> int:  # noqa: ANN401 - of a module that does not tell it
-    """What a channel of the lane has received, and its session has not used."""
-    return int(channel.channel._init_recv_window - channel.channel._recv_window)  # noqa: SLF001
 
 
 async def test_end_of_file_from_before(house: House) -> None:
@@ -262,176 +227,6 @@ async def test_paramiko(house: House, keys: KeyRing) -> None:
     assert (status, read.status, read.stdout) == (0, 0, b"hello")
 
 
-# -- what forbids it ------------------------------------------------------------------------------
-
-
-async def held_reason(house: House, command: str, *options: str) -> str:
-    """Hold a session of alice's, return why it cannot move, and hang up."""
-    house.hold = True
-    client = await house.ssh("alice", command, *options)
-    await house.until_held()
-    channel = house.held.pop()
-    reason = why_not(channel)
-    if reason:
-        with pytest.raises(NotMoved, match=reason):
-            export(house.services[0], channel)
-    client.kill()
-    await client.communicate()
-    return reason
-
-
-@pytest.mark.parametrize(
-    ("command", "reason"),
-    [
-        ("pub there", ""),
-        ("sub there", ""),
-        ("pipe there", ""),
-        ("sub 'a*'", "its request is for a pattern"),
-        ("pub", "its request names no topic"),
-        ("ls", "its request is none for a topic"),
-        ("", "its request is none for a topic"),
-        ("sub --nonsense there", "its request is faulty"),
-        ("pub no//name", "its request is faulty"),
-    ],
-)
-async def test_requests(house: House, command: str, reason: str) -> None:
-    """Only a request for one topic moves its connection."""
-    assert await held_reason(house, command) == reason
-
-
-@with_settings(lane="asyncssh")
-async def test_other_lane(house: House) -> None:
-    """Nothing on asyncssh's own data path moves."""
-    assert await held_reason(house, "pub there") == "it is not on the fast lane"
-
-
-async def test_other_cipher(house: House) -> None:
-    """Nothing that is encrypted with another cipher moves."""
-    chacha = "chacha20-poly1305@openssh.com"
-    assert await held_reason(house, "pub there", "-c", chacha) == "its cipher is not AES-GCM"
-
-
-async def test_terminal(house: House) -> None:
-    """A client with a terminal stays."""
-    assert await held_reason(house, "sub there", "-tt") == "its client has a terminal"
-
-
-async def test_two_channels(house: House, tmp_path: Path) -> None:
-    """A connection with two channels stays."""
-    house.hold = True
-    path = str(tmp_path / "control")
-    first = await house.ssh("alice", "sub there", "-M", "-S", path)
-    await house.until_held()
-    second = await house.ssh("alice", "sub -k elsewhere", "-S", path)
-    await house.until(lambda: house.services[0].sessions)
-    assert why_not(house.held[0]) == "it has more than one channel"
-    for client in (second, first):
-        client.kill()
-        await client.communicate()
-    house.held.clear()
-
-
-async def test_joined(house: House) -> None:
-    """A session that has joined stays."""
-    house.route = (0,)
-    client = await house.ssh("alice", "sub there")
-    await house.until(lambda: [one.member for one in house.services[0].sessions])
-    [session] = house.services[0].sessions
-    await house.until(lambda: session.member)
-    channel: Any = session._front  # type: ignore[attr-defined]  # noqa: SLF001
-    assert why_not(channel) == "it has joined already"
-    client.kill()
-    await client.communicate()
-
-
-async def test_too_much_input(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more input than a state may carry it stays, and loses none of it."""
-    reader = await house.ssh("alice", "sub there")
-    await house.until_reading()
-    house.hold = True
-    writer = await house.ssh("alice", "pub there")
-    await house.until_held()
-    channel = house.held[0]
-    data = noise(100_000)
-    waits = asyncio.create_task(ended(writer, data))
-    await house.until(lambda: _received(channel) == len(data))
-    with monkeypatch.context() as patch:
-        patch.setattr("pipe.ssh.handover.MAX_CARRIED_BYTES", len(data) - 1)
-        with pytest.raises(NotMoved, match="too much of its input"):
-            export(house.services[0], channel)
-    await house.move(channel)
-    wrote, read = await waits, await ended(reader)
-    assert (wrote.status, read.status, read.stdout == data) == (0, 0, True)
-
-
-async def test_no_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no copy of the descriptor can be made it stays, and goes on."""
-    house.hold = True
-    reader = await house.ssh("alice", "sub there")
-    await house.until_held()
-
-    def fail(_: int) -> int:
-        raise OSError(24, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.dup", fail)
-        with pytest.raises(NotMoved, match="Too many open files"):
-            export(house.services[0], house.held[0])
-    await house.move(house.held[0])
-    await house.until_reading()
-    house.hold = False
-    wrote, read = await all_ended(await house.ssh("alice", "pub there"), b"hello", reader)
-    assert (wrote.status, read.status, read.stdout) == (0, 0, b"hello")
-
-
-# -- what is asked again --------------------------------------------------------------------------
-
-
-async def remove_user(house: House) -> None:
-    """Remove her, as an operator's command in a third process would."""
-    await house.services[0].store.remove_user("alice")
-
-
-async def remove_and_add(house: House) -> None:
-    """Remove her, and let somebody else have the name."""
-    await house.services[0].store.remove_user("alice")
-    await house.services[0].store.ensure_user("alice")
-
-
-@pytest.mark.parametrize("change", [remove_user, remove_and_add])
-@pytest.mark.parametrize("noticed", [False, True], ids=["unnoticed", "noticed"])
-async def test_removed_in_between(
-    house: House, change: Callable[[House], Any], noticed: bool
-) -> None:
-    """A user who is removed while the connection is on its way is told so: 77.
-
-    It makes no difference whether the other process has noticed before the connection came.
-    """
-    house.hold = True
-    client = await house.ssh("alice", "sub there")
-    await house.until_held()
-    parcel = house.take_out(house.held[0])
-    await change(house)
-    if noticed:
-        await house.services[1].guard.catch_up()
-    await house.servers[1].adopt(parcel.cargo.encode(), parcel.socket)
-    found = await ended(client)
-    assert found.status == Status.DENIED
-    assert "was removed" in found.stderr
-
-
-async def test_removed_before_it_came_back(house: House) -> None:
-    """A removal before the login does not count, though the other process reads of it later."""
-    first = await ended(await house.ssh("alice", "whoami"))
-    assert first.status == 0
-    await remove_user(house)
-    await house.services[0].guard.catch_up()
-    reader = await house.ssh("alice", "sub there")
-    await house.until_reading()
-    wrote, read = await all_ended(await house.ssh("alice", "pub there"), b"hello", reader)
-    assert (wrote.status, read.status, read.stdout) == (0, 0, b"hello")
-
-
 # -- failures -------------------------------------------------------------------------------------
 
 
@@ -546,92 +341,3 @@ async def test_other_process_dies(house: House, tmp_path: Path) -> None:
     found = await ended(client)
     assert found.status == Status.NO_CONNECTION
     await house.empty()
-
-
-# -- the state ------------------------------------------------------------------------------------
-
-
-async def make_cargo(house: House) -> Cargo:
-    """Take a connection out, let it go, and return what would have travelled."""
-    house.hold = True
-    client = await house.ssh("alice", "sub there")
-    await house.until_held()
-    parcel = house.take_out(house.held[0])
-    parcel.socket.close()
-    assert (await ended(client)).status == Status.NO_CONNECTION
-    return parcel.cargo
-
-
-async def test_state(house: House) -> None:
-    """It comes back as it was, is small, shows no secret, and is refused if it is damaged."""
-    cargo = await make_cargo(house)
-    encoded = cargo.encode()
-    assert len(encoded) < 2048
-    assert decode(encoded) == cargo
-    lane = cargo.state.lane
-    for secret in (lane.to_server.key, lane.to_client.key, lane.session_id):
-        assert repr(secret)[2:-1] not in repr(cargo) + repr(cargo.state)
-
-    @given(st.integers(0, len(encoded) - 1), st.integers(1, 255))
-    def flipped(position: int, mask: int) -> None:
-        damaged = bytearray(encoded)
-        damaged[position] ^= mask
-        with pytest.raises(NotMoved):
-            decode(bytes(damaged))
-
-    @given(st.integers(0, len(encoded) - 1))
-    def cut(size: int) -> None:
-        with pytest.raises(NotMoved):
-            decode(encoded[:size])
-
-    flipped()
-    cut()
-    with pytest.raises(NotMoved, match="same build"):
-        decode(bytes(32) + encoded[32:])
-    with pytest.raises(NotMoved, match="too large"):
-        decode(bytes(2 * MAX_CARRIED_BYTES))
-
-
-def test_identity() -> None:
-    """On which terms somebody has logged in is the same afterwards."""
-    terms = Restrictions("sub log", False, False, frozenset({("localhost", "80")}), "10.0.0.0/8")
-    identity = Identity("alice", "SHA256:a", True, True, terms, 1.5, True, "SHA256:ca", stored=True)
-    assert Who.of(identity).identity == identity
-    plain = Identity("bob", "SHA256:b")
-    assert Who.of(plain).identity == plain
-
-
-async def test_faults_in_a_state(house: House) -> None:
-    """A field that is missing, unknown, or out of its bounds is named, and no value is shown."""
-    cargo = await make_cargo(house)
-    whole = json.loads(cargo.state.model_dump_json())
-
-    def refuse(change: Callable[[dict[str, Any]], object], name: str) -> None:
-        fields = json.loads(json.dumps(whole))
-        change(fields)
-        spoilt = cargo._replace(state=_Raw(json.dumps(fields)))  # type: ignore[arg-type]
-        with pytest.raises(NotMoved, match=name) as caught:
-            decode(spoilt.encode())
-        assert whole["lane"]["to_server"]["key"] not in caught.value.message
-        assert caught.value.__cause__ is None
-
-    refuse(lambda one: one.pop("who"), "who")
-    refuse(lambda one: one.update(more=1), "more")
-    refuse(lambda one: one["who"].update(admin="yes"), "who.admin")
-    refuse(lambda one: one["lane"]["to_client"].update(cipher="none"), "lane.to_client.cipher")
-    refuse(lambda one: one["lane"]["to_server"].update(key="AAAA"), "lane.to_server")
-    refuse(lambda one: one["lane"]["to_client"].update(sequence=1 << 32), "sequence")
-    refuse(lambda one: one["lane"]["channel"].update(recv_window=1 << 31), "lane.channel")
-    refuse(lambda one: one["lane"].update(server_version="SSH-2.0-a\nb"), "server_version")
-    refuse(lambda one: one.update(sessions=0), "sessions")
-
-
-class _Raw:
-    """A state that is already written."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def model_dump_json(self) -> str:
-        """Return it."""
-        return self._text

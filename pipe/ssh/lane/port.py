@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import asyncssh
 from asyncssh.constants import MSG_CHANNEL_DATA
 
-from pipe.ssh.port import CHUNK_COST, Carrier, Port
+from pipe.ssh.port import Carrier, Port
 from pipe.ssh.windows import MAX_WINDOW
-from pipe.stream.chunks import Chunk
+from pipe.stream.chunks import CHUNK_COST, Chunk
 
 if TYPE_CHECKING:
     from pipe.session.front import Listener, Owner

@@ -1,4 +1,8 @@
-"""A Chromium without a window, and a stand-in for the server."""
+"""A Chromium without a window, and a stand-in for the server.
+
+Tests share the browser, as to start one takes a second, and so they share its event loop: they are
+marked ``asyncio(loop_scope="package")``, and their fixtures too.  Each has contexts of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
+
+from tests.web.served import Served, serving
 
 from .standin import HOST, StandIn
 
@@ -31,20 +37,41 @@ FLAGS: Final = (
 )
 """It has to run as root in a container, and to talk to nobody but us."""
 
+REBOUND: Final = "rebound.example"
+"""A name of somebody else's that has come to mean the user's own machine."""
+
 DEADLINE: Final = 60_000
 """Milliseconds after which something that is waited for has failed, on a machine that is busy."""
 
+expect.set_options(timeout=DEADLINE)
 
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium."""
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def chromium() -> AsyncIterator[Browser]:
+    """Chromium, to which `REBOUND` means this machine."""
+    rule = f"--host-resolver-rules=MAP {REBOUND} {HOST}"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rule])
         yield browser
         await browser.close()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """Chromium, that knows nothing of other tests."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def served() -> AsyncIterator[Served]:
+    """A server on which nobody is."""
+    async with serving() as served:
+        yield served
+
+
+@pytest_asyncio.fixture(loop_scope="package")
 async def standin() -> AsyncIterator[StandIn]:
     """A stand-in for the server, that serves at its ``url``."""
     standin = StandIn()
@@ -80,7 +107,7 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def page(browser: Browser) -> Page:
     """An empty page in a browser that nobody is logged in with."""
     page = await browser.new_page()

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Locator, Page
 
-expect.set_options(timeout=DEADLINE)
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 SMALL = "document.documentElement.scrollWidth - innerWidth"
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def served() -> AsyncIterator[Served]:
     """A server with alice and a log drain, which may send webhooks to this machine."""
     async with serving(log_drain="ops/log-drain", webhook_networks="127.0.0.0/8") as served:
@@ -46,7 +47,7 @@ async def served() -> AsyncIterator[Served]:
             drain.stop()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def page(served: Served, browser: Browser) -> AsyncIterator[Page]:
     """A small page on which alice has logged in; nothing sticks out, and it has no complaint.
 

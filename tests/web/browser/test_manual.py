@@ -14,15 +14,13 @@ from playwright.async_api import expect
 
 from pipe.web.manual import Manual
 
-from .conftest import DEADLINE, Watch
+from .conftest import Watch
 from .standin import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from playwright.async_api import Page
-
-expect.set_options(timeout=DEADLINE)
 
 BUILDER = Path(__file__).resolve().parents[3] / "docs" / "site.py"
 
@@ -35,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def url(folder: Path) -> AsyncIterator[str]:
     """Where it is served."""
     app = web.Application()
@@ -47,6 +45,7 @@ async def url(folder: Path) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+@pytest.mark.asyncio(loop_scope="package")
 async def test_it_is_read_and_searched_within_its_policy(page: Page, url: str) -> None:
     """The menu leads on, the search finds, and the browser has nothing to refuse."""
     watch = Watch(page)
@@ -60,6 +59,7 @@ async def test_it_is_read_and_searched_within_its_policy(page: Page, url: str) -
     assert watch.origins == {url}
 
 
+@pytest.mark.asyncio(loop_scope="package")
 async def test_nothing_else_is_served(page: Page, url: str) -> None:
     """A request chooses among names; it is never a path."""
     response = await page.request.get(f"{url}/docs/..%2f..%2fpages.py")

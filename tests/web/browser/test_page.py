@@ -5,83 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
 
-from pipe.web.pages import STATIC, TERMINAL_FILES
-
-from .conftest import DEADLINE, Watch
-from .standin import CODE, LINK, StandIn, delivery, hook, monitor, session, topic, webhook
+from .conftest import Watch
+from .standin import CODE, LINK, StandIn, session, topic
+from .views import EVERY_VIEW, drop, fill, needs_xterm, open_view
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Page
 
-expect.set_options(timeout=DEADLINE)
-
-VIEWS: Final = (
-    *("#/topics", "#/topic/alice/build", "#/chat", "#/chat/public/tea", "#/terminal"),
-    *("#/logs", "#/monitors", "#/hooks", "#/webhooks"),
-    *("#/tokens", "#/links", "#/grants", "#/keys"),
-)
-
-needs_xterm = pytest.mark.skipif(
-    not all((STATIC / name).exists() for name in TERMINAL_FILES),
-    reason="xterm.js is not there: 'make web' fetches it",
-)
-
-
-def fill(standin: StandIn) -> None:
-    """Give every list something to show."""
-    key = "SHA256:" + "x" * 43
-    common: dict[str, object] = {
-        "created": 1.8e9,
-        "until": 2.0e9,
-        "used": None,
-        "used_from": None,
-        "admin": False,
-    }
-    standin.topics = [topic("alice/build", publishers=1, subscribers=2, in_bytes=2048)]
-    standin.tokens = [
-        {**common, "id": "aaa", "kind": "token", "name": "ci", "read": ["build"], "write": []}
-        | {"uses_left": None, "key": key, "current": False},
-        {**common, "id": "bbb", "kind": "login", "name": "", "read": None, "write": None}
-        | {"uses_left": None, "key": key, "current": True},
-        {**common, "id": "ccc", "kind": "link", "name": "", "read": [], "write": ["inbox"]}
-        | {"uses_left": 3, "key": key, "current": False},
-    ]
-    standin.grants = [
-        {"topic": "alice/build", "grantee": "bob", "read": True, "write": False, "until": None}
-        | {"granted_by": "alice", "created": 1.8e9, "given": True},
-        {"topic": "bob/log", "grantee": "alice", "read": True, "write": True, "until": 2.0e9}
-        | {"granted_by": "bob", "created": 1.8e9, "given": False},
-    ]
-    standin.keys = [
-        {"fingerprint": key, "type": "ssh-ed25519", "created": 1.8e9, "last_used": None}
-        | {"comment": "alice@laptop", "current": True},
-    ]
-    standin.logs = [b'{"level":"WARN","msg":"%b","user":"alice"}\n' % (b"long" * 100)]
-    standin.hooks = [
-        hook("aaa", "alice/", "distribution", deliveries=[delivery(1.8e9, "published", events=1)])
-    ]
-    tried = {"time": 1.8e9, "message": "m", "result": "timeout", "text": "no answer", "seconds": 10}
-    standin.webhooks = [
-        webhook("aaa", "bob/log", f"https://example.org/{'x' * 99}", state="paused", recent=[tried])
-    ]
-    standin.monitors = [monitor(f"alice/{'deep/' * 9}x", "down", "nothing has come for a day")]
-    standin.sessions = [session("bob", "subscribe", out_bytes=12, clogged=True)]
-
-
-async def open_view(page: Page, standin: StandIn, view: str) -> None:
-    """Open a view afresh, and wait until it has what it asked for."""
-    await page.goto("about:blank")
-    await page.goto(f"{standin.url}/{view}", wait_until="load")
-    await expect(page.get_by_text("Asking the server …")).to_have_count(0)
-    await expect(page.locator("h1")).to_be_visible()
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_a_login_by_address_asks_first_and_lets_in_then(page: Page, standin: StandIn) -> None:
@@ -212,22 +150,6 @@ async def test_a_tail_that_breaks_says_so(page: Page, standin: StandIn) -> None:
     await open_view(page, standin, "#/topic/alice/build")
     await page.get_by_role("button", name="Follow").click()
     await expect(page.get_by_text("the stream broke")).to_be_visible()
-
-
-DROP: Final = """async ([zone, names, size]) => {
-    const data = new DataTransfer();
-    for (const name of names) data.items.add(new File([new Uint8Array(size).fill(7)], name));
-    for (const kind of ["dragenter", "dragover", "drop"]) {
-        const event = {dataTransfer: data, bubbles: true, cancelable: true};
-        zone.dispatchEvent(new DragEvent(kind, event));
-    }
-}"""
-
-
-async def drop(page: Page, names: list[str], size: int) -> None:
-    """Let go of files above the page."""
-    zone = await page.locator(".drop").element_handle()
-    await page.evaluate(DROP, [zone, names, size])
 
 
 async def test_a_file_that_is_dropped_is_sent_with_progress(page: Page, standin: StandIn) -> None:
@@ -440,7 +362,7 @@ async def test_no_view_breaks_the_policy_or_talks_to_others(page: Page, standin:
     """No violation, no error, no warning, and no host but ours."""
     fill(standin)
     watch = Watch(page)
-    for view in (*VIEWS, f"login/{CODE}", f"l/{LINK}", f"l/{LINK}w"):
+    for view in EVERY_VIEW:
         await open_view(page, standin, view)
     assert watch.complaints == []
     assert watch.origins == {standin.url}
@@ -465,95 +387,6 @@ async def test_the_policy_stops_what_would_get_in(page: Page, standin: StandIn) 
     assert ran == [0, "", 0]
     violations = [text for text in watch.complaints if "Content Security Policy" in text]
     assert len(violations) >= 3
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_colours_follow_the_system_and_can_be_read(
-    browser: Browser, standin: StandIn, scheme: Literal["light", "dark"]
-) -> None:
-    """WCAG's 4.5 between text and what is behind it, for every pair that is used."""
-    page = await browser.new_page(color_scheme=scheme)
-    await page.goto(standin.url)
-    pairs = [
-        *((text, back) for text in ("text", "muted", "accent") for back in ("ground", "surface")),
-        *(("text", "sunken"), ("muted", "sunken"), ("accent", "accent-soft")),
-        *(("on-fill", "fill"), ("on-fill", "fill-strong"), ("ground", "bad")),
-        *(("warn", "warn-soft"), ("bad", "bad-soft")),
-    ]
-    colours = await page.evaluate(
-        """(names) => {
-            const style = getComputedStyle(document.documentElement);
-            const value = (one) => style.getPropertyValue(`--${one}`);
-            return Object.fromEntries(names.map((one) => [one, value(one)]));
-        }""",
-        sorted({name for pair in pairs for name in pair}),
-    )
-    assert (luminance(colours["ground"]) < 0.1) == (scheme == "dark")
-    for text, back in pairs:
-        dim, bright = sorted((luminance(colours[text]), luminance(colours[back])))
-        assert (bright + 0.05) / (dim + 0.05) >= 4.5, (text, back)
-
-
-def luminance(colour: str) -> float:
-    """WCAG's relative luminance of ``#rrggbb``."""
-    parts = [int(colour.strip()[at:end], 16) / 255 for at, end in pairwise((1, 3, 5, 7))]
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-async def test_every_view_fits_a_small_screen(page: Page, standin: StandIn) -> None:
-    """360 px wide, nothing sticks out, and the menu leads everywhere."""
-    fill(standin)
-    await page.set_viewport_size({"width": 360, "height": 640})
-    for view in (*VIEWS, f"login/{CODE}", f"l/{LINK}", f"l/{LINK}w"):
-        await open_view(page, standin, view)
-        over = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert over <= 0, view
-    await open_view(page, standin, "#/topics")
-    await page.get_by_role("button", name="Menu").click()
-    await page.get_by_role("link", name="Grants").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Grants")
-    await expect(page.get_by_role("link", name="Grants")).to_be_hidden()
-
-
-CONTROLS: Final = "a, button, input, select, textarea, [tabindex='0']"
-NAMELESS: Final = f"""() => [...document.querySelectorAll("{CONTROLS}")]
-    .filter((one) => one.checkVisibility())
-    .filter((one) => ![
-        one.getAttribute("aria-label"), one.textContent.trim(), one.labels?.[0]?.textContent,
-    ].some(Boolean))
-    .map((one) => one.outerHTML)"""
-
-
-async def test_everything_has_a_name_and_can_be_reached_by_keys(
-    page: Page, standin: StandIn
-) -> None:
-    """The first Tab offers to skip the menu, and no view holds the focus for ever."""
-    fill(standin)
-    for view in VIEWS:
-        await open_view(page, standin, view)
-        assert await page.evaluate(NAMELESS) == [], view
-        assert await page.locator("h1").count() == 1
-    await open_view(page, standin, "#/tokens")
-    await page.keyboard.press("Tab")
-    await expect(page.get_by_text("Skip to the content")).to_be_focused()
-    seen = []
-    for _ in range(80):
-        await page.keyboard.press("Tab")
-        seen.append(await page.evaluate("document.activeElement.textContent"))
-        if len(seen) > 1 and "Skip to the content" in seen[-1]:
-            break
-    assert {"Topics", "Log out", "Make a token"} <= {text.strip() for text in seen}
-
-
-async def test_a_new_view_is_announced_by_its_heading(page: Page, standin: StandIn) -> None:
-    """The focus goes there, and the window's title says where one is."""
-    await open_view(page, standin, "#/topics")
-    await page.get_by_role("link", name="Keys").click()
-    await expect(page.get_by_role("heading", level=1)).to_be_focused()
-    assert await page.title() == "Keys · pipe"
 
 
 async def test_a_page_that_nobody_looks_at_keeps_no_connection(

@@ -18,7 +18,7 @@ from tests.e2e.server import LANES, Server, Status
 from tests.e2e.web import url
 
 from .conftest import DEADLINE, Watch
-from .test_page import drop, needs_xterm
+from .views import drop, needs_xterm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-expect.set_options(timeout=DEADLINE)
-
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="package")]
 
 PEOPLE: Final = ("alice", "bob")
 
@@ -52,7 +50,7 @@ async def run(server: Server, user: str, command: str) -> str:
     return client.output
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def page(server: Server, browser: Browser) -> AsyncIterator[Page]:
     """A page on which alice has logged in, by the address that SSH printed."""
     context = await browser.new_context()

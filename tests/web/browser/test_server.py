@@ -6,6 +6,7 @@ import hashlib
 import socket
 from typing import TYPE_CHECKING, Final
 
+import pytest
 import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import expect
@@ -13,7 +14,7 @@ from playwright.async_api import expect
 from tests.web.served import HOST, Served, request_head
 
 from .conftest import DEADLINE, Watch
-from .test_page import drop
+from .views import drop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-expect.set_options(timeout=DEADLINE)
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def page(served: Served, browser: Browser) -> AsyncIterator[Page]:
     """A page on which alice has logged in."""
     context = await browser.new_context()
@@ -215,7 +216,7 @@ ATTACKS: Final = """async (target) => {
 }"""
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def foreign() -> AsyncIterator[str]:
     """The origin of somebody else's page, on the same machine: by cookies' rules the same site."""
 

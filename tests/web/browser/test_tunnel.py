@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from pipe.language.names import TopicName
 from tests.e2e.server import free_port
 from tests.tunnelling import Tunnelled, tunnelling
 from tests.web.served import HOST
 
-from .conftest import CHROMIUM, DEADLINE, FLAGS
+from .conftest import DEADLINE, REBOUND
 from .test_server import ATTACKS, foreign
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 __all__ = ["foreign"]
 
-REBOUND: Final = "rebound.example"
-"""A name of somebody else's that has come to mean the user's own machine."""
 
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium, to which that name means this machine."""
-    rule = f"--host-resolver-rules=MAP {REBOUND} {HOST}"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rule])
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def server(tmp_path: Path) -> AsyncIterator[Tunnelled]:
     """A server."""
     async with tunnelling(tmp_path) as server:
         yield server
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def port(server: Tunnelled) -> AsyncIterator[int]:
     """A port that alice has forwarded."""
     port = free_port()
