@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -43,7 +42,7 @@ from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
-from pipe.mesh.link import TICK_SECONDS, Link
+from pipe.mesh.link import PATIENCE_SECONDS, TICK_SECONDS, Link
 from pipe.mesh.questions import (
     Notice,
     announce_here,
@@ -217,6 +216,7 @@ class Mesh:
         self.coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Future[None] = self._loop.create_future()
         self._burying: set[asyncio.Event] = set()
         self._followers: dict[Callable[[], None], None] = {}
         peers.follow(self._tell_followers, self._bury)
@@ -309,8 +309,10 @@ class Mesh:
         Raises:
             Unreachable: it is not there.
         """
-        if worker in self._edges:
-            return self._edges[worker]
+        while (end := self._edges.get(worker)) and end.link.quiet:
+            await asyncio.shield(self._turn)  # so that no session goes there that breaks at once
+        if end:
+            return end
         if worker not in self._opening:
             opening = self._loop.create_task(self._open_edge(worker))
             self._opening[worker] = opening
@@ -319,9 +321,20 @@ class Mesh:
 
     async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
         mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
-        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes)
+        answered = asyncio.Event()
+
+        def over(end: EdgeEnd, reason: str) -> None:
+            answered.set()
+            self._edge_over(worker, end, reason)
+
+        end = EdgeEnd(str(worker), over, mark_bytes, answered.set)
         end.link = self._make_link(end)
         await self._reach.connect(worker, end.link)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await answered.wait()
+        except TimeoutError:
+            end.link.fail(f"it has not answered within {PATIENCE_SECONDS:g} s")
         if end.link.over:
             raise Unreachable(f"worker {worker} cannot be reached: try again")
         self._edges[worker] = end
@@ -340,6 +353,7 @@ class Mesh:
         if self._edges.get(worker) is end:
             del self._edges[worker]
         self._idle_since.pop(end, None)
+        self._turn_over()
 
     # -- sessions of clients that are elsewhere ---------------------------------------------------
 
@@ -488,18 +502,24 @@ class Mesh:
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
+    def _turn_over(self) -> None:
+        """Some link may have ended, or been heard again."""
+        turn, self._turn = self._turn, self._loop.create_future()
+        turn.set_result(None)
+
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
         for home in list(self._homes):
-            home.link.tick(now)
+            home.link.tick()
         for end in list(self._edges.values()):
             if not end.idle:
                 self._idle_since.pop(end, None)
             elif now - self._idle_since.setdefault(end, now) >= IDLE_SECONDS:
                 end.link.fail("nobody needs it")
                 continue
-            end.link.tick(now)
+            end.link.tick()
+        self._turn_over()
         if self._homes or self._edges:
             self._watch()
 
