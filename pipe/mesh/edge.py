@@ -240,7 +240,7 @@ class EdgeEnd:
         name: of the other worker, for people to read.
         over: called when the link has ended.
         mark_bytes: see `MARK_BYTES`; no more than a quarter of what a port may hold.
-        known: called once the other worker has answered.
+        known: called once the other worker has answered, and when the link has ended.
     """
 
     link: Link
@@ -349,6 +349,7 @@ class EdgeEnd:
 
     def lost(self, reason: str) -> None:
         """The link has ended: nobody knows what becomes of its streams."""
+        self._known()
         relays, self._relays = list(self._relays.values()), {}
         for relay in relays:
             relay.lose(f"worker {self._name} is gone ({reason})")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -37,12 +38,12 @@ from pipe.language.webhook_requests import (
     ResumeWebhook,
     TestWebhook,
 )
-from pipe.mesh.asking import ask_all, send_answer, wait_answer
+from pipe.mesh.asking import ask_all, send_answer, wait_answer, wait_greeting
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
-from pipe.mesh.link import PATIENCE_SECONDS, TICK_SECONDS, Link
+from pipe.mesh.link import TICK_SECONDS, Link
 from pipe.mesh.questions import (
     Notice,
     announce_here,
@@ -334,19 +335,10 @@ class Mesh:
     async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
         mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
         answered = asyncio.Event()
-
-        def over(end: EdgeEnd, reason: str) -> None:
-            answered.set()
-            self._edge_over(worker, end, reason)
-
-        end = EdgeEnd(str(worker), over, mark_bytes, answered.set)
+        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes, answered.set)
         end.link = self._make_link(end)
         await self._reach.connect(worker, end.link)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await answered.wait()
-        except TimeoutError:
-            end.link.fail(f"it has not answered within {PATIENCE_SECONDS:g} s")
+        await wait_greeting(end.link, answered)
         if end.link.over:
             raise Unreachable(f"worker {worker} cannot be reached: try again")
         self._edges[worker] = end

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from pipe.errors import Unreachable
-from pipe.mesh import mesh
+from pipe.mesh import asking, mesh
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.link import MISSED_TICKS, QUIET_TICKS
 from pipe.mesh.peers import Peer
@@ -93,7 +93,7 @@ async def test_worker_that_never_answers(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes a link and says nothing cannot be reached; nothing was sent there."""
-    monkeypatch.setattr(mesh, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.1)
     taken: list[asyncio.StreamWriter] = []
     third = WorkerId("", 3, 3)
     path = tmp_path / "silent"
