@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -21,14 +22,13 @@ _DEBIANS: Final = Path("/usr/lib/postgresql")
 """Where Debian keeps the programs of each version, out of everybody's path."""
 
 _SETTINGS: Final = (
-    "listen_addresses=",
     "fsync=off",
     "full_page_writes=off",
     "max_connections=30",
     "shared_buffers=8MB",
     "jit=off",
 )
-"""No network, and no care for a power cut."""
+"""No care for a power cut."""
 
 
 def _program(name: str) -> str:
@@ -47,9 +47,14 @@ def _as_administrator(*command: str) -> list[str]:
 
 
 class Postgres:
-    """One cluster.  It runs from the start, and ends with ``with``."""
+    """One cluster.  It runs from the start, and ends with ``with``.
 
-    def __init__(self) -> None:
+    Args:
+        address: of this machine, where all who reach it are trusted; by default there is none.
+    """
+
+    def __init__(self, address: str = "") -> None:
+        self._address = address
         # Not in pytest's folder, into which nobody else may look.
         self.folder = Path(tempfile.mkdtemp(prefix="pipe-postgres-"))
         if not os.geteuid():
@@ -66,6 +71,9 @@ class Postgres:
             cwd=self.folder,
             timeout=DEADLINE,
         )
+        if address:
+            with (self.folder / "data" / "pg_hba.conf").open("a", encoding="ascii") as rules:
+                rules.write("host all all all trust\n")
         self.start()
 
     def start(self) -> None:
@@ -76,6 +84,7 @@ class Postgres:
                 _program("postgres"),
                 *("-D", str(self.folder / "data"), "-k", str(self.folder)),
                 *settings,
+                *("-c", f"listen_addresses={self._address}"),
             ),
             directory=self.folder,
         )
@@ -101,6 +110,10 @@ class Postgres:
     def url(self, database: str) -> str:
         """How one of its databases is reached."""
         return f"postgresql://{ADMINISTRATOR}@/{database}?host={self.folder}"
+
+    def url_from_afar(self, url: str) -> str:
+        """How a database with such a URL is reached by the cluster's address."""
+        return f"postgresql://{ADMINISTRATOR}@{self._address}{urlsplit(url).path}"
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run a statement, each in a transaction of its own, and return what it says."""

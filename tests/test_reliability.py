@@ -15,9 +15,9 @@ DOCUMENT: Final = TESTS.parent / "docs" / "reliability.md"
 THREATS: Final = TESTS.parent / "docs" / "threats.md"
 
 
-def promises() -> dict[str, list[str]]:
+def promises(heading: str = "Promises") -> dict[str, list[str]]:
     """What holds each promise: names of files, of tests, or both as ``file: test``."""
-    table = DOCUMENT.read_text().split("## Promises")[1].split("\n## ")[0]
+    table = DOCUMENT.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
     return {row[0].strip(): re.findall(r"`([^`]+)`", row[-1]) for row in rows[2:]}
 
@@ -30,11 +30,22 @@ def names_of(path: Path) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("promise", promises())
+FAULTS: Final = "When a part of the service fails"
+
+
+def test_there_are_faults() -> None:
+    """Their table is read."""
+    assert len(promises(FAULTS)) > 15
+
+
+ROWS: Final = promises() | promises(FAULTS)
+
+
+@pytest.mark.parametrize("promise", ROWS)
 def test_promises_are_held(promise: str) -> None:
-    """Each promise names a test at least, and all that it names exist."""
+    """Each promise, and each fault, names a test at least, and all that it names exist."""
     everywhere = set().union(*(names_of(path) for path in TESTS.rglob("test_*.py")))
-    holders = promises()[promise]
+    holders = ROWS[promise]
     assert holders
     for holder in holders:
         file, _, test = holder.rpartition(": ") if ": " in holder else (holder, "", "")

@@ -45,6 +45,10 @@ log = structlog.get_logger()
 HUB = "hub"
 """By which it is told apart from workers, where all count."""
 
+BEGIN_SECONDS = 2.0
+"""How long workers serve on that are replaced and get nobody new, before they drain: who has just
+connected logs in and begins."""
+
 LEAD_AGAIN_SECONDS = 1.0
 """When to ask again for somebody to take the duties that one worker has."""
 
@@ -207,8 +211,10 @@ class Hub:
                     await leader.channel.ask({"type": "lay down"})
             self._leader = None
         self._elect()
-        for worker in old:
-            self._crew.dismiss(worker)
+        await asyncio.sleep(BEGIN_SECONDS)
+        if not self._stopping:
+            for worker in old:
+                self._crew.dismiss(worker)
 
     # -- the workers ------------------------------------------------------------------------------
 

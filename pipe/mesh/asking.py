@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipe.elsewhere import Answers
 from pipe.mesh.frames import Kind
 from pipe.mesh.home import in_pieces
+from pipe.mesh.link import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.edge import EdgeEnd
     from pipe.mesh.home import HomeEnd
+    from pipe.mesh.link import Link
 
 ASK_SECONDS = 1.0
 """How long a question to other workers may take; who has not answered by then is named."""
@@ -56,6 +58,15 @@ async def wait_answer(end: EdgeEnd, question: str) -> str | None:
         return None
     finally:
         forget()
+
+
+async def wait_greeting(link: Link, answered: asyncio.Event) -> None:
+    """Wait until the other worker has answered on a new link, or it has ended; end it in time."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await answered.wait()
+    except TimeoutError:
+        link.fail(f"it has not answered within {PATIENCE_SECONDS:g} s")
 
 
 def send_answer(end: HomeEnd, number: int, answer: str) -> None:

@@ -240,16 +240,22 @@ class EdgeEnd:
         name: of the other worker, for people to read.
         over: called when the link has ended.
         mark_bytes: see `MARK_BYTES`; no more than a quarter of what a port may hold.
+        known: called once the other worker has answered, and when the link has ended.
     """
 
     link: Link
 
     def __init__(
-        self, name: str, over: Callable[[EdgeEnd, str], None], mark_bytes: int = MARK_BYTES
+        self,
+        name: str,
+        over: Callable[[EdgeEnd, str], None],
+        mark_bytes: int = MARK_BYTES,
+        known: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._mark_bytes = mark_bytes
         self._over = over
+        self._known = known
         self._newest = 0
         self._relays: dict[int, Relay] = {}
         self._questions: dict[int, Callable[[str | None], None]] = {}
@@ -300,8 +306,9 @@ class EdgeEnd:
 
     # -- the link ---------------------------------------------------------------------------------
 
-    def greeted(self, hello: Hello) -> None:
+    def greeted(self, hello: Hello) -> None:  # noqa: ARG002
         """The other worker has said who it is: it was asked for by its address."""
+        self._known()
 
     def taken(self, frame: Frame) -> None:
         """A frame has come.
@@ -342,6 +349,7 @@ class EdgeEnd:
 
     def lost(self, reason: str) -> None:
         """The link has ended: nobody knows what becomes of its streams."""
+        self._known()
         relays, self._relays = list(self._relays.values()), {}
         for relay in relays:
             relay.lose(f"worker {self._name} is gone ({reason})")

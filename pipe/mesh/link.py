@@ -7,7 +7,8 @@ and `tick` every `TICK_SECONDS`.  It keeps these rules:
   told why.
 - All frames of a turn go out together.
 - A frame whose number is not the next one ends the link, as something between is missing.
-- Silence ends it after `PATIENCE_SECONDS`; who has nothing to say pings.
+- Silence ends it after `PATIENCE_SECONDS`; who has nothing to say pings.  It counts its own ticks,
+  not the time: while this process stood still it could not hear, and the other one may be well.
 - After the end nothing is sent, and nothing more is heard.
 """
 
@@ -42,6 +43,10 @@ TICK_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0
 """Without a frame for so long the other worker counts as gone.  A loop that is busy for a second is
 not, and one that hangs holds up the topics that have readers there no longer than this."""
+
+MISSED_TICKS = round(PATIENCE_SECONDS / TICK_SECONDS)
+QUIET_TICKS = 2
+"""Ticks without a frame, of which one may be chance: the other worker may be gone."""
 
 GATHERED_BYTES = 256 * 1024
 """So much is not kept until the turn ends: the other side can begin with it."""
@@ -107,7 +112,7 @@ class Link:
         self._scheduled = False
         self._spoke = False  # since the last tick
         self._heard = False
-        self._heard_at: float | None = None
+        self._missed = 0  # ticks in a row before which nothing was heard
         self._is_blocked = False
 
     def attach(self, wire: Wire) -> None:
@@ -130,6 +135,11 @@ class Link:
     def over(self) -> bool:
         """Whether it has ended."""
         return self._state is State.LOST
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was heard lately: it may be heard again, or it ends soon."""
+        return not self._heard and self._missed >= QUIET_TICKS
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -249,13 +259,13 @@ class Link:
             self._wire.close()
         self.lost(reason)
 
-    def tick(self, now: float) -> None:
-        """Say that this side is there, and see whether the other one is; ``now`` is in seconds."""
+    def tick(self) -> None:
+        """Say that this side is there, and see whether the other one is."""
         if self._state is State.LOST:
             return
-        if self._heard or self._heard_at is None:
-            self._heard, self._heard_at = False, now
-        elif now - self._heard_at > PATIENCE_SECONDS:
+        self._missed = 0 if self._heard else self._missed + 1
+        self._heard = False
+        if self._missed > MISSED_TICKS:
             self.fail(f"nothing was heard of it for {PATIENCE_SECONDS:g} s")
             return
         if not self._spoke:

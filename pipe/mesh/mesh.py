@@ -26,7 +26,7 @@ from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Pipe, Publish, Subscribe
 from pipe.language.webhook_requests import AboutWebhooks
-from pipe.mesh.asking import ask_all, send_answer, wait_answer
+from pipe.mesh.asking import ask_all, send_answer, wait_answer, wait_greeting
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.hello import PROTOCOL, Hello
@@ -209,6 +209,7 @@ class Mesh:
         self.coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Future[None] = self._loop.create_future()
         self._burying: set[asyncio.Event] = set()
         self._followers: dict[Callable[[], None], None] = {}
         peers.follow(self._tell_followers, self._bury)
@@ -304,8 +305,10 @@ class Mesh:
         Raises:
             Unreachable: it is not there.
         """
-        if worker in self._edges:
-            return self._edges[worker]
+        while (end := self._edges.get(worker)) and end.link.quiet:
+            await asyncio.shield(self._turn)  # so that no session goes there that breaks at once
+        if end:
+            return end
         if worker not in self._opening:
             opening = self._loop.create_task(self._open_edge(worker))
             self._opening[worker] = opening
@@ -314,9 +317,11 @@ class Mesh:
 
     async def _open_edge(self, worker: WorkerId) -> EdgeEnd:
         mark_bytes = min(MARK_BYTES, self._service.settings.buffer // 4)
-        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes)
+        answered = asyncio.Event()
+        end = EdgeEnd(str(worker), partial(self._edge_over, worker), mark_bytes, answered.set)
         end.link = self._make_link(end)
         await self._reach.connect(worker, end.link)
+        await wait_greeting(end.link, answered)
         if end.link.over:
             raise Unreachable(f"worker {worker} cannot be reached: try again")
         self._edges[worker] = end
@@ -335,6 +340,7 @@ class Mesh:
         if self._edges.get(worker) is end:
             del self._edges[worker]
         self._idle_since.pop(end, None)
+        self._turn_over()
 
     # -- sessions of clients that are elsewhere ---------------------------------------------------
 
@@ -483,18 +489,24 @@ class Mesh:
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
+    def _turn_over(self) -> None:
+        """Some link may have ended, or been heard again."""
+        turn, self._turn = self._turn, self._loop.create_future()
+        turn.set_result(None)
+
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
         for home in list(self._homes):
-            home.link.tick(now)
+            home.link.tick()
         for end in list(self._edges.values()):
             if not end.idle:
                 self._idle_since.pop(end, None)
             elif now - self._idle_since.setdefault(end, now) >= IDLE_SECONDS:
                 end.link.fail("nobody needs it")
                 continue
-            end.link.tick(now)
+            end.link.tick()
+        self._turn_over()
         if self._homes or self._edges:
             self._watch()
 

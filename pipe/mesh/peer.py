@@ -39,6 +39,9 @@ WAIT_BEFORE_CLOSE = 3_000_000
 """Microseconds that a congested peer has before its transport is closed; without a bound, one that
 stands still holds up all others, and Zenoh has been seen to fail at the end."""
 
+HANDSHAKE_MILLISECONDS = 3000
+"""How long a stranger at the port may take for TLS."""
+
 ASK_SECONDS = 1.0
 
 
@@ -217,7 +220,7 @@ def _configure(files: MeshFiles, listen: str, join: Sequence[str]) -> zenoh.Conf
     certificate, key = str(files.certificate), str(files.key)
     settings: dict[str, object] = {
         "mode": "peer",
-        "listen/endpoints": [f"tls/{listen}"],
+        "listen/endpoints": [f"tls/{listen}#tls_handshake_timeout_ms={HANDSHAKE_MILLISECONDS}"],
         "listen/exit_on_failure": True,
         "connect/endpoints": [f"tls/{place}" for place in join],
         "connect/timeout_ms": 0,

@@ -18,7 +18,8 @@ import structlog
 from pipe.errors import StartError, Unreachable
 from pipe.language.names import escape
 from pipe.language.quantities import KIB, MIB
-from pipe.mesh.greeting import BadGreeting, Greeting, decode_answer, encode_answer
+from pipe.mesh.arrivals import Arrivals
+from pipe.mesh.greeting import MAX_GREETING, BadGreeting, Greeting, decode_answer, encode_answer
 from pipe.mesh.pulse import SILENCE_SECONDS, Pulse
 from pipe.mesh.wire import size_of
 
@@ -44,7 +45,9 @@ PIECE = 128 * KIB
 _HEAD = 4
 """Bytes of a frame's length."""
 
-_FIRST_BUFFER = 256 * KIB
+_READ = 256 * KIB
+_FIRST_READ = 2 * MAX_GREETING
+"""Bytes of the buffer that is read into: a stranger takes little of our memory."""
 
 _BEAT = bytes(_HEAD)
 
@@ -71,7 +74,7 @@ class TlsWire(asyncio.BufferedProtocol):
         self._paused = False
         self._queue: deque[Pieces] = deque()
         self._unsent = 0
-        self._buffer = bytearray(_FIRST_BUFFER)
+        self._buffer = bytearray(_FIRST_READ)
         self._view = memoryview(self._buffer)
         self._filled = 0
         self._silence = SILENCE_SECONDS
@@ -79,6 +82,8 @@ class TlsWire(asyncio.BufferedProtocol):
     def begin(self, end: End) -> None:
         """Tell an end what comes, from the first frame on."""
         self._end = end
+        if len(self._buffer) < _READ:
+            self._grow(_READ)
         if self._waiting and self._transport and not self._over:
             self._waiting = False
             self._transport.resume_reading()
@@ -174,7 +179,7 @@ class TlsWire(asyncio.BufferedProtocol):
         start = 0
         while self._filled - start >= _HEAD and not self._over:
             length = int.from_bytes(self._view[start : start + _HEAD])
-            if length > MAX_FRAME:
+            if length > (MAX_GREETING if self._greeted else MAX_FRAME):
                 self._lose(f"it has sent a frame of {length} bytes")
                 return
             stop = start + _HEAD + length
@@ -274,7 +279,7 @@ class TlsWires:
         self._accepting, self._opening = contexts
         self._accept = accept
         self._used = used
-        self._server: asyncio.Server | None = None
+        self._arrivals = Arrivals(self._accepting, self._make)
 
     async def listen(self, host: str, port: int) -> int:
         """Accept wires.
@@ -285,21 +290,12 @@ class TlsWires:
         Raises:
             StartError: the place cannot be had.
         """
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: TlsWire(self._greeted, _nobody, self._used),
-                host,
-                port,
-                ssl=self._accepting,
-                ssl_handshake_timeout=SILENCE_SECONDS,
-            )
+            return await self._arrivals.listen(host, port)
         except OSError as error:
             raise StartError(
                 f"cannot listen for the mesh on {escape(host)}:{port}: {_reason(error)}"
             ) from error
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
 
     async def connect(self, worker: WorkerId, place: tuple[str, int], end: End) -> TlsWire:
         """Open a wire to a worker.
@@ -345,8 +341,16 @@ class TlsWires:
 
     async def close(self) -> None:
         """Accept no more; wires stay."""
-        if self._server:
-            self._server.close()
+        await self._arrivals.close()
+
+    def _make(self, known: Callable[[], None]) -> TlsWire:
+        """Make what a connection of another worker is for."""
+
+        def greeted(wire: TlsWire, frame: bytes) -> None:
+            known()
+            self._greeted(wire, frame)
+
+        return TlsWire(greeted, lambda _: known(), self._used)
 
     def _greeted(self, wire: TlsWire, frame: bytes) -> None:
         try:
@@ -378,10 +382,6 @@ def _misnamed(wire: TlsWire, worker: WorkerId) -> str | None:
         return None
     shown = ", ".join(escape(name) for kind, name in names if kind == "DNS") or "nobody"
     return f"its certificate is for {shown} and not for {escape(worker.node)}"
-
-
-def _nobody(reason: str) -> None:
-    """A wire has ended before it was known whose it is."""
 
 
 def _tune(channel: socket.socket | None, silence: float) -> None:

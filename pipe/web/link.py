@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipe.errors import PipeError
 from pipe.library.streams import chunks_of
-from pipe.web.port import CHUNK_COST
+from pipe.stream.chunks import CHUNK_COST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine

@@ -10,6 +10,7 @@ import pytest
 
 from .clients import KeyRing
 from .desks import Desks
+from .nodes import Nodes
 from .payloads import MIB, Blob, write_blob
 from .server import LANES, PATIENT, WORKERS, Server, Status
 from .strangers import Raw
@@ -17,6 +18,8 @@ from .strangers import Raw
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.postgres import Postgres
 
 
 class StartServer(Protocol):
@@ -158,6 +161,14 @@ def start_server(lane: str, keys: KeyRing, tmp_path: Path) -> Iterator[StartServ
         server.stop()
     for server in started:
         server.check_log()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, keys: KeyRing, postgres: Postgres) -> Iterator[Nodes]:
+    """The machines of a mesh: none yet."""
+    nodes = Nodes(tmp_path, keys, postgres.new_database())
+    yield nodes
+    nodes.close()
 
 
 @pytest.fixture

@@ -11,64 +11,37 @@ import itertools
 import logging
 import os
 import random
-import re
 import signal
 import threading
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from .conftest import SharedServer
-from .payloads import KIB, MIB, noise, sha256
-from .processes import DEADLINE, HELD, POLL_INTERVAL, wait_until
 from .server import HOPPING, MOVING, Status
 from .test_receipts import SEED, Told, told
 from .test_spread import at
 from .test_workers import workers_of
+from .transfers import MANY, run_transfers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .clients import KeyRing
-    from .processes import Process
     from .server import Server
+    from .transfers import Place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 3
+HOMES: Final = ("at1", "at2", "at3", "any")
 FEW: Final = 20
-MANY: Final = int(os.environ.get("PIPE_TEST_TRANSFERS", "500"))
-"""Transfers by either way, by a hop and by moving: a thousand together."""
-
-AT_ONCE: Final = 20
 TROUBLES: Final = 2
 """How many workers may be stopped or killed at the same time."""
-
-PATIENCE: Final = "6s"
-"""How long a writer waits for its reader: longer than any worker stands still."""
-
-GRACE_SECONDS: Final = 2.0
-"""How long a reader whose writer failed is left alone, before somebody asks whether it waits."""
-
-WAITED: Final = 9
-"""The status of a reader that was told by somebody else that its writer does not come."""
-
-SIZES: Final = (0, 1, 100, 20 * KIB, 300 * KIB, 2 * MIB)
-PIECES: Final = 16
-
-CUT: Final = re.compile("closed by remote host|Read from remote host|client_loop: send disconnect")
-"""What `ssh` says when it loses its connection.
-
-If the exit status has come by then, it ends with that, but drops what it has not yet written.
-"""
-
-FAILED: Final = {Status.BROKEN, Status.NO_CONNECTION}
-NOT_JOINED: Final = {Status.SHUTDOWN, Status.TIMEOUT, WAITED}
 
 
 @pytest.fixture(scope="module")
@@ -97,103 +70,10 @@ def shared_server(
     assert shared.stop() == Status.OK
 
 
-class Transfer:
-    """One stream from a writer to a reader, each on a worker that chance chooses."""
-
-    def __init__(self, server: Server, number: int) -> None:
-        self._server = server
-        self._chance = chance = random.Random(f"{SEED} transfer {number}")
-        self.topic = f"{chance.choice(('at1', 'at2', 'at3', 'any'))}-{number}"
-        self.data = noise(chance.choice((*SIZES, chance.randint(0, 2 * MIB))), number)
-        self._pause = chance.choice((0.0, 0.0, 0.02, 0.1))  # seconds between two pieces
-        self._whole = [chance.choice(("", " -w")) for _ in range(2)]
-        self.reader: Process
-        self.writer: Process
-
-    def run(self) -> str:
-        """Carry it out, check it, and say how it went."""
-        starts = [self._start_reader, self._start_writer]
-        self._chance.shuffle(starts)
-        starts[0]()
-        time.sleep(self._chance.uniform(0.0, 0.3))
-        starts[1]()
-        piece = len(self.data) // PIECES + 1
-        for begin in range(0, len(self.data), piece):
-            self.writer.write(self.data[begin : begin + piece])
-            time.sleep(self._pause)
-        self.writer.close_stdin()
-        if self.writer.wait() != Status.OK:
-            self._end_reader()
-        self.reader.wait()
-        return self._check()
-
-    def _start_reader(self) -> None:
-        self.reader = self._ssh(f"sub{self._whole[0]} {self.topic}")
-
-    def _start_writer(self) -> None:
-        self.writer = self._ssh(f"pub{self._whole[1]} -t {PATIENCE} {self.topic}")
-
-    def _ssh(self, command: str) -> Process:
-        place = at(self._chance.randint(1, WORKERS))
-        held = HELD if command.startswith("pub") else None
-        return self._server.ssh("alice", command, options=place, stdin=held, keep=False)
-
-    def _end_reader(self) -> None:
-        """Let a reader end that waits, as it may, for a writer that has not come.
-
-        One that is a member of a stream that broke ends by itself.  One that waits hears the next
-        writer, and anything else that does not end hangs.
-        """
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: not self.reader.running, "the reader's end", GRACE_SECONDS)
-        deadline = time.monotonic() + DEADLINE
-        while self.reader.running:
-            assert time.monotonic() < deadline, "the reader hangs"
-            self._server.run("alice", f"pub -e -x {WAITED} -t 2s {self.topic}")
-            time.sleep(POLL_INTERVAL)
-
-    def _check(self) -> str:
-        """Compare what both were told with what the reader has."""
-        got, read, wrote = self.reader.stdout, self.reader.wait(), self.writer.wait()
-        assert got.sha256 == sha256(self.data[: got.size]), "the reader has what was never sent"
-        whole = got.size == len(self.data)
-        if read == Status.OK:
-            assert whole or CUT.search(self.reader.text), "the reader lacks bytes, and has 0"
-        elif read in NOT_JOINED:
-            assert not got.size, "the reader has bytes, and the status of one that never joined"
-        else:
-            assert read in FAILED
-        if wrote == Status.OK:
-            assert told(self.writer) == Told(len(self.data), 1, 0)
-            assert whole, "the receipt counts a reader that lacks bytes"
-            # One that has confirmed may lose its connection before its own status has come.
-            assert read in {Status.OK, Status.NO_CONNECTION}
-        else:
-            assert wrote in {*FAILED, Status.SHUTDOWN, Status.TIMEOUT}
-        return f"{wrote} and {read}" if whole or read != Status.OK else "cut after its status"
-
-
-def carry_out(server: Server, number: int) -> str:
-    """Run one transfer, and say of one that fails how to repeat it."""
-    transfer = Transfer(server, number)
-    try:
-        return transfer.run()
-    except AssertionError as error:
-        error.add_note(f"PIPE_TEST_SEED={SEED}, transfer {number}, {len(transfer.data)} bytes")
-        for name in ("writer", "reader"):
-            error.add_note(f"{name}: {getattr(transfer, name, 'not started')}")
-        raise
-
-
-def run_transfers(server: Server, numbers: range) -> Counter[str]:
-    """Run these transfers, some at once, and count how they went."""
+def places_of(server: Server) -> list[Place]:
+    """A place at each of its workers."""
     server.keys.openssh("alice")  # made once, before many want it
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [pool.submit(carry_out, server, number) for number in numbers]
-        try:
-            return Counter(future.result() for future in futures)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return [partial(server.ssh, options=at(worker)) for worker in range(1, WORKERS + 1)]
 
 
 class Trouble:
@@ -257,7 +137,7 @@ def test_a_worker_dies_beside_transfers(server: Server) -> None:
     pid = workers_of(server)[1 + SEED % WORKERS]
     timer = threading.Timer(1.0, os.kill, (pid, signal.SIGKILL))
     timer.start()
-    run_transfers(server, range(FEW))
+    run_transfers(places_of(server), range(FEW), HOMES)
     timer.join()
     check_after(server)
 
@@ -266,7 +146,7 @@ def test_many_transfers_in_trouble(server: Server) -> None:
     """The same of many transfers, while workers are stopped and killed all the time."""
     with contextlib.ExitStack() as stack:
         troubles = [stack.enter_context(Trouble(server, number)) for number in range(TROUBLES)]
-        ways = run_transfers(server, range(FEW, FEW + MANY))
+        ways = run_transfers(places_of(server), range(FEW, FEW + MANY), HOMES)
     met = sum((trouble.met for trouble in troubles), Counter[str]())
     log.info("%s; writer's and reader's status: %s", dict(met), dict(ways))
     check_after(server)

@@ -2,102 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
-import shutil
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pipe.mesh.certificates import make
 from pipe.ssh.server import load_host_key
 from tests.postgres import Postgres
 
 from . import clients
+from .nodes import Nodes
 from .payloads import MIB, noise, sha256
 from .processes import HELD, statuses, wait_until
 from .receiver import receiving
-from .server import PATIENT, ROOT, Server, Status, free_port
+from .server import ROOT, Status, free_port
 from .test_workers import workers_of
 from .web import Program, which
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .clients import KeyRing
+    from .server import Server
 
 pytestmark = pytest.mark.e2e
-
-
-def consecutive_ports(count: int) -> int:
-    """The first of some ports in a row that nobody has, below those that the kernel deals out."""
-    while True:
-        first = random.randrange(20_000, 30_000)
-        with contextlib.ExitStack() as probes:
-            try:
-                for port in range(first, first + count):
-                    probe = probes.enter_context(socket.socket())
-                    probe.bind((clients.HOST, port))
-            except OSError:
-                continue
-            return first
-
-
-class Nodes:
-    """The nodes of one mesh."""
-
-    def __init__(self, folder: Path, keys: KeyRing, url: str) -> None:
-        self._folder = folder
-        self._keys = keys
-        self._url = url
-        self._places: list[str] = []
-        self._started: list[Server] = []
-
-    def start(self, name: str, workers: int = 1, **settings: str | int) -> Server:
-        """Start one, which joins those before it."""
-        data_dir = self._folder / name
-        data_dir.mkdir(mode=0o700)
-        if self._started:
-            for key in ("host_key", "web_key"):
-                shutil.copy(self._started[0].data_dir / key, data_dir)
-        place = f"{clients.HOST}:{consecutive_ports(1 + workers)}"
-        files = make(name, self._folder / "ca").files
-        given: dict[str, str | int] = {
-            "database_url": self._url,
-            "workers": workers,
-            "node": name,
-            "mesh": place,
-            "mesh_ca": str(files.ca),
-            "mesh_cert": str(files.certificate),
-            "mesh_key": str(files.key),
-            **({"join": ",".join(self._places)} if self._places else {}),
-            **settings,
-        }
-        server = Server(data_dir, self._keys, "fast", PATIENT, within=(), **given)
-        self._places.append(place)
-        self._started.append(server)
-        for other in self._started[:-1]:
-            if other.running:
-                server.wait_lines("node is there")
-        return server
-
-    def close(self) -> None:
-        """End all."""
-        for server in self._started:
-            server.stop()
-            server.check_log()
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, keys: KeyRing, postgres: Postgres) -> Iterator[Nodes]:
-    """None yet."""
-    nodes = Nodes(tmp_path, keys, postgres.new_database())
-    yield nodes
-    nodes.close()
 
 
 def test_streams_between_machines(nodes: Nodes) -> None:

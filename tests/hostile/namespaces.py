@@ -95,6 +95,12 @@ class Cable:
         """The same command, at the far end."""
         return ["ip", "netns", "exec", self._far, *command]
 
+    @contextlib.contextmanager
+    def afar(self) -> Iterator[None]:
+        """Have this thread, and what it starts, at the far end."""
+        with _within(NETWORKS / self._far):
+            yield
+
     def pull(self) -> None:
         """Nothing gets through any more, and nobody is told."""
         run("ip", "-netns", self._far, "link", "set", "wire", "down")
@@ -103,9 +109,25 @@ class Cable:
         """All gets through again."""
         run("ip", "-netns", self._far, "link", "set", "wire", "up")
 
-    def swallow(self) -> None:
-        """What the far end sends is dropped, acknowledgements too; it still hears the near one."""
-        run("ip", "-netns", self._far, "route", "add", "blackhole", f"{NEAR_ADDRESS}/32")
+    def swallow(self, *, near: bool = False) -> None:
+        """What one end sends is dropped, acknowledgements too; it still hears the other one."""
+        run(*self._drop("add", near=near))
+
+    def let_through(self, *, near: bool = False) -> None:
+        """What it sends arrives again."""
+        run(*self._drop("delete", near=near))
+
+    def _drop(self, what: str, *, near: bool) -> list[str]:
+        name, other = (self._near, FAR_ADDRESS) if near else (self._far, NEAR_ADDRESS)
+        return ["ip", "-netns", name, "route", what, "blackhole", f"{other}/32"]
+
+    def worsen(self, *words: str) -> None:
+        """Delay, narrow or lose what the far end sends, as ``tc qdisc`` has it.
+
+        Raises:
+            PermissionError: the kernel cannot.
+        """
+        run("tc", "-netns", self._far, "qdisc", "replace", "dev", "wire", "root", *words)
 
     def left_in_the_kernel(self) -> int:
         """Connections to the far end that the near kernel still holds, whoever they were of."""

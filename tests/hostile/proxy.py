@@ -133,13 +133,16 @@ class Proxy:
     Args:
         port: the server's.
         weather: what becomes of what passes.
+        listen: the address and port to listen on; by default a free one.
     """
 
-    def __init__(self, port: int, weather: Weather) -> None:
+    def __init__(
+        self, port: int, weather: Weather, listen: tuple[str, int] = (clients.HOST, 0)
+    ) -> None:
         self._target = (clients.HOST, port)
         self._weather = weather
         self._links: list[_Link] = []
-        self._listener = socket.create_server((clients.HOST, 0))
+        self._listener = socket.create_server(listen)
         self._thread = threading.Thread(target=self._accept_all, daemon=True)
 
     @property

@@ -9,7 +9,7 @@ import pytest
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.frames import BadFrame, Frame, Kind, decode, encode, unpack_readers
 from pipe.mesh.hello import PROTOCOL, Hello, write_hello
-from pipe.mesh.link import PATIENCE_SECONDS, PIECE_BYTES, TICK_SECONDS, Link
+from pipe.mesh.link import MISSED_TICKS, PIECE_BYTES, QUIET_TICKS, Link
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
@@ -191,32 +191,44 @@ def test_long_chunks_are_cut() -> None:
 
 
 def test_silence_ends_it() -> None:
-    """Without a frame for its patience it is over; any frame begins that anew."""
+    """Without a frame for so many ticks it is over; any frame begins that anew."""
     here = Here()
     here.hear(greeting())
-    now = 0.0
     for number in range(20):
-        here.link.tick(now)
+        here.link.tick()
         here.hear(written(number + 1, Kind.PING, 0))
-        now += TICK_SECONDS
-    assert not here.lost_for
-    here.link.tick(now)
-    here.link.tick(now + PATIENCE_SECONDS)
-    assert not here.lost_for
-    here.link.tick(now + PATIENCE_SECONDS + TICK_SECONDS)
+    for _ in range(1 + MISSED_TICKS):
+        here.link.tick()
+        assert not here.lost_for
+    here.link.tick()
     assert "nothing was heard" in here.lost_for
+
+
+def test_is_quiet_before_it_ends() -> None:
+    """After one tick without a frame it is not quiet, after some it is, until one comes."""
+    here = Here()
+    here.hear(greeting())
+    quiet = []
+    for _ in range(QUIET_TICKS + 1):
+        here.link.tick()
+        quiet.append(here.link.quiet)
+    here.hear(written(1, Kind.PING, 0))
+    quiet.append(here.link.quiet)
+    here.link.tick()
+    quiet.append(here.link.quiet)
+    assert quiet == [*[False] * QUIET_TICKS, True, False, False]
 
 
 def test_pings_when_it_has_nothing_to_say() -> None:
     """A side that has spoken since the last tick does not ping."""
     here = Here()
     here.hear(greeting())
-    here.link.tick(0.0)
-    here.link.tick(0.5)
+    here.link.tick()
+    here.link.tick()
     assert [frame.kind for frame in here.out] == [Kind.HELLO, Kind.PING]
     here.link.send(Kind.TELL, 1, b"x")
     here.link.flush()
-    here.link.tick(1.0)
+    here.link.tick()
     assert [frame.kind for frame in here.out[2:]] == [Kind.TELL]
 
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from pipe.errors import Outcome, StartError, Unreachable
 from pipe.language.quantities import KIB, MIB
 from pipe.mesh import certificates
+from pipe.mesh.certificates import MeshFiles
 from pipe.mesh.greeting import Greeting
 from pipe.mesh.peer import ZenohPeer
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from pipe.mesh.certificates import MeshFiles
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.identity import Identity
     from pipe.mesh.wire import End, Wire
@@ -225,6 +225,12 @@ def of_another_ca(folder: Path) -> MeshFiles:
     return node_files(folder / "other", NEAR.node)._replace(ca=ca)
 
 
+def self_signed(folder: Path) -> MeshFiles:
+    """A certificate that has signed itself."""
+    own = node_files(folder / "own", NEAR.node).ca
+    return MeshFiles(node_files(folder, "n9").ca, own, own.with_name("ca.key"))
+
+
 def ended(folder: Path) -> MeshFiles:
     """A certificate that was good until yesterday."""
     with pytest.MonkeyPatch.context() as patch:
@@ -233,7 +239,7 @@ def ended(folder: Path) -> MeshFiles:
         return node_files(folder, NEAR.node)
 
 
-@pytest.mark.parametrize("files", [of_another_ca, ended])
+@pytest.mark.parametrize("files", [of_another_ca, self_signed, ended])
 async def test_bad_certificates(mesh: Mesh, files: Callable[[Path], MeshFiles]) -> None:
     """Without a valid certificate of the mesh's CA nobody opens a wire."""
     bad = files(mesh.folder)
@@ -293,7 +299,7 @@ async def test_a_start_beside_another_service(tmp_path: Path) -> None:
     await far.close()
 
 
-@pytest.mark.parametrize("bad", [of_another_ca, ended])
+@pytest.mark.parametrize("bad", [of_another_ca, self_signed, ended])
 async def test_a_start_with_a_bad_certificate(
     tmp_path: Path, bad: Callable[[Path], MeshFiles]
 ) -> None:

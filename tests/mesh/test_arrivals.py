@@ -1,0 +1,199 @@
+"""Strangers at a mesh's ports, who connect and say nothing, or too little, or too slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from pipe.mesh import arrivals
+from pipe.mesh.certificates import contexts
+from pipe.mesh.greeting import MAX_GREETING
+from pipe.mesh.peer import ZenohPeer
+
+from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, make_node, node_files
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from pipe.mesh.directory import WorkerId
+    from pipe.mesh.wire import Wire
+
+    from .kinds import Node
+
+IDLE = 500
+"""Connections of strangers: more than there are places."""
+
+Place = tuple[str, int]
+
+
+class Crowd:
+    """Connections that say nothing."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._members: list[socket.socket] = []
+
+    async def add(self, count: int, address: str = HOST) -> None:
+        """Let so many more come from an address; the loop has a turn after each."""
+        for _ in range(count):
+            member = socket.create_connection(self._place, source_address=(address, 0))
+            member.setblocking(False)
+            self._members.append(member)
+            await asyncio.sleep(0)
+
+    def left(self, address: str = HOST) -> list[int]:
+        """Those from an address that nobody has closed, by their place in the order."""
+        mine = [one for one in self._members if one.getsockname()[0] == address]
+        return [number for number, one in enumerate(mine) if not _closed(one)]
+
+    async def until_left(self, count: int, address: str = HOST) -> list[int]:
+        """Wait until so many or fewer are left, and return these."""
+        while len(self.left(address)) > count:  # noqa: ASYNC110 - the sockets tell nobody
+            await asyncio.sleep(0.01)
+        return self.left(address)
+
+    def close(self) -> None:
+        """All go."""
+        for member in self._members:
+            member.close()
+
+
+def _closed(member: socket.socket) -> bool:
+    try:
+        return not member.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def place() -> Place:
+    """Where the node listens."""
+    return HOST, free_port()
+
+
+@pytest.fixture
+def crowd(place: Place) -> Iterator[Crowd]:
+    """Nobody yet."""
+    crowd = Crowd(place)
+    yield crowd
+    crowd.close()
+
+
+def take(_worker: WorkerId, _wire: Wire) -> Ear:
+    """Take any wire."""
+    return Ear()
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path, place: Place) -> AsyncIterator[Node]:
+    """One that takes wires."""
+    node = await make_node(FAR, node_files(tmp_path, FAR.node), take, place, place)
+    yield node
+    await node.close()
+
+
+@pytest.mark.usefixtures("node")
+async def test_idle_connections_keep_no_node_out(
+    tmp_path: Path, place: Place, crowd: Crowd
+) -> None:
+    """While 500 say nothing, a node opens its wire; of them only some have a place at a time."""
+    await crowd.add(IDLE)
+    near = await make_node(NEAR, node_files(tmp_path, NEAR.node), take, (HOST, 0), place)
+    wire = await near.connect(FAR, Ear())
+    await crowd.until_left(arrivals.MOST_OF_SOURCE)
+    wire.close()
+    await near.close()
+
+
+async def test_strangers_have_a_deadline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: Place, crowd: Crowd
+) -> None:
+    """Who has said nothing for the time that there is has lost its place."""
+    monkeypatch.setattr(arrivals, "ARRIVAL_SECONDS", 0.2)
+    node = await make_node(FAR, node_files(tmp_path, FAR.node), take, place, place)
+    await crowd.add(3)
+    await crowd.until_left(0)
+    await node.close()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_dribbling_gains_no_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: Place, encrypted: bool
+) -> None:
+    """TLS that comes byte by byte, or beats without a greeting, end with the same deadline."""
+    monkeypatch.setattr(arrivals, "ARRIVAL_SECONDS", 0.3)
+    node = await make_node(FAR, node_files(tmp_path, FAR.node), take, place, place)
+    _, opening = contexts(node_files(tmp_path, NEAR.node))
+    reader, writer = await asyncio.open_connection(*place, ssl=opening if encrypted else None)
+    end = asyncio.ensure_future(reader.read())
+    hello = bytes.fromhex("16030102000100")  # of a TLS record, of which more never comes
+    for byte in itertools.cycle([0]) if encrypted else itertools.chain(hello, itertools.repeat(0)):
+        if end.done():
+            break
+        with contextlib.suppress(OSError):
+            writer.write(bytes(4 if encrypted else (byte,)))
+            await writer.drain()
+        await asyncio.sleep(0.01)
+    with contextlib.suppress(OSError):
+        assert await end == b""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    await node.close()
+
+
+@pytest.mark.usefixtures("node")
+async def test_who_has_most_makes_room(monkeypatch: pytest.MonkeyPatch, crowd: Crowd) -> None:
+    """One address has only so many places; of all the one with most loses its oldest."""
+    monkeypatch.setattr(arrivals, "MOST", 5)
+    monkeypatch.setattr(arrivals, "MOST_OF_SOURCE", 4)
+    one, other = "127.0.0.2", "127.0.0.3"
+    await crowd.add(6, one)
+    assert await crowd.until_left(4, one) == [2, 3, 4, 5]
+    await crowd.add(2, other)
+    assert await crowd.until_left(3, one) == [3, 4, 5]
+    assert crowd.left(other) == [0, 1]
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_long_greeting(tmp_path: Path, place: Place) -> None:
+    """A first frame that is longer than any greeting ends the wire before it has come."""
+    _, opening = contexts(node_files(tmp_path, NEAR.node))
+    reader, writer = await asyncio.open_connection(*place, ssl=opening)
+    writer.write((MAX_GREETING + 1).to_bytes(4))
+    with contextlib.suppress(OSError):
+        assert await reader.read() == b""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def test_idle_connections_keep_no_machine_out(
+    tmp_path: Path, place: Place, crowd: Crowd
+) -> None:
+    """While 500 say nothing at a hub's port, another machine joins, and both see each other."""
+    listen = f"{place[0]}:{place[1]}"
+    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, FAR.node), listen)
+    await far.appear()
+    await crowd.add(IDLE)
+    near = await ZenohPeer.open(
+        NEAR, IDENTITY, node_files(tmp_path, NEAR.node), f"{HOST}:{free_port()}", [listen]
+    )
+    await near.appear()
+    seen = asyncio.Event()
+    for peer in (near, far):
+        peer.members.follow(seen.set, lambda _: None)
+    while FAR not in near.members.others or NEAR not in far.members.others:
+        seen.clear()
+        await seen.wait()
+    await near.close()
+    await far.close()
