@@ -80,6 +80,22 @@ def test_help(run: Callable[..., Run]) -> None:
         assert out.startswith("Usage: pipe")
 
 
+@pytest.mark.parametrize("words", [[], ["serve"], ["user", "add"], ["sub"], ["monitor", "add"]])
+def test_help_is_a_command_too(run: Callable[..., Run], words: list[str]) -> None:
+    """Who knows ``ssh HOST help`` finds the same here."""
+    found = run("help", *words)
+    assert found == run(*words, "--help")
+    assert (found[0], found[2]) == (0, "")
+
+
+def test_help_of_what_there_is_not(run: Callable[..., Run]) -> None:
+    """It names what was probably meant."""
+    assert run("help", "sreve")[::2] == (
+        64,
+        "pipe: unknown command 'sreve'; did you mean 'serve'? 'pipe --help' lists the commands\n",
+    )
+
+
 def test_help_of_serve_has_every_setting(run: Callable[..., Run]) -> None:
     """Each setting is an option of serve, with its description and its default."""
     _, out, _ = run("serve", "--help")

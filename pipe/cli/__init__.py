@@ -198,6 +198,13 @@ def version() -> None:
     click.echo(f"pipe {__version__}")
 
 
+@program.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]")
+def explain(words: tuple[str, ...]) -> int:
+    """Explain a command, or list them all."""
+    return main([*words, "--help"])
+
+
 @program.group()
 def mesh() -> None:
     """Look after several machines that are one service."""
