@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from pipe.service import Service
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from pipe.store.web_key import load_web_key
+from pipe.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -68,7 +70,7 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(App(settings).run())
+        return runner.run(App(settings, Supervisor.take_from(os.environ)).run())
 
 
 class App:
@@ -78,8 +80,9 @@ class App:
     are not private.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, supervisor: Supervisor | None = None) -> None:
         self._settings = settings
+        self._supervisor = supervisor or Supervisor()  # a worker's looks after its hub
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._listener: Listener | None = None  # on the topic of log lines
@@ -116,9 +119,13 @@ class App:
             cleanup.callback(_release_collector)
             looking = loop.create_task(_look_for_garbage(service))
             cleanup.callback(looking.cancel)
+            beating = loop.create_task(self._supervisor.beat())
+            cleanup.callback(beating.cancel)
             self.greet(service, metrics_port)
+            self._supervisor.ready()
 
             await self._stop.wait()
+            self._supervisor.stopping()
             log.info("stopping", sessions=len(service.sessions), drain_seconds=settings.drain)
             server.stop_accepting()
             if web:

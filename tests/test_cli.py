@@ -80,6 +80,22 @@ def test_help(run: Callable[..., Run]) -> None:
         assert out.startswith("Usage: pipe")
 
 
+@pytest.mark.parametrize("words", [[], ["serve"], ["user", "add"], ["sub"], ["monitor", "add"]])
+def test_help_is_a_command_too(run: Callable[..., Run], words: list[str]) -> None:
+    """Who knows ``ssh HOST help`` finds the same here."""
+    found = run("help", *words)
+    assert found == run(*words, "--help")
+    assert (found[0], found[2]) == (0, "")
+
+
+def test_help_of_what_there_is_not(run: Callable[..., Run]) -> None:
+    """It names what was probably meant."""
+    assert run("help", "sreve")[::2] == (
+        64,
+        "pipe: unknown command 'sreve'; did you mean 'serve'? 'pipe --help' lists the commands\n",
+    )
+
+
 def test_help_of_serve_has_every_setting(run: Callable[..., Run]) -> None:
     """Each setting is an option of serve, with its description and its default."""
     _, out, _ = run("serve", "--help")
@@ -392,3 +408,38 @@ def test_help_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "version", "completion bash", "sub -h", "check --port 0"]
+)
+def test_disk_is_full(words: str) -> None:
+    """What cannot be printed is one line, and 74."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        ran = subprocess.run(
+            [sys.executable, "-m", "pipe", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (
+        74,
+        "pipe: cannot write to stdout: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "err"),
+    [
+        ("<&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&-", 74, "pipe: cannot write to stdout: Bad file descriptor\n"),
+        ("<&- >&- 2>&-", 74, ""),
+    ],
+)
+def test_closed_streams(closed: str, status: int, err: str) -> None:
+    """A stream that the shell has closed is missed only by who needs it."""
+    words = ["sh", "-c", f'exec "$0" -m pipe version {closed}', sys.executable]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (status, err)

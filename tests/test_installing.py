@@ -5,12 +5,15 @@ Each way begins with nothing, and ends with the main job: a server, a reader and
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import venv
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ import pytest
 
 from pipe import __version__
 
-from .e2e.clients import KeyRing, openssh
+from .e2e.clients import HOST, KeyRing, bare_environment, openssh
 from .e2e.processes import Process
 from .e2e.server import Status, free_port
 
@@ -36,6 +39,16 @@ BINARIES = Path(sys.executable).parent
 
 PATIENT = 300.0
 """Seconds in which something is fetched and started."""
+
+with (ROOT / "pyproject.toml").open("rb") as _file:
+    PROJECT = tomllib.load(_file)["project"]
+
+VERSIONS = [
+    found[1]
+    for classifier in PROJECT["classifiers"]
+    if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", classifier))
+]
+"""Of Python: those that we say it runs on."""
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +74,36 @@ def test_the_source_archive_has_what_it_takes(built: dict[str, Path]) -> None:
 
 
 def _clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {name: value for name, value in bare_environment().items() if name != "PYTHONPATH"}
 
 
-def locked(wheel: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
+@functools.cache
+def interpreter(version: str) -> str:
+    """A Python of this version: from ``PIPE_TEST_PYTHONS``, ``PATH``, or what uv has installed.
+
+    A program of the right name may be another one, or only tell how to install it.
+    """
+    named = os.environ.get("PIPE_TEST_PYTHONS", "").split(os.pathsep)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    on_path = [shutil.which(f"python{version}", path=folder) for folder in folders]
+    uv = [str(BINARIES / "uv"), "python", "find", "--no-python-downloads", "--managed-python"]
+    managed = subprocess.run(
+        [*uv, version], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    for candidate in filter(None, [sys.executable, *named, *on_path, managed]):
+        ask = [candidate, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        answer = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+        if answer.strip() == version:
+            return candidate
+    return ""
+
+
+def locked(
+    wheel: Path, folder: Path, python: str = sys.executable
+) -> tuple[list[str], dict[str, str]]:
     """Into a virtualenv, with what the lock names: docs/operations.md, "From a wheel"."""
-    venv.create(folder / "venv", symlinks=True)
+    make = [python, "-m", "venv", "--without-pip", str(folder / "venv")]
+    subprocess.run(make, check=True, env=_clean())
     binaries = folder / "venv" / "bin"
     install: list[str | Path] = [
         BINARIES / "uv",
@@ -102,13 +139,35 @@ def by_pipx(wheel: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", [locked, by_uvx, by_pipx])
-def test_it_serves(built: dict[str, Path], tmp_path: Path, way: Way) -> None:
-    """A first user's first stream, from the wheel."""
-    program, environment = way(built[".whl"], tmp_path)
+@pytest.mark.parametrize("way", [by_uvx, by_pipx])
+def test_ways(built: dict[str, Path], tmp_path: Path, way: Way) -> None:
+    """Each way that we name leads to a server."""
+    check_first_stream(*way(built[".whl"], tmp_path), tmp_path)
 
-    def start(*words: str) -> Process:
-        return Process([*program, *words], environment=environment, directory=tmp_path)
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pythons(built: dict[str, Path], tmp_path: Path, version: str) -> None:
+    """So does each version of Python that we name, with what is locked."""
+    python = interpreter(version)
+    if not python:
+        pytest.skip(
+            f"no Python {version} here: put python{version} on PATH, or where it is into"
+            " PIPE_TEST_PYTHONS"
+        )
+    program, environment = locked(built[".whl"], tmp_path, python)
+    inside = str(tmp_path / "venv" / "bin" / "python")
+    ask = [inside, "-W", "error", "-c", "import pipe.app, pipe.check"]
+    subprocess.run(ask, check=True, cwd=tmp_path, env=environment)
+    check_first_stream(program, environment, tmp_path)
+
+
+def check_first_stream(program: list[str], environment: dict[str, str], folder: Path) -> None:
+    """A first user's first stream, from the wheel: by `ssh`, then with the program's own client."""
+    environment = {**environment, "HOME": str(folder)}
+
+    def start(*words: str, stdin: bytes | None = None) -> Process:
+        return Process([*program, *words], stdin=stdin, environment=environment, directory=folder)
 
     version = start("--version")
     assert version.wait(PATIENT) == Status.OK, version
@@ -120,12 +179,25 @@ def test_it_serves(built: dict[str, Path], tmp_path: Path, way: Way) -> None:
     server = start("serve", *ports)
     try:
         server.wait_stderr("Try it from two other terminals")
-        options = KeyRing(tmp_path).openssh("alice")
-        reader = Process(openssh(port, options, "alice", "sub greetings"))
-        writer = Process(openssh(port, options, "alice", "pub greetings"), stdin=b"hello\n")
+        key = KeyRing(folder).openssh("alice")
+        reader = Process(openssh(port, key, "alice", "sub greetings"))
+        writer = Process(openssh(port, key, "alice", "pub greetings"), stdin=b"hello\n")
         assert writer.wait() == Status.OK, (writer, server)
         assert reader.wait() == Status.OK, (reader, server)
         assert reader.output == "hello\n"
+
+        ours = folder / ".ssh"
+        ours.mkdir()
+        shutil.copy(key, ours / "id_ed25519")
+        show = ["ssh-keygen", "-y", "-f", str(folder / "data" / "host_key")]
+        host_key = subprocess.run(show, check=True, capture_output=True, text=True).stdout
+        (ours / "known_hosts").write_text(f"[{HOST}]:{port} {host_key}")
+        where = ("--server", f"alice@{HOST}:{port}")
+        reader = start("sub", "again", *where)
+        writer = start("pub", "again", *where, stdin=b"hello again\n")
+        assert writer.wait() == Status.OK, (writer, server)
+        assert reader.wait() == Status.OK, (reader, server)
+        assert reader.output == "hello again\n"
     finally:
         server.send_signal(signal.SIGTERM)  # which uvx hands on to its child
         server.wait()

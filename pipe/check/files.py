@@ -54,11 +54,12 @@ def closed_to_others(path: Path) -> bool:
 
 def _check_folder(folder: Path) -> Finding:
     shown = escape(str(folder))
-    if not folder.exists():
+    try:
+        status = folder.stat()  # `exists` says no, from Python 3.14 on, where one may not look
+    except (FileNotFoundError, NotADirectoryError):
         return _check_parent(folder, shown)
-    if not folder.is_dir():
+    if not stat.S_ISDIR(status.st_mode):
         return error("data-dir", f"{shown} is not a folder: choose another --data-dir")
-    status = folder.stat()
     if os.geteuid() == 0 != status.st_uid:
         name = _user_name(status.st_uid)
         return warning(

@@ -7,6 +7,7 @@ options of `Settings` are made on demand.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -32,6 +33,9 @@ STATUS_INTERRUPTED = 130
 STATUS_BROKEN_PIPE = 141
 """128 plus the number of SIGPIPE: how ``ls`` ends in ``ls | head -1``."""
 
+UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+"""What a write to a file fails with that was opened for us."""
+
 HELP_WIDTH = 100
 """The most columns of a help page, if the terminal has them."""
 
@@ -51,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    _complete_streams()
     try:
         # Not `program.main`: it handles Ctrl-C and a closed stdout in its own way.
         if instruction := os.environ.get(COMPLETION_VARIABLE):
@@ -76,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_stdout()
         return STATUS_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        _discard_stdout()
+        return _fail(f"cannot write to stdout: {error.strerror}", Outcome.BROKEN.status)
     return result if isinstance(result, int) else 0
 
 
@@ -188,6 +198,13 @@ def version() -> None:
     click.echo(f"pipe {__version__}")
 
 
+@program.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]")
+def explain(words: tuple[str, ...]) -> int:
+    """Explain a command, or list them all."""
+    return main([*words, "--help"])
+
+
 @program.group()
 def mesh() -> None:
     """Look after several machines that are one service."""
@@ -221,6 +238,21 @@ def _fail(message: str, status: int = Outcome.USAGE.status) -> int:
     for line in message.splitlines():
         click.echo(f"pipe: {line}", err=True)
     return status
+
+
+def _complete_streams() -> None:
+    """Open what a shell has closed (``<&-``), so that no file or connection gets its number.
+
+    stdin cannot be read then, and stdout not be written to.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # this gets the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _discard_stdout() -> None:

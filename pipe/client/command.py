@@ -124,7 +124,7 @@ def _own_help() -> Iterator[str]:
     )
     yield from help_row("", f"without it the one in {SERVER_VARIABLE}")
     yield from help_row(
-        "--reconnect", "with pub and sub: go on after a lost connection, and say what may be lost"
+        "--reconnect", "go on after a lost connection, and say what may be lost: pub, sub and pipe"
     )
 
 

@@ -88,6 +88,7 @@ class Socket:
         self._receipt: Receipt | None = None
         self._end: End | None = None
         self._over = asyncio.Event()
+        self._receiving = False  # aiohttp has room for one
         self._listener = None if reads else self._loop.create_task(self._listen())
 
     # -- to the server ----------------------------------------------------------------------------
@@ -113,7 +114,7 @@ class Socket:
         try:
             await send(message)
         except (ConnectionError, aiohttp.ClientError):
-            if self._reads:  # nobody else hears how it has ended
+            if self._reads and not self._receiving:  # nobody else hears how it has ended
                 await self._listen()
             await self._over.wait()
             self._check_open()
@@ -134,11 +135,14 @@ class Socket:
 
     async def _next(self) -> bytes:
         while not self._end:
+            self._receiving = True
             try:
                 message = await self._socket.receive()
             except (ConnectionError, aiohttp.ClientError):
                 self._finish()
                 break
+            finally:
+                self._receiving = False
             if message.type is WSMsgType.BINARY:
                 if message.data:
                     return bytes(message.data)
@@ -285,6 +289,14 @@ class HTTP:
     async def _asking(self) -> AsyncIterator[None]:
         try:
             yield
+        except (
+            aiohttp.ClientResponseError,
+            aiohttp.ServerDisconnectedError,
+            ConnectionResetError,
+        ) as error:
+            raise ConnectionLost(
+                f"{self._url}: no answer in HTTP: is it where the server's page is?"
+            ) from error
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "no answer"
             raise ConnectionLost(f"{self._url}: {reason}") from error

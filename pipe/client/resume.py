@@ -3,7 +3,8 @@
 A reader asks to be told where in the stream it begins, counts, and goes on there as long as the
 ring has it.  A publisher has its stream held (``--hold``), keeps what it sent last, and goes on
 with the byte that the server asks for.  Where that cannot be, what may be lost is told, and who
-must not lose anything ends with `ConnectionLost`.
+must not lose anything ends with `ConnectionLost`.  A `pipe` joins again: nobody knows what it has
+missed, nor how much of what it wrote has arrived, so nothing is written twice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipe.errors import Outcome, PipeError, TooLate
 from pipe.language.names import PUBLIC, is_pattern, random_path
 from pipe.language.past import Last
-from pipe.language.requests import OnSlow, Publish, Subscribe
+from pipe.language.requests import OnSlow, Pipe, Publish, Subscribe
 from pipe.library.ends import ConnectionLost, End, LoginRefused, Unavailable, end_by, end_of
 from pipe.library.streams import Link
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pipe.client.lines import Lines
-    from pipe.language.requests import Pipe
 
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
@@ -75,16 +75,16 @@ def is_passing(end: End) -> bool:
 async def open_resumable(
     way: Opener, request: Publish | Subscribe | Pipe, tell: Callable[[str], None]
 ) -> Link:
-    """Begin a stream that goes on; a `pipe` does not, as nobody knows what it has missed."""
+    """Begin a stream that goes on."""
+    stream: Reading | Writing | Talking
     if isinstance(request, Subscribe):
-        reading = Reading(way, request, tell)
-        await reading.begin()
-        return reading
-    if isinstance(request, Publish):
-        writing = Writing(way, request, tell)
-        await writing.begin()
-        return writing
-    return await way.open(request)
+        stream = Reading(way, request, tell)
+    elif isinstance(request, Publish):
+        stream = Writing(way, request, tell)
+    else:
+        stream = Talking(way, request, tell)
+    await stream.begin()
+    return stream
 
 
 def _full_name(request: Publish) -> str:
@@ -104,7 +104,7 @@ class _Resumed:
         self._end: End | None = None
         self._over = asyncio.Event()
 
-    async def _open(self, request: Publish | Subscribe) -> ResumableLink:
+    async def _open(self, request: Publish | Subscribe | Pipe) -> ResumableLink:
         """Open it as soon as there is a server."""
         for delay in delays():
             try:
@@ -352,3 +352,83 @@ class Writing(_Resumed):
                 await self._link.send_eof()
         except (ConnectionLost, Unavailable, TooLate):
             pass  # whoever watches tries again
+
+
+class Talking(_Resumed):
+    """A `pipe`: whoever notices that the connection is lost, its reader or its writer, joins again.
+
+    Writes wait for that.  The one during which the connection broke counts as sent, as a part of it
+    may be.
+    """
+
+    def __init__(self, way: Opener, request: Pipe, tell: Callable[[str], None]) -> None:
+        super().__init__(way, tell)
+        self._request = replace(request, topic=request.topic or random_path())
+        self._all = False
+        self._turn = asyncio.Lock()  # of whoever writes, or joins again
+        self._tries = delays()
+
+    async def begin(self) -> None:
+        """Join."""
+        self._link = await self._open(self._request)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes, at most once.
+
+        Raises:
+            PipeError: the stream has ended.
+        """
+        async with self._turn:
+            if self._end:
+                self._end.check()
+            link = self._link
+            try:
+                await link.send(data)
+            except (ConnectionLost, Unavailable):
+                await self._join_again(link)
+
+    async def send_eof(self) -> None:
+        """Everything is sent; from now on this reads."""
+        async with self._turn:
+            self._all = True
+            await self._link.send_eof()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, over whichever connection they come."""
+        while True:
+            link = self._link
+            if data := await link.receive():
+                self._tries = delays()
+                return data
+            async with self._turn:
+                if not self._end:
+                    await self._join_again(link)
+                if self._end:
+                    return b""
+
+    async def _join_again(self, link: ResumableLink) -> None:
+        """Do so, if that link is over and may be replaced."""
+        if link is not self._link:
+            return  # it was
+        end = await link.wait_end()
+        if not is_passing(end):
+            self._finish(end)
+            return
+        await link.abort()
+        try:
+            await self._rest(end.message or end.outcome.text, next(self._tries))
+            self._link = await self._open(self._request)
+            if self._all:
+                await self._link.send_eof()
+        except PipeError as error:
+            self._finish(end_by(error)._replace(lost=isinstance(error, ConnectionLost)))
+            return
+        if self._end:  # the program has left meanwhile
+            await self._link.abort()
+        else:
+            self._tell("what came meanwhile is lost, and what was on its way")
+
+    async def wait_end(self) -> End:
+        """Wait until it is over."""
+        await self._over.wait()
+        return self._end or LEFT

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipe.client import terminal
 from pipe.client.lines import NOTHING_KEPT
 from pipe.client.server import connect
-from pipe.client.stdio import Input, Output, tell
+from pipe.client.stdio import Input, Output, StdioFailed, tell
 from pipe.client.terminal import Patience
 from pipe.errors import UsageError
 from pipe.language.account_requests import AddKey
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pipe.library.streams import Link
 
 STREAMS = (Publish, Subscribe, Pipe)
+
+OURS = (Interrupted, StdioFailed)
+"""What ends an exchange from our side; of all else the server says how it has ended."""
 
 
 def run(request: Request, command: str, url: str, token: str | None, *, reconnect: bool) -> int:
@@ -112,7 +115,7 @@ class _Exchange:
                     {task for task in tasks if not task.done()}, return_when="FIRST_COMPLETED"
                 )
                 for task in done:
-                    if task is receiver or isinstance(task.exception(), Interrupted):
+                    if task is receiver or isinstance(task.exception(), OURS):
                         task.result()  # a stdout that is gone, or somebody who waits no more
             await receiver
             return ending.result()

@@ -45,6 +45,10 @@ KEEPALIVE_SECONDS = 30
 KEEPALIVES = 3
 """A connection without an answer to so many is lost."""
 
+NO_KEY = (
+    "it knows none of the keys that this tried; if you have none, 'ssh-keygen -t ed25519' makes one"
+)
+
 CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 """What the server's fast path speaks, before all others."""
 
@@ -410,11 +414,19 @@ async def connect(options: dict[str, Any], name: str) -> asyncssh.SSHClientConne
     except asyncssh.PermissionDenied as error:
         said = clients[-1].banner.strip().splitlines() if clients else []
         why = said[-1].removeprefix(PREFIX).replace("ssh NAME@", "ssh://NAME@") if said else ""
-        raise LoginRefused(f"{name}: {why or _reason(error)}") from error
+        raise LoginRefused(f"{name}: {why or NO_KEY}") from error
+    except asyncssh.ConnectionLost as error:
+        place = _place(name, options)
+        raise ConnectionLost(
+            f"{place}: it hung up before the login: is SSH at that port?"
+        ) from error
     except (TimeoutError, OSError, asyncssh.Error) as error:
-        place = f"{name}, port {options['port']}" if "port" in options else name
-        raise ConnectionLost(f"{place}: {_reason(error)}") from error
+        raise ConnectionLost(f"{_place(name, options)}: {_reason(error)}") from error
     return connection
+
+
+def _place(name: str, options: dict[str, Any]) -> str:
+    return f"{name}, port {options['port']}" if "port" in options else name
 
 
 def _reason(error: BaseException) -> str:

@@ -14,12 +14,20 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pipe.errors import Outcome, PipeError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_BYTES = 256 * 1024
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+class StdioFailed(PipeError):
+    """Our stdin cannot be read, or our stdout not be written to, as on a disk that is full."""
+
+    outcome = Outcome.BROKEN
 
 
 class Thread:
@@ -66,8 +74,15 @@ class Input:
         self._thread = Thread()
 
     async def read(self) -> bytes:
-        """Return what there is next; empty at its end."""
-        data: bytes = await self._thread.call(os.read, STDIN, READ_BYTES)
+        """Return what there is next; empty at its end.
+
+        Raises:
+            StdioFailed: it cannot be read.
+        """
+        try:
+            data: bytes = await self._thread.call(os.read, STDIN, READ_BYTES)
+        except OSError as error:
+            raise StdioFailed(f"cannot read stdin: {error.strerror}") from error
         return data
 
 
@@ -82,8 +97,14 @@ class Output:
 
         Raises:
             BrokenPipeError: nobody reads it.
+            StdioFailed: it cannot be written to.
         """
-        await self._thread.call(_write_all, data)
+        try:
+            await self._thread.call(_write_all, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StdioFailed(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _write_all(data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -29,6 +30,7 @@ from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
 from pipe.mesh.configuration import read_mesh
 from pipe.mesh.directory import WorkerId
+from pipe.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import socket
@@ -61,14 +63,15 @@ def run(settings: Settings) -> int:
     """
     logs.configure(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Hub(settings).run())
+        return runner.run(Hub(settings, Supervisor.take_from(os.environ)).run())
 
 
 class Hub:
     """One server of several processes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, supervisor: Supervisor | None = None) -> None:
         self._settings = settings
+        self._supervisor = supervisor or Supervisor()
         self._mesh = read_mesh(settings)
         self._nodes: Nodes | None = None  # where there are several machines
         self._stop = asyncio.Event()
@@ -127,9 +130,13 @@ class Hub:
             watch = asyncio.get_running_loop().create_task(self._census.watch())
             cleanup.callback(watch.cancel)
             self._watch_signals()
+            beating = asyncio.get_running_loop().create_task(self._supervisor.beat())
+            cleanup.callback(beating.cancel)
             greet(settings, self._port, self._web_url, metrics_port, before)
+            self._supervisor.ready()
 
             await self._stop.wait()
+            self._supervisor.stopping()
             log.info("stopping", workers=len(self._crew.workers), drain_seconds=settings.drain)
             ssh.close()
             web.close()
@@ -192,6 +199,7 @@ class Hub:
         self._renewing = True
         old = self._crew.serving
         log.info("replacing workers", workers=len(old))
+        self._supervisor.reloading()
         try:
             await self._crew.start()
         except StartError as error:
@@ -199,6 +207,8 @@ class Hub:
             return
         finally:
             self._renewing = False
+            if not self._stopping:
+                self._supervisor.ready()
         for worker in old:
             worker.leaving = True
         self.tell_of_peers()

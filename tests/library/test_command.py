@@ -43,16 +43,21 @@ class Shell:
         }
         self.environment |= {"HOME": str(home), "PIPE_SERVER": server, **variables}
 
-    async def start(self, words: str, stdin: int = asyncio.subprocess.PIPE) -> Process:
-        """Start ``pipe`` with these words."""
-        return await asyncio.create_subprocess_exec(
-            *PIPE,
-            *shlex.split(words),
-            stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environment,
-        )
+    async def start(
+        self, words: str, stdin: int = asyncio.subprocess.PIPE, stdout: str = ""
+    ) -> Process:
+        """Start ``pipe`` with these words; ``stdout`` is a file to write to."""
+        with contextlib.ExitStack() as files:
+            return await asyncio.create_subprocess_exec(
+                *PIPE,
+                *shlex.split(words),
+                stdin=stdin,
+                stdout=files.enter_context(open(stdout, "wb"))  # noqa: ASYNC230, PTH123
+                if stdout
+                else asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self.environment,
+            )
 
     async def run(self, words: str, stdin: bytes = b"") -> Result:
         """Run it to its end."""
@@ -63,7 +68,7 @@ class Shell:
     async def end(process: Process, stdin: bytes | None = None) -> Result:
         """Wait for its end."""
         out, err = await soon(process.communicate(stdin))
-        return Result(process.returncode, out, err.decode())
+        return Result(process.returncode, out or b"", err.decode())
 
 
 class Result(NamedTuple):
@@ -319,3 +324,35 @@ async def test_reconnect(service: Service, shell: Shell) -> None:
     assert ended.status == 130
     assert "trying again in" in ended.err
     assert "nothing is kept of alice/build: its publisher would need --keep" in ended.err
+
+
+async def test_disk_is_full(service: Service, shell: Shell) -> None:
+    """A stdout that takes nothing is one line and 74; the writer learns of it."""
+    reader = await shell.start("sub build", stdout="/dev/full")
+    await place_of(service).wait_members("build", 1)
+    writer = await shell.run("pub build", b"bytes")
+    ended = await shell.end(reader)
+    assert (ended.status, ended.err) == (
+        74,
+        "pipe: cannot write to stdout: No space left on device\n",
+    )
+    assert writer.status == 74
+    assert writer.err.endswith("all readers left early\n")
+
+
+async def test_stdin_that_cannot_be_read(service: Service, shell: Shell) -> None:
+    """It is no end of file: the stream breaks, and its reader knows."""
+    reader = await shell.start("sub build")
+    await place_of(service).wait_members("build", 1)
+    closed = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        f"exec {shlex.join(PIPE)} pub build <&-",
+        stderr=asyncio.subprocess.PIPE,
+        env=shell.environment,
+    )
+    _, err = await soon(closed.communicate())
+    assert closed.returncode == 74
+    assert err.decode().endswith("pipe: cannot read stdin: Bad file descriptor\n")
+    broken = await shell.end(reader)
+    assert (broken.status, broken.out) == (74, b"")

@@ -150,6 +150,85 @@ async def test_reader_that_may_lose_nothing(place: Place) -> None:
                 await soon(anext(reader))
 
 
+@contextlib.asynccontextmanager
+async def two_pipes(place: Place) -> AsyncIterator[tuple[pipe.Duplex, pipe.Duplex]]:
+    """One whose connection is cut, and one of somebody else."""
+    other = pipe.Server(place.verbs._way.again(), lambda _: None, reconnect=False)  # type: ignore[attr-defined]  # noqa: SLF001
+    async with other, other.pipe("tea") as theirs, place.verbs.pipe("tea") as ours:
+        await place.wait_members("tea", 2)
+        yield ours, theirs
+
+
+def was_lost(place: Place) -> int:
+    """How often it was told that something is lost."""
+    return place.told.count("what came meanwhile is lost, and what was on its way")
+
+
+async def wait_lost(place: Place, count: int = 1) -> None:
+    """Wait until that was told so often."""
+    await place.until(lambda: was_lost(place) == count)
+
+
+async def test_pipe_joins_again(place: Place) -> None:
+    """A pipe that waits for something to read is back after a lost connection, both ways."""
+    async with two_pipes(place) as (ours, theirs):
+        for number in range(3):
+            reading = asyncio.create_task(anext(ours))
+            await asyncio.sleep(0)
+            cut(place)
+            await wait_lost(place, number + 1)
+            await theirs.write(b"to us")
+            assert await soon(reading) == b"to us"
+            await soon(ours.write(b"from us"))
+            assert await soon(anext(theirs)) == b"from us"
+
+
+async def test_pipe_that_only_writes_joins_again(place: Place) -> None:
+    """So is one that is not reading; nothing that it writes is there twice."""
+    async with two_pipes(place) as (ours, theirs):
+        cut(place)
+        written = 0
+        while not was_lost(place):
+            await soon(ours.write(b"%d\n" % written))
+            await asyncio.sleep(0)
+            written += 1
+        await soon(ours.write(b"end\n"))
+        got = b""
+        while not got.endswith(b"end\n"):
+            got += await soon(anext(theirs))
+        lines = got.splitlines()
+        assert len(set(lines)) == len(lines)
+
+
+async def test_pipe_that_has_written_all_joins_as_a_reader(place: Place) -> None:
+    """Its end of file holds for the new connection as well."""
+    async with two_pipes(place) as (ours, theirs):
+        await ours.write_eof()
+        reading = asyncio.create_task(ours.read())
+        await asyncio.sleep(0)
+        cut(place)
+        await wait_lost(place)
+        await theirs.write(b"the rest")
+        await theirs.write_eof()
+        assert await soon(reading) == b"the rest"
+
+
+async def test_pipe_is_left_while_it_tries_again(place: Place, tmp_path: Path) -> None:
+    """A program that leaves in the meantime is not held up, and not brought back."""
+    async with place.verbs.pipe("tea") as stream:
+        await place.wait_members("tea", 1)
+        (tmp_path / "known_hosts").unlink()
+        place.verbs._way._options["port"] = 1  # type: ignore[attr-defined]  # noqa: SLF001
+        reading = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        cut(place)
+        await place.until(lambda: any("trying again in" in line for line in place.told))
+        reading.cancel()
+        await soon(stream.aclose())
+    await place.wait_members()
+    assert not was_lost(place)
+
+
 async def test_restart(tmp_path: Path) -> None:
     """A reader that stays, and a writer, live through a restart; what is lost is told."""
     port = free_port()
@@ -217,3 +296,26 @@ async def test_reader_goes_on_over_http() -> None:
                 assert await soon(ending) == b""
         async with other.publish("film", block=False, keep=1):
             pass
+
+
+async def test_pipe_joins_again_over_http() -> None:
+    """So does a pipe, whether its reader notices first or its writer."""
+    told: list[str] = []
+    async with serving_http() as served:
+        server = pipe.connect(
+            served.url, token="token-alice", reconnect=True, on_status=told.append
+        )
+        other = pipe.connect(served.url, token="token-alice")
+        async with server, other.pipe("tea") as theirs:
+            [first] = served.members()
+            async with server.pipe("tea") as ours:
+                for losses, reads in ((1, True), (2, False)):
+                    reading = asyncio.create_task(anext(ours)) if reads else None
+                    await asyncio.sleep(0)
+                    [session] = [one for one in served.members() if one is not first]
+                    session._front.transport.abort()  # noqa: SLF001
+                    while sum("meanwhile is lost" in line for line in told) < losses:
+                        await soon(ours.write(b"x"))
+                        await asyncio.sleep(0)
+                    await theirs.write(b"to us")
+                    assert await soon(reading or anext(ours)) == b"to us"

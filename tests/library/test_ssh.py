@@ -16,6 +16,7 @@ from tests.e2e.processes import DEADLINE
 from tests.e2e.server import free_port
 from tests.library.places import credentials, soon
 from tests.ssh.serving import HOST, serving
+from tests.web.served import serving as serving_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,6 +93,31 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     refused = f"{HOST}, port {port}: connection refused: no server listens there"
     with pytest.raises(pipe.ConnectionLost, match=refused):
         await soon(server.__aenter__())
+
+
+async def test_without_a_key(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has no key at all reads how to make one."""
+    url, options = credentials(service, tmp_path)
+    options["config"].write_text("IdentityAgent none\n")
+    del options["identity"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(pipe.LoginRefused, match="'ssh-keygen -t ed25519' makes one"):
+        await soon(pipe.connect(url, **options).__aenter__())
+
+
+async def test_port_of_something_else(service: Service, tmp_path: Path) -> None:
+    """SSH where HTTP is, and the other way round, is one line that names the address."""
+    url, options = credentials(service, tmp_path)
+    async with serving_http() as served:
+        wrong = served.url.replace("http://", "ssh://alice@")
+        with pytest.raises(pipe.ConnectionLost, match="is SSH at that port"):
+            await soon(pipe.connect(wrong, **options).__aenter__())
+    wrong = url.replace("ssh://alice@", "http://")
+    with pytest.raises(pipe.ConnectionLost, match="no answer in HTTP") as error:
+        await soon(pipe.connect(wrong, token="x").__aenter__())
+    assert error.value.message.startswith(wrong)
 
 
 async def test_configuration_is_used(service: Service, tmp_path: Path) -> None:
