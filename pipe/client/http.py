@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -81,6 +82,8 @@ class Socket:
         self._receipt: Receipt | None = None
         self._end: End | None = None
         self._over = asyncio.Event()
+        self._turn = asyncio.Lock()  # of whoever takes what comes
+        self._unread: deque[bytes] = deque()  # of that, what came before a program has asked
         self._listener = None if reads else self._loop.create_task(self._listen())
 
     # -- to the server ----------------------------------------------------------------------------
@@ -121,7 +124,8 @@ class Socket:
     async def receive(self) -> bytes:
         """Return what has come; empty at the end, which this confirms."""
         if self._reads:
-            return await self._next()
+            async with self._turn:
+                return self._unread.popleft() if self._unread else await self._next()
         await self._over.wait()
         return b""
 
@@ -142,8 +146,11 @@ class Socket:
         return b""
 
     async def _listen(self) -> None:
-        while await self._next():
-            pass
+        """Hear how it ends.  Nothing more can be sent, so what comes before that is not much."""
+        async with self._turn:
+            while data := await self._next():
+                if self._reads:
+                    self._unread.append(data)
 
     def _hear(self, said: dict[str, Any]) -> None:
         if "end" in said:
