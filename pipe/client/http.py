@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -88,7 +89,8 @@ class Socket:
         self._receipt: Receipt | None = None
         self._end: End | None = None
         self._over = asyncio.Event()
-        self._receiving = False  # aiohttp has room for one
+        self._turn = asyncio.Lock()  # of whoever takes what comes
+        self._unread: deque[bytes] = deque()  # of that, what came before a program has asked
         self._listener = None if reads else self._loop.create_task(self._listen())
 
     # -- to the server ----------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Socket:
         try:
             await send(message)
         except (ConnectionError, aiohttp.ClientError):
-            if self._reads and not self._receiving:  # nobody else hears how it has ended
+            if self._reads:  # nobody else hears how it has ended
                 await self._listen()
             await self._over.wait()
             self._check_open()
@@ -129,20 +131,18 @@ class Socket:
     async def receive(self) -> bytes:
         """Return what has come; empty at the end, which this confirms."""
         if self._reads:
-            return await self._next()
+            async with self._turn:
+                return self._unread.popleft() if self._unread else await self._next()
         await self._over.wait()
         return b""
 
     async def _next(self) -> bytes:
         while not self._end:
-            self._receiving = True
             try:
                 message = await self._socket.receive()
             except (ConnectionError, aiohttp.ClientError):
                 self._finish()
                 break
-            finally:
-                self._receiving = False
             if message.type is WSMsgType.BINARY:
                 if message.data:
                     return bytes(message.data)
@@ -153,8 +153,11 @@ class Socket:
         return b""
 
     async def _listen(self) -> None:
-        while await self._next():
-            pass
+        """Hear how it ends.  Nothing more can be sent, so what comes before that is not much."""
+        async with self._turn:
+            while data := await self._next():
+                if self._reads:
+                    self._unread.append(data)
 
     def _hear(self, said: dict[str, Any]) -> None:
         if "end" in said:

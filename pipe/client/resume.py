@@ -144,7 +144,7 @@ class Reading(_Resumed):
         self._request = request
         self._numbered = not (is_pattern(request.topic) or request.on_slow is OnSlow.DROP)
         self._stays = request.keep_alive or is_pattern(request.topic)
-        self._by_number = False  # the link that is open goes on with a byte
+        self._next: tuple[int, str] | None = None  # the byte that comes next, of which stream
         self._received = 0
         self._received_here = 0  # over the link that is open
 
@@ -153,7 +153,7 @@ class Reading(_Resumed):
         request = self._request
         asks = request.last is not None or request.offset is not None or request.whole
         if self._numbered and not asks:
-            request = replace(request, last=Last(0))
+            request = self._request = replace(request, last=Last(0))
         self._link = await self._open(request)
 
     async def receive(self) -> bytes:
@@ -174,20 +174,26 @@ class Reading(_Resumed):
 
     async def _goes_on(self, end: End) -> bool:
         """Go on, if that end is none, and return whether it does."""
-        gone = self._by_number and self._stays and end.outcome is Outcome.LATE
+        gone = self._next and self._stays and end.outcome is Outcome.LATE
         if not (gone or is_passing(end)):
             return False
-        begins = self._link.lines.begins if self._numbered and not gone else None
-        if begins and self._received_here:
-            wanted = replace(
-                self._request, last=None, offset=begins[0] + self._received_here, stream=begins[1]
-            )
+        begins = self._link.lines.begins
+        if gone or not self._numbered:
+            self._next = None
         elif begins:
-            wanted = replace(self._request, last=None, offset=begins[0], stream=begins[1])
+            self._next = begins[0] + self._received_here, begins[1]
+        elif self._received_here:
+            self._next = None
+        # Otherwise the link broke before it said where it began: what was known still holds.
+        if self._next:
+            offset, stream = self._next
+            wanted = replace(self._request, last=None, offset=offset, stream=stream)
         elif self._stays or not self._received:
             wanted = self._request
             if self._received:
                 self._tell("what came meanwhile is lost")
+            if self._received and not gone:  # it has had what it asked for of the past
+                wanted = replace(wanted, last=None, offset=None, stream=None)
         else:
             return False
         await self._link.abort()
@@ -195,7 +201,6 @@ class Reading(_Resumed):
         self._link = await self._open(wanted)
         if self._end:  # the program has left meanwhile
             await self._link.abort()
-        self._by_number = wanted is not self._request
         self._received_here = 0
         return True
 

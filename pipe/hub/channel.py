@@ -109,17 +109,22 @@ class Channel:
         if self.closed:
             return
         self.closed = True
+        self._drop()
         self._loop.remove_reader(self._end.fileno())
-        self._loop.remove_writer(self._end.fileno())
         self._end.close()
+        for future in self._questions.values():
+            if not future.done():
+                future.set_exception(Lost())
+
+    def _drop(self) -> None:
+        """Let go of what is unsent."""
         for _, descriptor in self._queue:
             if descriptor:
                 descriptor.close()
         self._queue.clear()
-        self._empty.set()
-        for future in self._questions.values():
-            if not future.done():
-                future.set_exception(Lost())
+        if not self._empty.is_set():
+            self._empty.set()
+            self._loop.remove_writer(self._end.fileno())
 
     def _fail(self) -> None:
         if not self.closed:
@@ -139,6 +144,8 @@ class Channel:
                     self._empty.clear()
                     self._loop.add_writer(self._end.fileno(), self._write)
                 return
+            except (BrokenPipeError, ConnectionResetError):
+                break  # what the other end has said before it went is still to be read
             except OSError:
                 # Not from within a call of the user's.
                 self._loop.call_soon(self._fail)
@@ -146,9 +153,7 @@ class Channel:
             self._queue.popleft()
             if descriptor:
                 descriptor.close()
-        if not self._empty.is_set():
-            self._empty.set()
-            self._loop.remove_writer(self._end.fileno())
+        self._drop()
 
     def _read(self) -> None:
         for _ in range(TURN_PIECES):
@@ -156,6 +161,8 @@ class Channel:
                 data, descriptor = _receive_piece(self._end)
             except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionResetError:
+                continue  # it has not read all; what it has said comes next
             except OSError:
                 data, descriptor = b"", None
             if not data:

@@ -62,10 +62,12 @@ class Worker:
         self.channel: Channel
         self.began = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.silent = asyncio.Event()  # all that it has said is read
         self.ended = asyncio.Event()
         self.leaving = False  # it was told to, and gets nothing new
         self.guests: dict[int, Visit] = {}
         self.logging_in = 0
+        self.build = ""  # of its program, which may be replaced while others run
 
     @property
     def serves(self) -> bool:
@@ -112,10 +114,13 @@ class Crew:
         """Those that can be given connections, by number."""
         return sorted((one for one in self.workers.values() if one.serves), key=_number)
 
-    async def start(self) -> None:
+    async def start(self) -> list[Worker]:
         """Start as many as are wanted, beside those that there are.
 
         The first begins alone, as it makes what all need, and has all reasons not to start.
+
+        Returns:
+            Those that there were, whether they are ready or not: none is started again.
 
         Raises:
             StartError: they cannot; none is left.
@@ -125,7 +130,13 @@ class Crew:
         numbers = list(itertools.islice(free, self._size))
         started: list[Worker] = []
         try:
-            started += await asyncio.gather(*map(self._launch, numbers))
+            launched = await asyncio.gather(*map(self._launch, numbers), return_exceptions=True)
+            started += (one for one in launched if isinstance(one, Worker))
+            for error in launched:
+                if isinstance(error, BaseException):
+                    raise error
+            if self._halt.is_set():
+                raise StartError("the server is shutting down")
             for some in (started[:1], started[1:]):
                 for worker in some:
                     self._begin(worker)
@@ -138,6 +149,7 @@ class Crew:
             keeper = asyncio.get_running_loop().create_task(self._keep(worker, self._generation))
             self._keepers.add(keeper)
             keeper.add_done_callback(self._keepers.discard)
+        return [one for one in self.workers.values() if one not in started]
 
     def stop(self, *, now: bool = False) -> None:
         """Tell all to drain, or if they drain already, to stop now."""
@@ -185,7 +197,7 @@ class Crew:
         worker.channel = Channel(
             ours,
             lambda message, descriptor: self._take(worker, message, descriptor),
-            lambda: None,  # its process ends, and is waited for
+            worker.silent.set,
         )
         self.workers[worker.ident] = worker
         watch = asyncio.get_running_loop().create_task(self._watch(worker))
@@ -200,6 +212,7 @@ class Crew:
         match message.get("type"):
             case "ready":
                 if not worker.ready.done():
+                    worker.build = message.get("build", "")
                     worker.ready.set_result(None)
                     self._owner.came(worker)
             case "failed":
@@ -213,7 +226,7 @@ class Crew:
     async def _watch(self, worker: Worker) -> None:
         """Note the end of a process."""
         await worker.process.wait()
-        await asyncio.sleep(0)  # for what it has said before
+        await worker.silent.wait()
         worker.channel.close()
         if not worker.ready.done():
             text = f"worker {worker.key} {why(worker)} before it was ready"
@@ -232,19 +245,30 @@ class Crew:
                 return
             if worker.is_ready and time.monotonic() - worker.began > LIVED_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            log.error(
-                "worker ended", worker=worker.ident.number, reason=why(worker), pause_seconds=pause
-            )
-            self.pausing.add(worker.ident.number)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._halt.wait(), pause)
-            self.pausing.remove(worker.ident.number)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if self._is_over(generation):
+            number, reason, again = worker.ident.number, why(worker), None
+            self.pausing.add(number)
+            while again is None and not self._is_over(generation):
+                log.error("worker ended", worker=number, reason=reason, pause_seconds=pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._halt.wait(), pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                if not self._is_over(generation):
+                    again, reason = await self._launch_again(number)
+            self.pausing.remove(number)
+            if again is None:
                 return
-            with contextlib.suppress(StartError):
-                worker = await self._launch(worker.ident.number)
+            worker = again
+            if self._is_over(generation):
+                self.dismiss(worker)
+            else:
                 self._begin(worker)
+
+    async def _launch_again(self, number: int) -> tuple[Worker | None, str]:
+        """Start a process, or return why that cannot be."""
+        try:
+            return await self._launch(number), ""
+        except StartError as error:
+            return None, error.message
 
     def _is_over(self, generation: int) -> bool:
         return self._halt.is_set() or generation != self._generation

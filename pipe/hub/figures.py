@@ -131,6 +131,8 @@ class Figures(Collector):
 
     def take(self, worker: Worker, families: list[list[object]]) -> None:
         """A worker has told its figures."""
+        if worker.ended.is_set():
+            return  # what it has counted is kept already
         self._told[worker] = [Family(*family) for family in families]  # type: ignore[arg-type]
 
     def went(self, worker: Worker) -> None:

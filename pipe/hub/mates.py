@@ -130,13 +130,14 @@ class HubPeers:
         """The hub tells who is ready, and who has the duties of one.
 
         Args:
-            peers: of each which worker it is, its path or its place, and whether it leaves.
+            peers: of each which worker it is, its path or its place, whether it leaves, and on this
+                machine the build of its program.
             first: which worker.
         """
         self._first = WorkerId(*first) if first else None
         found = [
-            Peer(WorkerId(*worker), Path(at) if isinstance(at, str) else Place(*at), leaving)
-            for worker, at, leaving in peers
+            Peer(WorkerId(*worker), Path(at) if isinstance(at, str) else Place(*at), *more)
+            for worker, at, *more in peers
         ]
         self._others = {one.worker: one for one in found if one.worker != self._own.worker}
         for changed, _ in self._followers:

@@ -68,15 +68,17 @@ class Crate:
         self._outside.close()
 
 
-def empty(crate: socket.socket) -> tuple[socket.socket, bytes]:
+def empty(crate: socket.socket | None) -> tuple[socket.socket, bytes]:
     """Take out what a `Crate` was filled with.
 
     Raises:
-        OSError: nothing is in it.
+        OSError: nothing is in it, or there is none.
     """
-    with crate:
-        crate.setblocking(False)
-        _, descriptors, _, _ = socket.recv_fds(crate, 1, 2)
+    descriptors: list[int] = []
+    if crate:
+        with crate:
+            crate.setblocking(False)
+            _, descriptors, _, _ = socket.recv_fds(crate, 1, 2)
     if len(descriptors) != 2:
         for one in descriptors:
             os.close(one)
@@ -121,8 +123,8 @@ class Moves:
         visit, peer = front.connection.visit, self._peers.others.get(home)
         if not isinstance(visit, FarVisit) or peer is None or peer.leaving or self._channel.full:
             return False
-        if isinstance(peer.at, Place):  # on another machine
-            return False
+        if isinstance(peer.at, Place) or peer.build != self._peers.own.build:
+            return False  # it is on another machine, or of another version
         try:
             crate = Crate()
         except OSError:
@@ -141,6 +143,7 @@ class Moves:
             log.error("connection lost on its way to another worker", reason=str(error))
             crate.close()
             self._gate.tell_left(visit)
+            self.mesh.withdraw(topic, home)
             return True
         message = {
             "type": "move",
@@ -153,10 +156,14 @@ class Moves:
         self._channel.send(message, goods)
         return True
 
-    async def take(self, message: Message, crate: socket.socket) -> None:
+    async def take(self, message: Message, crate: socket.socket | None) -> None:
         """Go on with a connection that the hub has handed on.
 
         If it comes back to where it was, as the other worker has gone or is full, it stays.
+
+        Args:
+            message: what the hub says of it.
+            crate: from `Crate.fill`; None if there was no descriptor left for it.
         """
         visit = self._gate.receive(message["guest"], message["source"], trusted=message["trusted"])
         arrival = None

@@ -163,7 +163,7 @@ class Nodes:
 
     def came(self, worker: Worker) -> None:
         """A worker of this machine is ready."""
-        self._do(self._peer.appear(worker.ident, self._place(worker.ident.number)))
+        self._do(self._appear(worker))
         self.seek()
 
     def went(self, worker: WorkerId) -> None:
@@ -230,6 +230,11 @@ class Nodes:
         except StoreUnavailable as error:
             worker.channel.answer(message, error.message)
 
+    async def _appear(self, worker: Worker) -> None:
+        await self._peer.appear(worker.ident, self._place(worker.ident.number))
+        if worker.ended.is_set():  # meanwhile, and then there was nothing to take back
+            await self._peer.vanish(worker.ident)
+
     async def _bury(self, worker: WorkerId) -> None:
         for topics in (self._watched, self._held):
             for topic in [topic for topic, one in topics.items() if one == worker]:
@@ -289,7 +294,8 @@ class Nodes:
     async def _tend_once(self) -> None:
         opened = await self._look()
         await self._homes.tend(lambda topic, home: _is_open(opened, topic, home))
-        await self._seek()
+        if not self._seeking.locked():
+            self.seek()  # which may wait for a worker that stands still
         for topic in self._watched.keys() - self._held.keys():
             await self._hold(topic)
 

@@ -197,11 +197,10 @@ class Hub:
             log.warning("SIGHUP changes nothing", reason="workers are being replaced already")
             return
         self._renewing = True
-        old = self._crew.serving
-        log.info("replacing workers", workers=len(old))
+        log.info("replacing workers", workers=len(self._crew.workers))
         self._supervisor.reloading()
         try:
-            await self._crew.start()
+            old = await self._crew.start()
         except StartError as error:
             log.error("workers not replaced", reason=error.message)
             return
@@ -277,11 +276,10 @@ class Hub:
 
     def received(self, worker: Worker, message: Message, descriptor: socket.socket | None) -> None:
         """A worker says something."""
-        if descriptor:
-            self._move(worker, message, descriptor)
-            return
         reception, channel = self._reception, worker.channel
         match message["type"]:
+            case "move":
+                self._move(worker, message, descriptor)
             case "login":
                 channel.answer(message, reception.admit(worker, message["guest"], message["user"]))
             case "left":
@@ -317,17 +315,27 @@ class Hub:
             case other:
                 log.error("unknown message", type=other, worker=worker.ident.number)
 
-    def _move(self, worker: Worker, message: Message, connection: socket.socket) -> None:
+    def _move(self, worker: Worker, message: Message, connection: socket.socket | None) -> None:
         """Hand a connection on to where its topic is at home, or back if it cannot go there."""
         home = WorkerId(*message["home"])
+        if connection is None:
+            log.error("connection lost on its way to another worker", reason="no descriptor left")
+            self._reception.left(worker, message["guest"], None)
+            self._come_not(worker, message["topic"], home)
+            return
         to = self._reception.move(worker, message["guest"], self._crew.workers.get(home))
         returned = to is worker
-        if returned and self._nodes:
-            self._nodes.returned(message["topic"], home, worker.ident)
-        elif returned:
-            self._homes.withdraw(message["topic"], home, worker.ident)
+        if returned:
+            self._come_not(worker, message["topic"], home)
         news = {"type": "moved", "asker": worker.ident, "returned": returned}
         to.channel.send({**message, **news}, connection)
+
+    def _come_not(self, asker: Worker, topic: str, home: WorkerId) -> None:
+        """A client that was to move will not join at its topic's home."""
+        if self._nodes:
+            self._nodes.returned(topic, home, asker.ident)
+        else:
+            self._homes.withdraw(topic, home, asker.ident)
 
     def _hosts_for(self, topic: str) -> dict[WorkerId, float]:
         """The workers in which a topic may be at home, and how busy each is."""
@@ -359,7 +367,7 @@ class Hub:
     def tell_of_peers(self) -> None:
         """Tell all workers who the others are, and who has the duties of one."""
         ready = self.workers
-        peers = [[one.ident, str(self._link_of(one)), one.leaving] for one in ready]
+        peers = [[one.ident, str(self._link_of(one)), one.leaving, one.build] for one in ready]
         first = self._leader.ident if self._leader else None
         if self._nodes:
             peers += self._nodes.peers

@@ -34,6 +34,7 @@ from pipe.mesh.peers import Peer
 from pipe.mesh.questions import answer_question
 from pipe.mesh.unix import Sockets
 from pipe.settings import Settings
+from pipe.ssh.handover import BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -86,7 +87,7 @@ class WorkerApp(App):
         self._first = first
         self._end = end
         ident = WorkerId(*first["ident"])
-        self.peers = HubPeers(Peer(ident, Path(first["link"])))
+        self.peers = HubPeers(Peer(ident, Path(first["link"]), build=BUILD.hex()))
         self.directory: HubDirectory
         self._counts: dict[str, int] = {}  # what the hub has not been told
         self._resident = 0  # bytes of all processes, as the hub has told
@@ -212,7 +213,7 @@ class WorkerApp(App):
 
     def greet(self, service: Service, metrics_port: int) -> None:  # noqa: ARG002
         """Tell the hub that this worker is ready."""
-        self._channel.send({"type": "ready"})
+        self._channel.send({"type": "ready", "build": BUILD.hex()})
 
     # -- what the hub says ------------------------------------------------------------------------
 
@@ -221,11 +222,14 @@ class WorkerApp(App):
             case "ssh" if descriptor:
                 visit = self._visit(message)
                 self._do(self._serve(descriptor, visit))
-            case "moved" if descriptor:
+            case "moved":
                 self._do(self._moves.take(message, descriptor))
             case "web" if descriptor and self._web:
                 descriptor.setblocking(False)
                 self._web.parts.door.receive(descriptor, self._visit(message))
+            case "ssh" | "web":  # there was no descriptor left for it
+                log.error("connection lost on its way to this worker")
+                self._visit(message).leave(None, self._loop.time())
             case "cut":
                 self._gate.cut(message["guest"])
             case "figures":
@@ -312,6 +316,7 @@ class WorkerApp(App):
             await self.take_duties(self._service)
         except PipeError as error:
             self._service.webhooks.rests = True
+            await self.lay_down_duties(self._service)  # those that it has taken
             self._channel.answer(message, error.message)
         else:
             self._channel.answer(message, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol, Self
 
 from pipe.stream.chunks import Chunk
@@ -60,11 +61,13 @@ class _Stream:
 
     def __init__(self, opener: Callable[[], Awaitable[Link]]) -> None:
         self._opener = opener
+        self._opening = asyncio.Lock()  # one task may read while another one writes
         self._opened: Link | None = None
 
     async def _link(self) -> Link:
         if self._opened is None:
-            self._opened = await self._opener()
+            async with self._opening:
+                self._opened = self._opened or await self._opener()
         return self._opened
 
     async def __aenter__(self) -> Self:

@@ -68,6 +68,7 @@ class Relay:
         self._answer = bytearray()
         self._rest: memoryview | None = None  # of a chunk that is longer than the credit
         self._at_end = False  # the end of file has come, maybe behind the rest
+        self._end_sent = False
         self._ended = False  # one of both sides has ended it
         self._gone = False
         self._orphan = False  # the client is gone, and what it sent is waited for
@@ -96,6 +97,11 @@ class Relay:
         """Send the end of file, behind what there is no credit for."""
         self._at_end = True
         if self._rest is None:
+            self._send_end()
+
+    def _send_end(self) -> None:
+        if not self._end_sent:
+            self._end_sent = True
             self._link.send(Kind.END_OF_FILE, self._number)
 
     def took(self) -> None:
@@ -126,9 +132,16 @@ class Relay:
 
     def cut(self, outcome: Outcome, text: str) -> None:
         """The session was ended here, unless the home has ended it."""
-        if not self._ended and not self._gone:
+        if not self._ended and (self._orphan or not self._gone):
             self._ended = True
             self._link.send(Kind.ABORT, self._number, pack_end(outcome, outcome.status, text))
+            self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
+        """Let the home go, which waits for the end of file of a client that is gone."""
+        if self._gone:
+            self._rest = None
+            self._send_end()
 
     def leave(self, gone: Gone) -> None:
         """The client is gone."""
@@ -199,13 +212,14 @@ class Relay:
         if self._rest is not None:
             return
         if behind and self._at_end:
-            self._link.send(Kind.END_OF_FILE, self._number)
+            self._send_end()
         elif not self._open and self._credit > self._sent and (self._orphan or not self._gone):
             self._open = True
             self._client.resume()
 
     def _end(self, outcome: Outcome, status: int, text: str, *, cut: bool) -> None:
         self._ended = True
+        self._wait_no_more()
         if self._gone and not self._orphan:
             return
         if cut:

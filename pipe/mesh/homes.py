@@ -212,13 +212,13 @@ class SharedHomes:
 
     async def _claim(self, topic: str, worker: WorkerId) -> HomeRow:
         """Ask the table, and remember what is at home here."""
-        entry = self._entries.get(topic)
         try:
             found = await self._table.claim(topic, _row(worker))
         except StoreUnavailable:
-            if entry is None:  # perhaps it was written
+            if topic not in self._entries:  # perhaps it was written
                 self._entries[topic] = _Entry(worker, self._now())
             raise
+        entry = self._entries.get(topic)  # its worker may have died meanwhile
         if found.node != self._node:
             if self._entries.pop(topic, None):
                 self._usurped(topic, worker)
@@ -252,7 +252,8 @@ class SharedHomes:
             entry.sure = False
             return
         if sent is None:
-            del self._entries[topic]
+            if self._entries.get(topic) is entry:  # its worker may have died meanwhile
+                del self._entries[topic]
         elif sent != entry.sent:
             entry.sent, entry.since = sent, self._now()
 

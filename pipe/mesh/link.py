@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Protocol
 
+from pipe.language.names import escape
 from pipe.mesh.frames import (
     MAX_READERS,
     NUMBERS,
@@ -58,6 +59,10 @@ PIECE_BYTES = 512 * 1024
 def pieces_of(size: int) -> int:
     """In how many pieces a chunk is sent."""
     return max(1, -(-size // PIECE_BYTES))
+
+
+MAX_REASON_BYTES = 1024
+"""Why it was refused is shown to people."""
 
 
 class User(Protocol):
@@ -219,7 +224,7 @@ class Link:
             raise BadFrame(f"frame {self._received} is missing")
         self._received = (self._received + 1) % NUMBERS
         if frame.kind is Kind.REFUSE:
-            self.fail(f"it refuses: {unpack_text(frame.body)}")
+            self.fail(f"it refuses: {escape(unpack_text(frame.body[:MAX_REASON_BYTES]))}")
         elif self._state is State.GREETING:
             self._greet(frame)
         elif frame.kind is not Kind.PING:

@@ -380,10 +380,10 @@ class Mesh:
                 raise failure
             return errand.request
 
-        failure: PipeError | None = None
+        failure: Exception | None = None
         try:
             await self._service.guard.catch_up()
-        except PipeError as error:
+        except Exception as error:  # noqa: BLE001 - the session ends with it
             failure = error
         if number in end.fronts:
             session.start(read, errand.hints)

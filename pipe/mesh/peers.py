@@ -17,12 +17,13 @@ class Peer(NamedTuple):
 
     ``at`` is where it takes links: a Unix socket in a folder that only the server's user may enter,
     or a place on another machine.  A worker that is ``leaving`` takes no new topics, and serves
-    those that it has until they end.
+    those that it has until they end.  Clients can move only to one of the same ``build``.
     """
 
     worker: WorkerId
     at: Path | Place
     leaving: bool = False
+    build: str = ""
 
 
 class Peers(Protocol):

@@ -178,11 +178,11 @@ class Serving(ABC):
                 self._relay(visit, request, hints)
 
     def _relay(self, visit: Visit, request: Request, hints: Sequence[str]) -> None:
-        self._state = State.RELAYING
-        self._relayed = relayed = Relayed(self, self._front, self.port, self._intake)
-        self.member = self._counted = relayed.member
+        relayed = Relayed(self, self._front, self.port, self._intake)
         visitor = Visitor(self.caller, self.address, self._holders)
         relayed.start(visit, visitor, request, hints)
+        self._state, self._relayed = State.RELAYING, relayed
+        self.member = self._counted = relayed.member
 
     def _serve(self, request: Request, hints: Sequence[str]) -> None:
         if isinstance(request, (Publish, Subscribe, Pipe)):

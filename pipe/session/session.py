@@ -304,10 +304,10 @@ class Session(Serving):
         """
         if self._state is State.CLOSED or self._orphaned:
             return
+        waits = self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS
         if self._relayed:
-            complete = self._intake.complete_but_waiting
-            self._relayed.leave(Gone(outcome, str(error or ""), confirmed, lost, complete))
-        if self._intake.complete_but_waiting and self._service.orphans < MAX_ORPHANS:
+            self._relayed.leave(Gone(outcome, str(error or ""), confirmed, lost, complete=waits))
+        if waits:
             # The client sent its whole stream and hung up; slow readers still get all of it.
             self._orphaned = True
             self._service.orphans += 1

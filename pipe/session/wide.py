@@ -336,8 +336,13 @@ class _Far(_Feed):
         self.leave()
 
     def cut(self, outcome: Outcome, text: str) -> None:  # noqa: ARG002
-        """Likewise; if the user is expelled, this worker notices by itself."""
+        """Likewise; if the user is expelled, this worker notices by itself.
+
+        A reader that wants to be cut off when it is slow is slow, wherever that is noticed.
+        """
         self.leave()
+        if outcome is Outcome.SLOW:
+            self._wide.port.cut(outcome)
 
     def lose(self, reason: str) -> None:  # noqa: ARG002
         """The worker is gone."""

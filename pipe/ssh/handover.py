@@ -81,9 +81,10 @@ MAX_STATE_BYTES = MAX_CARRIED_BYTES + (64 << 10)
 
 _DIGEST_BYTES = 32
 _SIZE_BYTES = 4
-_BUILD = hashlib.sha256(
+BUILD = hashlib.sha256(
     f"pipe {__version__} asyncssh {asyncssh.__version__} layout {LAYOUT}".encode()
 ).digest()
+"""By which processes tell whether they understand each other's states."""
 
 log = structlog.get_logger()
 
@@ -201,7 +202,7 @@ class Cargo(NamedTuple):
         body = b"".join(
             (*(size.to_bytes(_SIZE_BYTES, "big") for size in sizes), head, self.early, self.unread)
         )
-        return _BUILD + hashlib.sha256(body).digest() + body
+        return BUILD + hashlib.sha256(body).digest() + body
 
 
 @dataclass(slots=True)
@@ -221,7 +222,7 @@ def decode(data: bytes) -> Cargo:
     if len(data) > MAX_STATE_BYTES:
         raise NotMoved("the state of a connection is too large")
     build, digest = data[:_DIGEST_BYTES], data[_DIGEST_BYTES : 2 * _DIGEST_BYTES]
-    if build != _BUILD:
+    if build != BUILD:
         raise NotMoved("a connection can be handed over only between processes of the same build")
     body = data[2 * _DIGEST_BYTES :]
     start = 2 * _SIZE_BYTES

@@ -94,6 +94,31 @@ async def test_lost_end() -> None:
     assert not second.lost.is_set()
 
 
+async def test_all_is_read_of_who_is_gone() -> None:
+    """What the other end has said before it went arrives, although it has read nothing of ours."""
+    first, theirs = make_pair()
+    hub = End(first)
+    for number in range(3):
+        theirs.send(b'\0{"n":%d}' % number)
+    hub.channel.send({"text": "unread"})
+    theirs.close()
+    hub.channel.send({"text": "to nobody"})
+    await hub.lost.wait()
+    assert [hub.received.get_nowait()[0]["n"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_descriptor_for_who_is_gone_is_closed() -> None:
+    """What cannot be sent any more is let go of."""
+    first, theirs = make_pair()
+    hub = End(first)
+    theirs.close()
+    connection, other = socket.socketpair()
+    hub.channel.send({}, connection)
+    assert other.recv(1) == b""
+    other.close()
+    await hub.lost.wait()
+
+
 async def test_first_message_without_a_loop() -> None:
     """A process that has no loop yet can wait for its first message, or for the end of its hub."""
     ours, theirs = make_pair()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.hub.crew import Crew
+from pipe.hub.crew import Crew, Worker
 from pipe.hub.figures import Family, Figures, add_up, lasting
+from pipe.mesh.directory import WorkerId
 
 from .test_crew import Hub
 
@@ -69,3 +72,18 @@ async def test_worker_that_is_about_to_be_started_again_is_down() -> None:
     [up] = [metric for metric in figures.collect() if metric.name == "pipe_up"]
     figures.close()
     assert [(sample.labels, sample.value) for sample in up.samples] == [({"worker": "2"}, 0.0)]
+
+
+async def test_answer_that_is_read_after_the_end() -> None:
+    """What a worker has counted counts once, although a scrape hears of it when it is gone."""
+    process: Any = None
+    figures = Figures(Crew(1, Hub()))
+    worker = Worker(WorkerId("", 1, 1), process)
+    told: Any = [counter("pipe_x", 5.0)]
+    figures.take(worker, told)
+    worker.ended.set()
+    figures.went(worker)
+    figures.take(worker, told)
+    [found] = [metric for metric in figures.collect() if metric.name == "pipe_x"]
+    figures.close()
+    assert [sample.value for sample in found.samples] == [5.0]

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pipe.hub import moves
 from pipe.hub.far import FarGate
-from pipe.hub.moves import Crate, empty
+from pipe.hub.moves import Crate, Moves, empty
 from pipe.hub.reception import Reception
+from pipe.hub.serve import Hub
+from pipe.language.names import parse_topic
+from pipe.mesh.directory import WorkerId
+from pipe.mesh.peers import Peer
 from pipe.settings import Settings
+from pipe.ssh.channel import Channel
+from pipe.ssh.handover import BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +78,13 @@ class Told:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
-    def send(self, message: dict[str, Any]) -> None:
+    full = False
+
+    def send(self, message: dict[str, Any], descriptor: socket.socket | None = None) -> None:
         """Keep it."""
         self.sent.append(message)
+        if descriptor:
+            descriptor.close()
 
 
 def test_hub_does_not_hear_of_who_moves() -> None:
@@ -100,6 +111,102 @@ def test_who_comes_back_before_it_has_left() -> None:
     before.leave(None, 0.0)
     gate.cut(1)
     assert cut == [1]
+
+
+class Carried:
+    """A worker with a connection that its hub has counted, and what it tells."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, build: str = BUILD.hex()) -> None:
+        told: Any = Told()
+        self.told: Told = told
+        self.withdrawn: list[object] = []
+        self.settled = 0
+        self.exported = 0
+        gate = FarGate(Settings(), told)
+        own, home = WorkerId("", 1, 1), WorkerId("", 2, 2)
+        peers: Any = SimpleNamespace(
+            own=Peer(own, Path("1"), build=BUILD.hex()),
+            others={home: Peer(home, Path("2"), build=build)},
+        )
+        none: Any = None
+        self.moves = Moves(none, none, gate, told, peers)
+        mesh: Any = SimpleNamespace(
+            withdraw=lambda *join: self.withdrawn.append(join),
+            receive=lambda *_: SimpleNamespace(settle=self._settle),
+        )
+        self.moves.mesh = mesh
+        visit = gate.receive(7, "192.0.2.1", trusted=False)
+        connection: Any = SimpleNamespace(visit=visit)
+        self.front = object.__new__(Channel)
+        self.front._connection = connection  # noqa: SLF001
+        monkeypatch.setattr(moves, "why_not", lambda _: "")
+        monkeypatch.setattr(moves, "export", self._export)
+
+    def _settle(self) -> None:
+        self.settled += 1
+
+    def _export(self, _service: object, front: Any) -> object:  # noqa: ANN401
+        self.exported += 1
+        front.connection.visit.leave(None, 0.0)
+        cargo = SimpleNamespace(encode=lambda: b"state")
+        return SimpleNamespace(socket=socket.socket(), cargo=cargo)
+
+    def carry(self) -> bool:
+        """Have it moved."""
+        return self.moves.carry(self.front, parse_topic("ann/a", caller=""), WorkerId("", 2, 2))
+
+
+def test_nobody_moves_to_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While workers are replaced by those of another build, which would refuse it, all stay."""
+    carried = Carried(monkeypatch, build="another")
+    assert not carried.carry()
+    assert not carried.exported
+    same = Carried(monkeypatch)
+    assert same.carry()
+    assert [message["type"] for message in same.told.sent] == ["move"]
+
+
+def test_connection_that_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be packed is counted no longer, and no join of it is waited for."""
+    carried = Carried(monkeypatch)
+
+    def fill(crate: Crate, client: socket.socket, data: bytes) -> socket.socket:  # noqa: ARG001
+        client.close()
+        raise OSError
+
+    monkeypatch.setattr(Crate, "fill", fill)
+    assert carried.carry()
+    assert carried.told.sent == [{"type": "left", "guest": 7, "offence": None}]
+    assert len(carried.withdrawn) == 1
+
+
+async def test_no_descriptor_is_left_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a connection cannot be taken out of its message, it has left, and its join has come."""
+    carried = Carried(monkeypatch)
+    message = {
+        "guest": 9,
+        "source": "192.0.2.1",
+        "trusted": False,
+        "returned": False,
+        "topic": "ann/a",
+        "asker": ["", 2, 2],
+    }
+    await carried.moves.take(message, None)
+    assert carried.told.sent == [{"type": "left", "guest": 9, "offence": None}]
+    assert carried.settled == 1
+
+
+async def test_hub_has_no_descriptor_left() -> None:
+    """The same at the hub: the guest has left, and its topic gets no home by it."""
+    hub: Any = Hub(Settings())
+    hub._reception = await make_reception()  # noqa: SLF001
+    here, home = worker(ident=WorkerId("", 1, 1), channel=Told()), WorkerId("", 2, 2)
+    here.guests[7] = hub._reception.gate.enter("192.0.2.1", 0.0)  # noqa: SLF001
+    hub._homes.enter("ann/a", here.ident, {home: 0.0})  # noqa: SLF001
+    hub.received(here, {"type": "move", "guest": 7, "topic": "ann/a", "home": home}, None)
+    assert not here.guests
+    assert not hub._reception.gate.open  # noqa: SLF001
+    assert not len(hub._homes)  # noqa: SLF001
 
 
 async def make_reception() -> Any:  # noqa: ANN401

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipe.errors import SettingsError
+from pipe.errors import SettingsError, StoreUnavailable
 from pipe.hub import crew
+from pipe.hub.far import FarGate
+from pipe.hub.worker import WorkerApp
 from pipe.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -56,3 +60,39 @@ def test_arguments_are_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.orig_argv", ["python3", "/opt/bin/pipe", "serve", "--port", "1"])
     monkeypatch.setattr("sys.argv", ["/opt/bin/pipe", "serve", "--port", "1"])
     assert crew.program()[1:] == ["/opt/bin/pipe"]
+
+
+@pytest.mark.parametrize("kind", ["ssh", "web"])
+async def test_connection_that_got_lost(kind: str) -> None:
+    """If there was no descriptor left for a connection, the hub hears that it has left."""
+    told: list[dict[str, Any]] = []
+    end: Any = None
+    channel: Any = SimpleNamespace(send=told.append)
+    app: Any = WorkerApp(Settings(), {"ident": ["", 1, 1], "link": "link"}, end)
+    app._loop = asyncio.get_running_loop()  # noqa: SLF001
+    app._gate = FarGate(Settings(), channel)  # noqa: SLF001
+    message = {"type": kind, "guest": 7, "source": "192.0.2.1", "trusted": False}
+    app._receive(message, None)  # noqa: SLF001
+    assert told == [{"type": "left", "guest": 7, "offence": None}]
+
+
+async def test_duties_that_cannot_be_taken() -> None:
+    """What a worker has taken of them is laid down, so that it can try again."""
+    answers: list[object] = []
+    calls: list[str] = []
+    end: Any = None
+    app: Any = WorkerApp(Settings(), {"ident": ["", 1, 1], "link": "link"}, end)
+    app._channel = SimpleNamespace(answer=lambda _, value: answers.append(value))  # noqa: SLF001
+    app._service = SimpleNamespace(webhooks=SimpleNamespace(rests=True))  # noqa: SLF001
+
+    async def take_duties(_: object) -> None:
+        calls.append("take")
+        raise StoreUnavailable("the database is away")
+
+    async def lay_down_duties(_: object) -> None:
+        calls.append("lay down")
+
+    app.take_duties, app.lay_down_duties = take_duties, lay_down_duties
+    await app._lead({"ask": 1})  # noqa: SLF001
+    assert (calls, answers) == (["take", "lay down"], ["the database is away"])
+    assert app._service.webhooks.rests  # noqa: SLF001

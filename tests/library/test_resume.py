@@ -12,6 +12,11 @@ import pytest
 
 import pipe
 from pipe.client import resume
+from pipe.client.lines import Lines
+from pipe.errors import Outcome
+from pipe.language.past import Last
+from pipe.language.requests import OnSlow, Subscribe
+from pipe.library.ends import End
 from tests.e2e.server import free_port
 from tests.library.places import Place, credentials, soon
 from tests.ssh.serving import serving
@@ -319,3 +324,83 @@ async def test_pipe_joins_again_over_http() -> None:
                         await asyncio.sleep(0)
                     await theirs.write(b"to us")
                     assert await soon(reading or anext(ours)) == b"to us"
+
+
+LOST = End(Outcome.CUT, Outcome.CUT.status, "the connection to the server is lost", lost=True)
+
+
+class Broken:
+    """A link over which something comes before it breaks, or ends well."""
+
+    def __init__(self, line: str, data: bytes, end: End = LOST) -> None:
+        self.lines = Lines()
+        self.lines.feed(line.encode())
+        self._data = data
+        self._end = end
+
+    async def receive(self) -> bytes:
+        """Return it, and then nothing."""
+        data, self._data = self._data, b""
+        return data
+
+    async def wait_end(self) -> End:
+        """How it ends."""
+        return self._end
+
+    async def abort(self) -> None:
+        """It is over."""
+
+
+class Way:
+    """A server over whose links little comes."""
+
+    holds = True
+
+    def __init__(self, *links: Broken) -> None:
+        self._links = iter(links)
+        self.asked: list[Any] = []
+
+    async def open(self, request: object) -> Broken:
+        """The next one."""
+        self.asked.append(request)
+        return next(self._links)
+
+
+async def read_all(way: Way, request: Subscribe) -> list[bytes]:
+    """Read to the end."""
+    anyway: Any = way
+    reading = resume.Reading(anyway, request, lambda _: None)
+    await reading.begin()
+    pieces = []
+    while data := await reading.receive():
+        pieces.append(data)
+    assert (await reading.wait_end()).error() is None
+    return pieces
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_connection_that_breaks_before_the_first_byte(stays: bool) -> None:
+    """Where a reader is stays known, although the server has not said where it goes on."""
+    way = Way(
+        Broken("pipe: begins with byte 5 of stream s1\n", b"one"),
+        Broken("", b""),
+        Broken("pipe: begins with byte 8 of stream s1\n", b"two", End(Outcome.DONE)),
+    )
+    assert await read_all(way, Subscribe("build", keep_alive=stays)) == [b"one", b"two"]
+    assert [(one.offset, one.stream) for one in way.asked[1:]] == 2 * [(8, "s1")]
+
+
+async def test_first_connection_that_breaks_at_once() -> None:
+    """A reader that has had nothing asks again to be told where it begins."""
+    way = Way(Broken("", b""), Broken("", b"all", End(Outcome.DONE)))
+    assert await read_all(way, Subscribe("build")) == [b"all"]
+    assert [one.last for one in way.asked] == 2 * [Last(0)]
+
+
+@pytest.mark.parametrize("past", [{"last": Last(9)}, {"offset": 0}])
+async def test_past_comes_once(past: dict[str, Any]) -> None:
+    """A reader that loses bytes anyway does not get the past again that it has had."""
+    way = Way(Broken("", b"old"), Broken("", b"new", End(Outcome.DONE)))
+    request = Subscribe("build", keep_alive=True, on_slow=OnSlow.DROP, **past)
+    assert await read_all(way, request) == [b"old", b"new"]
+    assert (way.asked[1].last, way.asked[1].offset) == (None, None)

@@ -209,6 +209,12 @@ class FarClient:
             self.confirms = False
             self.way.leave(Gone(Outcome.LEFT, "", confirmed=False, lost=lost, complete=complete))
 
+    def stop(self) -> None:
+        """Its session is ended by its own worker."""
+        self.way.cut(Outcome.STALLED, "")
+        self.cut(Outcome.STALLED, "")
+        self.gone = True
+
     def confirm(self) -> None:
         """Answer the end."""
         if not self.gone:
@@ -284,7 +290,7 @@ class FarClient:
         assert not self.ending, "ended twice"
         self.ending = outcome, exit_status
         self.ended_at = len(self.given)
-        self.outgoing.clear()
+        self._send_no_more()
         self._notice()
 
     def cut(self, outcome: Outcome, text: str) -> None:
@@ -293,7 +299,13 @@ class FarClient:
             self.ending = outcome, outcome.status
             self.ended_at = self.read
         self.told.append(text)
+        self._send_no_more()
         self.hang_up()
+
+    def _send_no_more(self) -> None:
+        """Its session discards what it sends, and whether that was all."""
+        self.outgoing.clear()
+        self.end_sent = True
 
     def lose(self, reason: str) -> None:
         """The link is gone."""

@@ -368,6 +368,63 @@ async def test_a_database_that_is_away() -> None:
     assert refused.value.outcome is Outcome.UNAVAILABLE
 
 
+class SlowTable(FakeTable):
+    """One that does what it is asked, and is slow to say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    async def claim(self, topic: str, home: HomeRow) -> HomeRow:
+        """Find a topic's home."""
+        return await self._slowly(super().claim(topic, home))
+
+    async def release(self, topic: str, home: HomeRow) -> int | None:
+        """Remove a topic."""
+        return await self._slowly(super().release(topic, home))
+
+    async def _slowly(self, work: Coroutine[Any, Any, T]) -> T:
+        answer = await work
+        self.asked.set()
+        await self.answers.wait()
+        return answer
+
+
+async def test_home_that_dies_while_the_table_is_asked() -> None:
+    """A join that asks just then gets an answer, and once it is taken back nothing is left."""
+    table = SlowTable()
+    homes = SharedHomes("n1", table, lambda: 0.0, nobody)
+    table.away = True
+    with pytest.raises(StoreUnavailable):
+        await homes.enter("ann/a", A, A)
+    table.away = False
+    join = asyncio.ensure_future(homes.enter("ann/a", A, A))
+    await table.asked.wait()
+    await homes.died(A)
+    table.answers.set()
+    assert (await join).worker == A
+    await homes.withdraw("ann/a", A, A)
+    assert not homes.topics
+    assert not table.rows
+
+
+async def test_home_that_dies_while_its_topic_is_given_up() -> None:
+    """What is gone already needs not be forgotten again."""
+    table = SlowTable()
+    table.answers.set()
+    homes = SharedHomes("n1", table, lambda: 0.0, nobody)
+    await homes.enter("ann/a", A, A)
+    table.asked.clear()
+    table.answers.clear()
+    closed = asyncio.ensure_future(homes.closed("ann/a", A, {A: 1}))
+    await table.asked.wait()
+    await homes.died(A)
+    table.answers.set()
+    await closed
+    assert not homes.topics
+
+
 async def test_databases_tell_themselves_apart(postgres: Postgres) -> None:
     """Two databases have two identifiers, and each keeps its own."""
     urls = postgres.new_database(), postgres.new_database()

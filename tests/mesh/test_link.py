@@ -118,6 +118,14 @@ def test_is_refused() -> None:
     assert here.lost_for == "it refuses: too old"
 
 
+def test_reason_is_for_people() -> None:
+    """What another worker says of its refusal is shown escaped, and not for ever."""
+    here = Here()
+    here.hear(written(0, Kind.REFUSE, 0, b"\x1b[2J" + b"x" * 100_000))
+    assert here.lost_for.isprintable()
+    assert len(here.lost_for) < 2000
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -158,7 +159,8 @@ class Guest:
         """Leave, unless the whole stream is here and only waits."""
         if self.closed or self._orphan:
             return
-        if self._eof and not self.ended and not self.lacks_readers and self.member.source:
+        waits = self._eof and not self.ended and not self._ending
+        if waits and not self.lacks_readers and self.member.source:
             self._orphan = True
             return
         self.member.confirmed = confirmed
@@ -232,6 +234,19 @@ class MeshMachine(RuleBasedStateMachine):
     def vanish(self, choice: int) -> None:
         """A client goes without a word."""
         self._some(choice, self._here()).hang_up(lost=True)
+
+    @precondition(lambda self: self._here())
+    @rule(choice=clients)
+    def stop(self, choice: int) -> None:
+        """A client's session is ended by its own worker, as it stalls or the server stops."""
+        self._some(choice, self._here()).stop()
+
+    @precondition(lambda self: self.guests)
+    @rule(choice=clients)
+    def expel(self, choice: int) -> None:
+        """A session is ended at its home, as a right has ended or the server stops."""
+        guests = list(self.guests.values())
+        guests[choice % len(guests)].cut(Outcome.DENIED)
 
     @rule(which=st.integers(0, 1), first=st.booleans(), frames=st.integers(0, 3))
     def cut_link(self, which: int, first: bool, frames: int) -> None:
@@ -346,3 +361,29 @@ class MeshMachine(RuleBasedStateMachine):
 
 TestMeshMachine = MeshMachine.TestCase
 TestMeshMachine.settings = settings(stateful_step_count=40)
+
+
+@pytest.mark.parametrize("ends", ["home", "client's worker"])
+def test_stream_ends_whose_client_has_hung_up(ends: str) -> None:
+    """Neither worker waits for the rest of a stream that one of them has ended."""
+    machine = MeshMachine()
+    machine.come(which=0, bound=500, writes=False)
+    machine.come(which=0, bound=500, writes=True)
+    pair, (_, writer) = machine.pairs[0], machine.clients
+    pair.settle()
+    writer.type(bytes(2 << 20))
+    writer.type_end()
+    pair.settle()
+    writer.hang_up()
+    pair.settle()
+    guest = machine.guests[writer]
+    waits = bool(writer.outgoing) and not guest.closed
+    assert waits
+    if ends == "home":
+        guest.cut(Outcome.DENIED)
+    else:
+        writer.stop()
+    pair.settle()
+    assert guest.closed
+    machine.teardown()
+    assert pair.edge.idle

@@ -80,6 +80,7 @@ async def test_fan_out(workers: Workers) -> None:
     """Several readers in the other worker get every byte, which crosses once for all of them."""
     data = Random(1).randbytes(3_000_000)
     here = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
     there = [await workers.run(2, "sub build") for _ in range(3)]
     await on_topic(workers, 1, 4)
     pub = await workers.run(1, "pub -m 4 build", data)
@@ -311,6 +312,22 @@ async def test_refused_elsewhere(workers: Workers) -> None:
     sub = await workers.run(2, "sub alice/build", user="bob")
     assert await sub.status() == 77
     assert b"access denied" in sub.err
+    pub.process.kill()
+    await workers.until(lambda: not len(workers.homes.all))
+
+
+async def test_home_that_fails(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault at the home ends a session from elsewhere, and its join counts no longer."""
+
+    async def fail() -> None:
+        raise RuntimeError("a fault")
+
+    pub = await workers.run(1, "pub build", None)
+    await on_topic(workers, 1, 1)
+    monkeypatch.setattr(workers[1].service.guard, "catch_up", fail)
+    sub = await workers.run(2, "sub build")
+    assert await sub.status() == 70
+    assert not workers[1].mesh.coming
     pub.process.kill()
     await workers.until(lambda: not len(workers.homes.all))
 

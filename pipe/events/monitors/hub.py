@@ -150,6 +150,8 @@ class Monitors:
         Raises:
             StoreUnavailable: It cannot be read.
         """
+        self._closed = False
+        self._saver.open()
         self._look_at_clocks()
         stored = await self._store.load()
         if not stored:
@@ -163,22 +165,40 @@ class Monitors:
             self._note(watched, watched.monitor.come_back(now, max(0.0, away)))
 
     async def close(self) -> None:
-        """Store what can be stored, and watch no more; calling this again does nothing."""
+        """Store what can be stored, and watch no more; calling this again does nothing.
+
+        Another server may go on with them, and `start` here goes on after that.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._timer:
-            self._timer.cancel()
-        for name, topic in list(self._topics.items()):
-            self._router.unwatch(name, topic.watch)
+        for topic in list(self._topics.values()):
             if topic.timer:
-                topic.timer.cancel()
                 activity, waiting = topic.watch.collect(), list(topic.all)
                 while self._hand_on(activity, self._clock(), waiting):
                     pass
+        self._forget()
         if self._reloading:
             await asyncio.wait({self._reloading})
         await self._saver.close()
+        self._forget()  # who was added meanwhile
+
+    def _forget(self) -> None:
+        """Let go of all monitors: what is stored may become another server's."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        for name, topic in self._topics.items():
+            self._router.unwatch(name, topic.watch)
+            if topic.timer:
+                topic.timer.cancel()
+        for one in self._everyone():
+            one.gone, one.due = True, None
+        self._topics.clear()
+        self._users.clear()
+        self._due.clear()
+        self._to_reload.clear()
+        self.states.update({state: -count for state, count in self.states.items()})
 
     async def save(self) -> None:
         """Store everything now, so that the database has all that happened.

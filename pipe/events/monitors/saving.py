@@ -64,6 +64,12 @@ class Saver:
         self.began: float | None = None
         """Since when this server watches, in seconds since 1970; None if it does not."""
 
+    def open(self) -> None:
+        """Begin, perhaps anew after a `close`."""
+        if self._closed:
+            self._closed = False
+            self._number = self.began = None
+
     async def begin(self, now: float) -> None:
         """Note that the server watches from now on; do nothing if it does.
 
@@ -108,15 +114,17 @@ class Saver:
                     raise
 
     async def close(self) -> None:
-        """Store what can be stored, and store nothing more."""
+        """Store what can be stored, and store nothing more until `open`."""
         self._closed = True
         if self._timer:
             self._timer.cancel()
+            self._timer = None
         if self._task:
             await asyncio.wait({self._task})
         self._kept = 0.0
         with contextlib.suppress(StoreUnavailable):
             await self.save()
+        self._unsaved.clear()  # it would replace what others store from now on
 
     async def _keep_watch(self) -> None:
         now = self._clock()

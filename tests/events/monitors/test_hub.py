@@ -267,6 +267,32 @@ async def test_restart(scene: Scene) -> None:
     assert [line["state"] for _, line in scene.alerts] == ["down", "up"]
 
 
+async def test_another_server_goes_on_and_gives_back(scene: Scene) -> None:
+    """Where the duties come back, monitors go on as the other server has left them, heard once."""
+    watched = await scene.add()
+    scene.pub()
+    await scene.wait_state(watched, State.UP)
+    here, there = scene.monitors, scene.make()
+    await here.close()
+    await here.close()
+    assert not scene.service.router.watched_names
+    await there.start()
+    scene.monitors = there
+    await there.pause(scene.one())
+    await there.close()
+    scene.monitors = here
+    await here.start()
+    again = scene.one()
+    assert again.monitor.state is State.PAUSED
+    await here.resume(again)
+    scene.pub()
+    await scene.wait_state(again, State.UP)
+    assert here.states.total() == 1
+    assert scene.service.router.watched_names == (BACKUP,)
+    await scene.restart()
+    assert scene.one().monitor.state is State.UP
+
+
 async def test_away(scene: Scene) -> None:
     """What should have come while no server was there is unknown, and nobody watched then."""
     watched = await scene.add()
