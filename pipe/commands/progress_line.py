@@ -15,10 +15,10 @@ class Figures:
     """One stream at one moment, as one of its members sees it.
 
     Args:
-        moved: bytes so far.
+        moved: bytes of this session so far.
         rate: bytes per second of late.
         seconds: since the first byte.
-        size: how many bytes it will be, if that is known.
+        size: how many bytes the stream will be, if that is known.
         read: for a `pipe`: bytes it was sent, as ``moved`` counts what it sends.
         there: who is at the other end.
         missing: readers that it waits for.
@@ -26,6 +26,7 @@ class Figures:
         holders: who that is, as far as the user may know.
         drains: whether it only waits for them to read what was sent.
         own: whether the user's own reader holds the stream up.
+        before: bytes of the stream that came before this session's, which goes on with it.
     """
 
     moved: int
@@ -39,6 +40,7 @@ class Figures:
     holders: tuple[str, ...] = ()
     drains: bool = False
     own: bool = False
+    before: int = 0
 
 
 def progress_line(figures: Figures) -> str:
@@ -64,9 +66,10 @@ def clock(seconds: float) -> str:
 
 
 def _share(figures: Figures, whole: int) -> str:
-    percent = figures.moved * 100 // whole if whole else 100
+    done = figures.before + figures.moved
+    percent = done * 100 // whole if whole else 100
     text = f"{percent:>3}%"
-    left = whole - figures.moved
+    left = whole - done
     if left > 0 and figures.moved and figures.seconds:
         text += f" ETA {clock(left * figures.seconds / figures.moved)}"
     return text

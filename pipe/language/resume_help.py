@@ -21,10 +21,15 @@ _TEXT = r"""# Sends and receives files over lost connections. For any shell that
 # Both try again when the connection is lost, go on with the byte that comes next, and end with
 # the status of the transfer; a refusal ends them at once. Either side waits PIPE_HOLD (1h) for the
 # other, the server keeps PIPE_KEEP (16MiB) for the reader, and PIPE_TRIES (100) tries may fail in
-# a row. Nothing survives a restart of the server: that ends them with 75.
+# a row. PIPE_ALIAS is how your ~/.ssh/config calls the server: set it if ssh needs more of what
+# stands there, such as a key. Nothing survives a restart of the server: that ends them with 75.
 
 pipe_ssh() {
-    @alive@ "$@"
+    if [ "${PIPE_ALIAS:-}" ]; then
+        ssh @alive@ "$PIPE_ALIAS" "$@"
+    else
+        ssh @alive@ @target@ "$@"
+    fi
 }
 
 # Whether a status of ssh says that the connection was lost: 255, 137 (ssh was killed), 69.
@@ -71,8 +76,8 @@ pipe_send() (
     exec 3> /dev/null
     pipe_ssh version < /dev/null > /dev/null || exit
     while :; do
-        status=$(tail -c "+$((at + 1))" "$1" | pipe_run pub -v --size "$((size - at))" \
-            --at "$at" --keep "${PIPE_KEEP:-16MiB}" --hold "${PIPE_HOLD:-1h}" "$2")
+        status=$(tail -c "+$((at + 1))" "$1" | pipe_run pub -v --size "$size" --at "$at" \
+            --keep "${PIPE_KEEP:-16MiB}" --hold "${PIPE_HOLD:-1h}" "$2")
         if pipe_lost "$status"; then
             pipe_rest || exit "$status"
         elif [ "$status" != 75 ]; then
@@ -134,5 +139,5 @@ def resume_help(ssh: str) -> str:
     Args:
         ssh: how to reach the server, from `pipe.language.requests.ssh_command`.
     """
-    alive = f"ssh {ALIVE}{ssh.removeprefix('ssh')}"
-    return _TEXT.replace("@ssh@", ssh).replace("@alive@", alive)
+    text = _TEXT.replace("@ssh@", ssh).replace("@alive@", ALIVE)
+    return text.replace("@target@", ssh.removeprefix("ssh "))

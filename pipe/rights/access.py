@@ -447,7 +447,7 @@ class Access:
         self._dismissed[caller.login] = text
 
     def logged_in(self, caller: Caller) -> None:
-        """Note a login by token, until `logged_out`."""
+        """Note a login by token, or one of a client that is away, until `logged_out`."""
         self._bearers.add(caller)
 
     def logged_out(self, caller: Caller) -> None:

@@ -16,7 +16,7 @@ _STALE_ENDS = 64
 
 
 class Bearers:
-    """The logins by token that are alive."""
+    """The logins by token that are alive, and those of clients that are away, by whatever means."""
 
     def __init__(self) -> None:
         self._here: dict[str, dict[int, Caller]] = {}

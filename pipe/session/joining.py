@@ -88,5 +88,8 @@ class Newcomer(NamedTuple):
         """Publish what the client sends, and tell the user how others can read it."""
         empty = isinstance(request, Publish) and request.empty
         self.intake.bind(member, request.framing, empty=empty)
-        for line in (*invitations(self.service, self.caller, request, name), *hints):
+        if not (isinstance(request, Publish) and request.at):  # who goes on has told them already
+            for line in invitations(self.service, self.caller, request, name):
+                self.announce(line)
+        for line in hints:
             self.announce(line)

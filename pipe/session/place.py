@@ -6,11 +6,13 @@ order, and gives them back together, once.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from pipe.errors import QuotaExceeded, UsageError
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Resource
+from pipe.rights.callers import next_login
 from pipe.rights.grants import Operation
 from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
@@ -52,6 +54,7 @@ class Place:
         self._publishes = False
         self._joined = False
         self._left = False
+        self._absent: Caller | None = None
 
     def enter(
         self, name: TopicName, request: Publish | Subscribe | Pipe, lost: Callable[[Loss], None]
@@ -118,10 +121,21 @@ class Place:
         elif self._pattern:
             self._service.router.join_pattern(member, *self._pattern)
 
-    def tell_of_loss(self, lost: Callable[[Loss], None]) -> None:
-        """Tell somebody else when the right to be there ends."""
+    def stand(self, lost: Callable[[Loss], None]) -> Caller:
+        """Stand without the session, until `leave`.
+
+        Args:
+            lost: called when the right to be there ends.
+
+        Returns:
+            The caller, with a login of its own: that of the client ends with its connection, but
+            what it came by may still be taken away, or come to its end.
+        """
         if self._pass:
             self._pass.lost = lost
+        self._absent = dataclasses.replace(self._caller, login=next_login())
+        self._service.access.logged_in(self._absent)
+        return self._absent
 
     def write_no_more(self) -> None:
         """Need only the right to read from now on."""
@@ -133,6 +147,8 @@ class Place:
         if self._left:
             return
         self._left = True
+        if self._absent:
+            self._service.access.logged_out(self._absent)
         if self._publishes:
             self._service.rates.leave(self._caller.user, now)
         if self._pattern:

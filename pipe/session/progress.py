@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipe.commands.layout import count
 from pipe.commands.progress_line import MAX_NAMES, Figures, progress_line
+from pipe.language.requests import Publish, Subscribe
 from pipe.stream.ports import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipe.language.requests import Pipe, Publish, Subscribe
+    from pipe.language.requests import Pipe
     from pipe.rights.callers import Caller
     from pipe.stream.topics import Member, Topic
 
@@ -32,8 +33,15 @@ def show_progress(
 ) -> Progress | None:
     """Begin to show how far a stream is, if its request asks for that."""
     if request.progress or request.size is not None:
-        return Progress(display, member, caller, request.size)
+        return Progress(display, member, caller, request.size, _before(request))
     return None
+
+
+def _before(request: Publish | Subscribe | Pipe) -> int:
+    """How many bytes of the stream the client says that it needs no more."""
+    if isinstance(request, Publish):
+        return request.at or 0
+    return request.offset or 0 if isinstance(request, Subscribe) else 0
 
 
 class Display(Protocol):
@@ -51,13 +59,22 @@ class Progress:
         member: whose counters it reads.
         caller: the user, who may not know everybody there.
         size: how many bytes the stream will have, if the user said so.
+        before: how many of them came before this session's.
     """
 
-    def __init__(self, display: Display, member: Member, caller: Caller, size: int | None) -> None:
+    def __init__(
+        self,
+        display: Display,
+        member: Member,
+        caller: Caller,
+        size: int | None,
+        before: int = 0,
+    ) -> None:
         self._display = display
         self._member = member
         self._caller = caller
         self._size = size
+        self._before = before
         self._loop = asyncio.get_running_loop()
         self._begun = self._loop.time()  # when it last had no byte
         self._looks = deque([(self._begun, 0)], maxlen=RATE_LOOKS)
@@ -105,6 +122,7 @@ class Progress:
             rate=rate,
             seconds=self._loop.time() - self._begun,
             size=self._size,
+            before=self._before,
             read=member.written_bytes if member.mode is Mode.PIPE else None,
             there=there,
             missing=0 if over else member.waiting,

@@ -145,18 +145,17 @@ def hold_place(
     if topic is None or not isinstance(request, (Publish, Subscribe)) or not request.hold:
         return False
     if member.ended and member.mode is Mode.PUBLISH:
-        ended = _keep_receipt(service, caller, topic.name, request.hold, place, member)
+        ended = _keep_receipt(service, topic.name, request.hold, place, member)
         if receipt:
             ended.finish(receipt)
         return True
     if isinstance(request, Publish):
-        return _hold_publisher(service, caller, topic.name, request.hold, place, member)
+        return _hold_publisher(service, topic.name, request.hold, place, member)
     return _hold_reader(service, caller, topic.name, request.hold, place, member)
 
 
 def _hold_publisher(
     service: Service,
-    caller: Caller,
     name: TopicName,
     seconds: float,
     place: Place,
@@ -177,20 +176,24 @@ def _hold_publisher(
 
     member.source = Absent()
     member.end_held = False  # what came before that end was not published
-    place.tell_of_loss(lost)
+    caller = place.stand(lost)
     service.holds.hold(name, Held(caller, member.at + member.received_bytes, leave), seconds)
     return True
 
 
 def _keep_receipt(
     service: Service,
-    caller: Caller,
     name: TopicName,
     seconds: float,
     place: Place,
     member: Member,
 ) -> Ended:
     loop = asyncio.get_running_loop()
+
+    def lost(_: Loss) -> None:
+        service.holds.drop_ended(name)
+
+    caller = place.stand(lost)
     ended = Ended(
         caller, member.at, member.received_bytes, lambda: place.leave(member, loop.time())
     )
@@ -216,8 +219,11 @@ def _hold_reader(
         return False
     loop = asyncio.get_running_loop()
 
+    held: HeldReader | None = None
+
     def drop(_: Loss | None = None) -> None:
-        service.holds.drop_reader(name, held)
+        if held:
+            service.holds.drop_reader(name, held)
 
     def leave() -> None:
         clock.stop()
@@ -230,10 +236,9 @@ def _hold_reader(
             clock.stop()
 
     clock = StallClock(service.settings.stall_timeout, progress=lambda: 0, stalled=drop)
-    held = HeldReader(caller, member, leave)
     if not service.router.set_aside(member, waited_for):
         return False
-    place.tell_of_loss(drop)
+    held = HeldReader(place.stand(drop), member, leave)
     service.holds.hold_reader(name, held, seconds)
     return True
 

@@ -133,7 +133,7 @@ class Port:
     def write(self, chunk: Chunk) -> None:
         """Take a chunk; if the channel is closing, it stays pending for ever."""
         if self._channel.is_closing() or self._connection.lost:
-            self._lost += chunk.size
+            self._lose(chunk.size)
             return
         self._channel.write(chunk.data)  # type: ignore[arg-type]  # it takes any buffer
         if queued := self.queued:
@@ -143,6 +143,13 @@ class Port:
                 self._update()
         if not self._connection.holds_back:
             self.settle()
+
+    def _lose(self, size: int) -> None:
+        """Keep account of what can no longer be written, and be clogged by it as by any other."""
+        self._lost += size
+        if not self._full and self._lost >= self._buffer:
+            self._full = True
+            self._update()
 
     def flush(self) -> None:
         """Tell the router once nothing is pending."""

@@ -72,14 +72,17 @@ class AwayReaders(LateReaders):
         stream = handed.stream
         if not stream.numbered or (reader.finishing and reader.ending is None):
             return False
-        kept = max(history.ring.start, stream.start, handed.position - ON_ITS_WAY_BYTES)
+        # A sink that could write no more may have taken much until its loss was noticed.
+        written = handed.position - sink.pending
+        lacks = max(stream.start, written - ON_ITS_WAY_BYTES)
         later = dropwhile(lambda one: one is not reader, topic.members)
         for other in islice(later, 1, None):
             begin = other.began if other.user == reader.user else None
-            if begin is not None and kept <= begin <= handed.position:
+            if begin is not None and lacks <= begin <= handed.position:
                 other.began = None
                 return False
-        self._make_room(reader, Lag(min(kept, handed.position), stream, away=True), handed)
+        kept = min(max(history.ring.start, lacks), handed.position)
+        self._make_room(reader, Lag(kept, stream, away=True), handed)
         reader.sink = Away(waited_for)
         self._changed[topic] = None
         self._settle()

@@ -192,6 +192,7 @@ class WebPort:
         if self._over or self._transport.is_closing():
             self._taken += chunk.size
             self._queued += chunk.size
+            self._clog(self._queued)
             return
         if self.on_first:
             notice, self.on_first = self.on_first, None
@@ -209,7 +210,9 @@ class WebPort:
         self._queued += chunk.size
         self._taken += chunk.size
         self.bell.ring()
-        weight = max(self._queued, len(self._queue) * CHUNK_COST)
+        self._clog(max(self._queued, len(self._queue) * CHUNK_COST))
+
+    def _clog(self, weight: int) -> None:
         if not self._clogged and weight >= self._buffer:
             self._clogged = True
             self._tell_router()

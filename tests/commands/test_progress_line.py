@@ -27,6 +27,13 @@ def test_size_adds_percent_and_time_left() -> None:
     assert line == "    250 B 0:00:10 [      9 B/s]  25% ETA 0:00:30"
 
 
+def test_who_goes_on_has_done_what_came_before() -> None:
+    """Per cent are of the whole stream; the time left is what the rest takes at this pace."""
+    line = progress_line(Figures(250, 9.0, 10.0, size=1000, before=500))
+
+    assert line == "    250 B 0:00:10 [      9 B/s]  75% ETA 0:00:10"
+
+
 @pytest.mark.parametrize(("moved", "size", "percent"), [(0, 0, 100), (0, 9, 0), (12, 9, 133)])
 def test_size_that_says_nothing_of_the_time(moved: int, size: int, percent: int) -> None:
     """Nothing to send, nothing sent, and more than was said: only per cent."""

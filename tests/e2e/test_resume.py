@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import shlex
-import shutil
-import signal
-import stat
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.hostile.proxy import Proxy, Weather
 
-from . import clients
-from .payloads import GIB, KIB, MIB, noise, write_blob
-from .processes import HELD, Process, statuses, wait_until
+from .payloads import KIB, MIB, noise
+from .processes import HELD, statuses, wait_until
+from .resuming import Desk
 from .server import Server, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from .conftest import StartServer
 
 pytestmark = pytest.mark.e2e
 
 SHELLS: Final = ("dash", "bash")
-
-
-class Desk:
-    """A folder with the functions, an `ssh` that knows its key, and no patience for pauses."""
-
-    def __init__(
-        self,
-        server: Server,
-        folder: Path,
-        shell: str,
-        port: int = 0,
-        options: Sequence[str] = (),
-    ) -> None:
-        self.server = server
-        self.folder = folder
-        self._shell = shell
-        programs = folder / "bin"
-        programs.mkdir(parents=True)
-        ssh = shutil.which("ssh")
-        assert ssh
-        # The first -p counts.
-        key = server.keys.openssh("alice")
-        command = clients.openssh(port or server.port, key, "alice", "", options)
-        words = shlex.join(command[1:-1])
-        self._program(programs / "ssh", f'echo $$ > ssh.pid; exec {ssh} {words} "$@"')
-        self._program(programs / "sleep", 'exec /bin/sleep "0.0$1"')
-        (folder / "resume.sh").write_text(server.run("alice", "help resume").output)
-        self._path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-
-    @staticmethod
-    def _program(path: Path, text: str) -> None:
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-    def start(self, line: str) -> Process:
-        """Run a line in a shell that knows the functions."""
-        return self.server.adopt(
-            Process(
-                [self._shell, "-uc", f". ./resume.sh; {line}"],
-                environment={**clients.bare_environment(), "PATH": self._path},
-                directory=self.folder,
-                new_session=True,
-            )
-        )
-
-    def write(self, name: str, data: bytes) -> None:
-        """Make a file."""
-        (self.folder / name).write_bytes(data)
-
-    def read(self, name: str) -> bytes:
-        """What is in one."""
-        return (self.folder / name).read_bytes()
 
 
 @pytest.fixture(params=SHELLS)
@@ -112,7 +52,25 @@ def test_file_survives_resets(server: Server, tmp_path: Path, shell: str, side: 
     assert receiver.read("copy") == data
     assert "connection lost; next try in 1 s" in reads.text + sends.text
     assert "to 1 subscriber" in sends.text
+    assert sends.text.count("subscribe with: ") == 1
+    assert "100%" in sends.text
     assert not (receiver.folder / "copy.pipe").exists()
+
+
+def test_server_that_the_configuration_names(server: Server, tmp_path: Path, shell: str) -> None:
+    """With PIPE_ALIAS `ssh` does all that stands below that name."""
+    config = tmp_path / "config"
+    config.write_text(
+        "Host film\n HostName 127.0.0.1\n User alice\n"
+        " PermitLocalCommand yes\n LocalCommand touch named\n"
+    )
+    desk = Desk(server, tmp_path / "a", shell, options=("-F", str(config)))
+    desk.write("film", b"hello")
+    [reader] = server.subscribe("alice", "sub film")
+    sends = desk.start("PIPE_ALIAS=film; pipe_send film film")
+    assert statuses(sends, reader) == [Status.OK] * 2
+    assert reader.output == "hello"
+    assert (desk.folder / "named").exists()
 
 
 def test_empty_file(desk: Desk) -> None:
@@ -211,66 +169,3 @@ def test_restart_is_told(start_server: StartServer, tmp_path: Path, orderly: boo
         assert statuses(sends, reads) == [Status.TIMEOUT] * 2
     assert "or the server was restarted" in sends.text
     assert "or the server was restarted" in reads.text
-
-
-class CutDesk(NamedTuple):
-    """One side of the show: what runs there, and what is between it and the server."""
-
-    desk: Desk
-    proxy: Proxy
-    process: Process
-
-    def cut(self, number: int) -> None:
-        """Cut its connection in one of three ways, and return once it has noticed."""
-        cut = (self.proxy.reset, self.proxy.freeze, self.kill_ssh)[number % 3]
-
-        def is_lost() -> bool:
-            cut()  # again, if it was between two connections
-            return self.losses > number
-
-        wait_until(is_lost, f"cut {number} in {self.desk.folder}")
-
-    @property
-    def losses(self) -> int:
-        """How often it has lost its connection so far."""
-        return self.process.text.count("connection lost; next try")
-
-    def kill_ssh(self) -> None:
-        """Kill the `ssh` that runs last."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self.desk.read("ssh.pid"))
-            if Path(f"/proc/{pid}/comm").read_text() == "ssh\n":
-                os.kill(pid, signal.SIGKILL)
-
-
-def _has(path: Path, size: int) -> bool:
-    return path.stat().st_size >= size
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("size", "cuts"), [(2 * GIB, 20)])
-def test_large_file_survives_cuts_on_either_side(
-    start_server: StartServer, tmp_path: Path, size: int, cuts: int
-) -> None:
-    """Both sides lose their connection again and again: reset, cut without a word, `ssh` killed."""
-    server = start_server(stall_timeout="2s")
-    blob = write_blob(tmp_path / "film", size)
-    with contextlib.ExitStack() as stack:
-        sides = []
-        for name, line in (("b", "pipe_get film copy"), ("a", f"pipe_send {blob.path} film")):
-            proxy = stack.enter_context(Proxy(server.port, Weather()))
-            alive = ("-o", "ServerAliveInterval=1")  # to notice what has no end
-            desk = Desk(server, tmp_path / name, "dash", proxy.port, alive)
-            sides.append(CutDesk(desk, proxy, desk.start(line)))
-            server.wait_sessions(subscribe=1)
-        reader, writer = sides
-        copy = reader.desk.folder / "copy"
-        for number in range(cuts):
-            due = size * (number + 1) // (cuts + 1)
-            wait_until(partial(_has, copy, due), f"{due} bytes")
-            writer.cut(number)
-            reader.cut(number)
-        assert statuses(writer.process, reader.process) == [Status.OK] * 2
-    assert min(writer.losses, reader.losses) >= cuts
-    with copy.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256

@@ -44,7 +44,7 @@ class Mesh:
         self.first, self.second = (nodes.start(name, program=PROGRAM) for name in ("n1", "n2"))
         for name in ("n1", "n2"):
             port = nodes.ports[name] + 1  # of its one worker
-            stack.enter_context(Proxy(port, weather, (DETOUR, port)))
+            stack.enter_context(Proxy(port, weather, listen=(DETOUR, port)))
 
 
 @pytest.fixture

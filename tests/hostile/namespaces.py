@@ -21,6 +21,10 @@ NEAR_ADDRESS: Final = "192.0.2.1"
 FAR_ADDRESS: Final = "192.0.2.2"
 """Of the network for examples (RFC 5737), in namespaces that nobody else is in."""
 
+PREFIX_BITS: Final = 24
+LAST_HOST: Final = 254
+"""What is left of that network for `Cable.renumber`."""
+
 NETWORKS: Final = Path("/var/run/netns")
 OWN_NETWORK: Final = Path("/proc/thread-self/ns/net")
 CLONE_NEWNET: Final = 0x40000000
@@ -69,6 +73,7 @@ class Cable:
 
     def __init__(self) -> None:
         self._near, self._far = (f"pipe-{os.getpid()}-{end}" for end in ("near", "far"))
+        self._far_addresses = map("192.0.2.{}".format, range(3, LAST_HOST + 1))
 
     @contextlib.contextmanager
     def laid(self) -> Iterator[Cable]:
@@ -85,7 +90,16 @@ class Cable:
             wire = ("link", "add", "wire", "type", "veth", "peer", "name", "wire")
             run("ip", "-netns", self._near, *wire, "netns", self._far)
             for name, address in ends.items():
-                run("ip", "-netns", name, "address", "add", f"{address}/30", "dev", "wire")
+                run(
+                    "ip",
+                    "-netns",
+                    name,
+                    "address",
+                    "add",
+                    f"{address}/{PREFIX_BITS}",
+                    "dev",
+                    "wire",
+                )
                 for link in ("lo", "wire"):
                     run("ip", "-netns", name, "link", "set", link, "up")
             stack.enter_context(_within(NETWORKS / self._near))
@@ -108,6 +122,12 @@ class Cable:
     def plug_in(self) -> None:
         """All gets through again."""
         run("ip", "-netns", self._far, "link", "set", "wire", "up")
+
+    def renumber(self) -> None:
+        """Give the far end another address: none of its connections ever comes back."""
+        address = f"{next(self._far_addresses)}/{PREFIX_BITS}"
+        run("ip", "-netns", self._far, "address", "flush", "dev", "wire")
+        run("ip", "-netns", self._far, "address", "add", address, "dev", "wire")
 
     def swallow(self, *, near: bool = False) -> None:
         """What one end sends is dropped, acknowledgements too; it still hears the other one."""

@@ -7,15 +7,19 @@ changed: it comes late, slowly, in tiny pieces, not at all, or ends in a reset.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import random
 import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.e2e import clients
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 READ_SIZE: Final = 1 << 16
 QUEUED: Final = 64
@@ -47,6 +51,13 @@ class Weather:
     reset_after: int = 0
     vanish_after: int = 0
     half_close_after: int = 0
+
+
+class Route(NamedTuple):
+    """How a connection gets from the proxy to the server: to which port, from which address."""
+
+    port: int
+    source: str = ""
 
 
 class _Link:
@@ -133,13 +144,18 @@ class Proxy:
     Args:
         port: the server's.
         weather: what becomes of what passes.
+        routes: what connections take in turn, instead of that port.
         listen: the address and port to listen on; by default a free one.
     """
 
     def __init__(
-        self, port: int, weather: Weather, listen: tuple[str, int] = (clients.HOST, 0)
+        self,
+        port: int,
+        weather: Weather,
+        routes: Sequence[Route] = (),
+        listen: tuple[str, int] = (clients.HOST, 0),
     ) -> None:
-        self._target = (clients.HOST, port)
+        self._routes = itertools.cycle(routes or (Route(port),))
         self._weather = weather
         self._links: list[_Link] = []
         self._listener = socket.create_server(listen)
@@ -170,8 +186,10 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                route = next(self._routes)
+                source = (route.source, 0) if route.source else None
                 try:
-                    server = socket.create_connection(self._target)
+                    server = socket.create_connection((clients.HOST, route.port), None, source)
                 except OSError:
                     client.close()  # the server is not there
                     continue

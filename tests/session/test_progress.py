@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipe.language.names import Pattern, parse_pattern, parse_topic
-from pipe.language.requests import Publish
+from pipe.language.requests import Publish, Subscribe
 from pipe.rights.callers import Caller
 from pipe.session import progress as progress_module
 from pipe.session.progress import Progress, show_progress
@@ -82,6 +82,25 @@ async def test_size_asks_too() -> None:
     assert progress
     progress.finish()
     assert "100%" in display.line
+
+
+@pytest.mark.parametrize(
+    ("mode", "request_"),
+    [
+        (Mode.PUBLISH, Publish("news", at=30, size=40)),
+        (Mode.SUBSCRIBE, Subscribe("news", offset=30, size=40)),
+    ],
+)
+async def test_who_goes_on_has_done_what_came_before(
+    mode: Mode, request_: Publish | Subscribe
+) -> None:
+    """``--size`` is that of the whole stream."""
+    display = Display()
+    progress = show_progress(display, Member(mode), ALICE, request_)
+
+    assert progress
+    progress.finish()
+    assert "75%" in display.line
 
 
 async def test_publisher_waits_then_sends() -> None:

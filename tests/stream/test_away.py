@@ -213,9 +213,33 @@ def test_place_is_no_older_than_what_is_on_its_way(router: Router) -> None:
     writer = publisher(router, NAME, keep=4 * ON_ITS_WAY_BYTES)
     reader = subscriber(router, NAME, bound=1 << 40)
     writer.send(*[piece] * 5)
+    reader.drain()
     away = Away(router, reader)
     assert away.member.lag
     assert away.member.lag.position == 5 * len(piece) - ON_ITS_WAY_BYTES
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_place_is_before_what_was_never_written(router: Router, late: bool) -> None:
+    """What its sink took when it could write no more was not even on its way to the client."""
+    piece = "x" * (ON_ITS_WAY_BYTES // 2)
+    writer = publisher(router, NAME, wants=0, keep=10 * ON_ITS_WAY_BYTES)
+    reader = subscriber(router, NAME, bound=1 << 40)
+    writer.send(*[piece] * 4)
+    reader.drain(3 * len(piece))
+    history = router.history(NAME)
+    assert history
+    if late:
+        back = FakeSink(router)
+        back.member = Member(Mode.SUBSCRIBE, sink=back)
+        back.member.lag, back.member.began = Lag(len(piece), history.stream), len(piece)
+        router.join(back.member, NAME)
+    writer.send(*[piece] * 4)
+    away = Away(router, reader)
+    assert away.held is not late
+    if not late:
+        assert away.member.lag
+        assert away.member.lag.position == 3 * len(piece) - ON_ITS_WAY_BYTES
 
 
 def test_next_stream_has_the_name_that_was_promised(router: Router) -> None:

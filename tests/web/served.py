@@ -40,6 +40,8 @@ class FakeTokens:
         self.codes: set[str] = set()
         self.links: dict[str, Token] = {}
         self.scope: Scope | None = None  # of all tokens
+        self.token = ""  # the ID of all
+        self.until: float | None = None  # when all end
 
     async def admit(self, text: str, address: str, user: str | None = None) -> Caller:
         """Let in whoever says who it is."""
@@ -47,7 +49,15 @@ class FakeTokens:
         word, _, name = text.partition("-")
         if word != "token" or not name or (user is not None and user != name):
             raise AccessDenied("access denied: no such token")
-        caller = Caller(name, fingerprint(name), name == "root", lent=True, scope=self.scope)
+        caller = Caller(
+            name,
+            fingerprint(name),
+            name == "root",
+            lent=True,
+            scope=self.scope,
+            until=self.until,
+            token=self.token,
+        )
         self.here.append(caller)
         return caller
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipe.language.names import TopicName
+from pipe.rights.access import Loss
+from pipe.rights.grants import Grant, Operation
 
 from .served import Conn, Served, request_head
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 NAME = TopicName("alice", ("build",))
 
@@ -23,10 +26,10 @@ async def let_go(served: Served) -> AsyncIterator[None]:
     served.service.router.let_go(NAME)
 
 
-async def begin(served: Served, path: str) -> Conn:
+async def begin(served: Served, path: str, user: str = "alice") -> Conn:
     """Begin to publish what is eleven bytes long."""
     conn = await served.connect()
-    await conn.send(request_head("PUT", path, 11) + b"hello")
+    await conn.send(request_head("PUT", path, 11, user) + b"hello")
     return conn
 
 
@@ -141,6 +144,108 @@ async def test_reader_is_held(served: Served) -> None:
     assert (await again.chunk()) == b" world"
     assert await again.chunk() == b""
     assert (await writer.response()).text == "sent 11 bytes to 1 subscriber\n"
+
+
+async def test_two_readers_go_on_from_one_byte(served: Served) -> None:
+    """The second gets what the ring has, as anybody does; neither gets a wrong byte."""
+    writer = await begin(served, "/topic/build?keep=1MiB")
+    await served.until(lambda: served.service.router.history(NAME), "it is kept")
+    lost = await served.request("GET", "/topic/build?hold=1h&from=0")
+    head = (await lost.head())[1]
+    assert await lost.chunk() == b"hello"
+    lost.close()
+    await served.until(lambda: served.service.holds.readers_of(NAME, "alice"), "it is held")
+    headers = {"Range": "bytes=3-", "Pipe-Stream": head["pipe-stream"]}
+    heirs = [await served.request("GET", "/topic/build?hold=1h", headers=headers) for _ in range(2)]
+    assert [(await heir.head())[0] for heir in heirs] == [206] * 2
+    await writer.send(b" world")
+    for heir in heirs:
+        assert (await heir.chunk(), await heir.chunk()) == (b"lo", b" world")
+        assert await heir.chunk() == b""
+    assert (await writer.response()).status == 200
+
+
+@pytest.mark.parametrize("last", ["1MiB", "11", "200l"])
+async def test_more_of_the_past_than_there_is(served: Served, last: str) -> None:
+    """What there is."""
+    await keep(served)
+    got = await served.ask("GET", f"/topic/build?last={last}")
+    assert (got.status, got.body) == (200, b"hello world")
+
+
+def end_grant(served: Served) -> None:
+    """The topic's owner takes back what bob may."""
+    served.service.access.set_grants(NAME, (), Loss.REVOKED)
+
+
+def remove_user(served: Served) -> None:
+    """Bob has no account any more."""
+    served.service.access.bar("bob")
+    served.service.expel()
+
+
+def end_token(served: Served) -> None:
+    """Somebody removes the token that bob came with."""
+    served.service.access.end_token(served.tokens.token)
+    served.service.expel()
+
+
+def end_time(served: Served) -> None:
+    """The time of bob's login is over."""
+    if served.service.access.expire():
+        served.service.expel()
+
+
+ENDS = [end_grant, remove_user, end_token, end_time]
+
+
+@pytest.fixture
+def guest(served: Served) -> None:
+    """Bob may use alice's topic, and comes with a token that ends."""
+    grant = Grant(NAME, "bob", Operation.BOTH, None, "alice", 0.0)
+    served.service.access.set_grants(NAME, [grant], Loss.REVOKED)
+    served.tokens.token, served.tokens.until = "0123", time.time()
+
+
+@pytest.mark.usefixtures("guest")
+@pytest.mark.parametrize("end", ENDS)
+async def test_publishers_place_does_not_outlive_its_right(
+    served: Served, end: Callable[[Served], None]
+) -> None:
+    """The stream breaks for those who wait for the rest."""
+    reader = await served.request("GET", "/topic/build")
+    await served.wait_members(1)
+    writer = await begin(served, "/topic/alice/build?hold=1h", "bob")
+    assert (await reader.head())[0] == 200
+    assert await reader.chunk() == b"hello"
+    writer.close()
+    await served.until(lambda: NAME in served.service.holds, "the stream is held")
+    end(served)
+    assert NAME not in served.service.holds
+    assert await reader.chunk() is None
+
+
+@pytest.mark.usefixtures("guest")
+@pytest.mark.parametrize("end", ENDS)
+async def test_readers_place_does_not_outlive_its_right(
+    served: Served, end: Callable[[Served], None]
+) -> None:
+    """Who publishes waits for it no longer."""
+    writer = await begin(served, "/topic/build?keep=1MiB")
+    await served.until(lambda: served.service.router.history(NAME), "it is kept")
+    reader = await served.request("GET", "/topic/alice/build?hold=1h&from=0", user="bob")
+    await reader.head()
+    assert await reader.chunk() == b"hello"
+    reader.close()
+    held = served.service.holds
+    await served.until(lambda: held.readers_of(NAME, "bob"), "its place is held")
+    await writer.send(b" world")
+    history = served.service.router.history(NAME)
+    assert history
+    await served.until(lambda: history.ring.end == 11, "it has ended, and waits for the reader")
+    end(served)
+    assert not held.readers_of(NAME, "bob")
+    assert "all readers left early" in (await writer.response()).text
 
 
 async def test_stat(served: Served) -> None:

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from pipe.chat.room import BURST_LINES
 from pipe.errors import Outcome
 
 from .served import HOST, Served, request_head
@@ -75,6 +76,25 @@ async def test_a_chat_is_events_one_way_and_lines_the_other(served: Served) -> N
         assert json.loads(await chat.recv()) == event
         await chat.send("hello\n")
         assert await raw.recv() == b"alice: hello\n"
+
+
+async def test_one_who_floods_a_chat_is_cut_short(served: Served) -> None:
+    """What he sends beside a chat is left out and counted, and others are heard meanwhile."""
+    options = "mode=chat&json=true&format=text"
+    async with (
+        join(served, f"public/tea?{options}") as alice,
+        join(served, "public/tea", "mallory") as raw,
+        join(served, f"public/tea?{options}", "bob") as bob,
+    ):
+        await served.wait_members(3)
+        for _ in range(20):
+            await raw.send(b"noise\n" * 5_000)
+        await bob.send("still here\n")
+        text = ""
+        while "still here" not in text:
+            text += str(await alice.recv())
+        assert text.count("noise") <= BURST_LINES
+        assert "mallory sends too much: lines are left out" in text
 
 
 async def test_replay(served: Served) -> None:

@@ -169,7 +169,7 @@ class LanePort(Port):
 
     def _enqueue(self, chunk: Chunk) -> None:
         if self._channel._send_state != "open":
-            self._lost += chunk.size
+            self._lose(chunk.size)
             return
         if self._queue is None:
             self._queue = deque()

@@ -261,6 +261,25 @@ async def test_lost_connection_is_dead_before_it_is_cleaned_up(lane: Lane) -> No
     await wire.finish()
 
 
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("cleaned_up", [False, True])
+async def test_lost_connection_takes_no_more_than_its_buffer(lane: Lane, cleaned_up: bool) -> None:
+    """Until its sessions end, a laggard would be handed all that its topic keeps."""
+    wire = await Wire.ready(lane)
+    await wire.open()
+    [session] = wire.sessions
+    if not cleaned_up:
+        wire.server.turns.use(BUDGET_SECONDS)
+    wire.server_side.break_off(ConnectionResetError())
+    taken = 0
+    while not session.port.clogged:
+        assert taken < 64 << 20, "it takes whatever comes"
+        session.port.write(Chunk(bytes(1 << 18)))
+        taken += 1 << 18
+    assert session.port.pending == taken
+    await wire.finish()
+
+
 async def test_records_that_were_dealt_out_count_for_the_turn() -> None:
     """A chunk of 32,768 records uses up more of a turn's load than the bytes that came of it."""
     wire = await Wire.ready()

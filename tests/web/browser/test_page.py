@@ -244,6 +244,7 @@ async def test_a_room_is_events_one_way_and_lines_the_other(page: Page, standin:
     await page.goto(f"{standin.url}/#/chat/public/tea")
     await standin.joined.wait()
     assert standin.socket
+    await expect(page.get_by_text("Nobody has written anything yet.")).to_be_visible()
     await standin.socket.send_str(sent[:30])
     await standin.socket.send_str(sent[30:])
     lines = page.locator(".line")
@@ -257,6 +258,7 @@ async def test_a_room_is_events_one_way_and_lines_the_other(page: Page, standin:
             "bob has left",
         ]
     )
+    await expect(page.get_by_text("Nobody has written anything yet.")).to_be_hidden()
     await page.get_by_label("Say something").fill("tea?")
     await page.keyboard.press("Enter")
     await expect(lines.last).to_have_text("alice: tea?")

@@ -114,7 +114,7 @@ function room(place, page, topic) {
       h("h1", { tabindex: "-1" }, nameOf(topic, page.user)),
       presence,
     ),
-    h("div", { class: "lines-frame" }, box),
+    h("div", { class: "lines-frame" }, box, h("p", { class: "lines-empty" }, "Nobody has written anything yet.")),
     h(
       "form",
       {
