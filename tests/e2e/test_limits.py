@@ -23,7 +23,7 @@ from . import clients
 from . import server as server_module
 from .payloads import MIB, noise, sha256
 from .processes import DEADLINE, HELD, statuses, wait_until
-from .server import Server, Status, serve_command
+from .server import WORKERS, Server, Status, serve_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -431,7 +431,6 @@ def test_patterns_of_a_user(start_server: StartServer) -> None:
     server.subscribe("alice", "sub 'b*'")
 
 
-@pytest.mark.one_worker
 def test_rate_of_a_user(start_server: StartServer) -> None:
     """A fast writer is slowed, all its sessions together, and loses nothing."""
     server = start_server(max_rate_per_user="1MiB")
@@ -444,7 +443,8 @@ def test_rate_of_a_user(start_server: StartServer) -> None:
     ]
     assert statuses(*writers, *readers) == [Status.OK] * 4
     # 1 MiB at once, 3 MiB after it, and at each writer's end up to a packet on credit.
-    assert time.monotonic() - began > 2.5
+    # Each worker in which a user begins to write lets through as much at once.
+    assert time.monotonic() - began > 2.5 - (WORKERS - 1)
     assert [reader.stdout.sha256 for reader in readers] == [sha256(data)] * 2
 
 
@@ -461,7 +461,7 @@ def test_writer_that_hangs_up_while_it_is_slowed(start_server: StartServer) -> N
 # The server
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker  # several count what they share more than once; a relayed byte waits in two
 async def test_memory_alarm(start_server: StartServer) -> None:
     """Writers stand while memory is short and readers go on; then all goes on, and all arrives."""
     probe = start_server()
@@ -509,7 +509,7 @@ def test_log_has_a_rate(start_server: StartServer, raw: Raw) -> None:
     assert left_out[0]["kind"] == "connection without login"
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker  # several have as many descriptors each, and the hub keeps none
 def test_descriptors_are_kept_in_reserve(
     start_server: StartServer, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,7 +529,7 @@ def test_descriptors_are_kept_in_reserve(
     assert server.run("alice", "whoami").wait() == Status.OK
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker  # likewise
 def test_no_descriptors_left(start_server: StartServer, raw: Raw) -> None:
     """Should they run out all the same, streams go on, and so does the server afterwards."""
     server = start_server(login_timeout="10m")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -217,7 +218,8 @@ class _Upload:
     def _offer(self, offer: Offer) -> None:
         member = self._exchange.session.member
         if member and not self._exchange.end:
-            self._exchange.parts.offers[member] = offer
+            topic = self._exchange.session.topic
+            self._exchange.parts.offers[member] = replace(offer, topic=topic)
 
 
 async def _find_file(form: MultipartReader) -> BodyPartReader:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pipe.language.requests import Publish, Subscribe
-    from pipe.stream.history import History
-    from pipe.stream.topics import Member
     from pipe.web.statuses import End
 
 STREAM = "Pipe-Stream"
@@ -67,26 +65,15 @@ def read_content_range(request: web.Request, wanted: Publish) -> Publish:
     return replace(wanted, at=int(found[1]))
 
 
-def refuse_range(request: web.Request, end: End, history: History | None) -> web.Response:
-    """Answer a reader whose byte is not there: 416, and which bytes are."""
+def refuse_range(request: web.Request, end: End, kept: tuple[str, int, int] | None) -> web.Response:
+    """Answer a reader whose byte is not there: 416, and which bytes of which stream are."""
     headers = {}
-    if end.outcome is Outcome.LATE and history is not None:
-        kept = history.kept
+    if end.outcome is Outcome.LATE and kept is not None:
+        stream, first, behind = kept
         headers = {
-            STREAM: kept.stream,
-            "Content-Range": f"bytes */{kept.end}",
-            "Pipe-Kept": f"{kept.first}-{kept.end}",
+            STREAM: stream,
+            "Content-Range": f"bytes */{behind}",
+            "Pipe-Kept": f"{first}-{behind}",
         }
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if end.outcome is Outcome.LATE else None
     return refusal(request, end, status, headers)
-
-
-def first_byte(member: Member) -> tuple[str, int] | None:
-    """The stream, and the number in it, of what a reader was handed first; called just then."""
-    history = member.topic.history if member.topic else None
-    if history is None:
-        return None
-    stream = member.lag.stream if member.lag else history.stream
-    position = member.lag.position if member.lag else history.ring.end
-    number = position - member.accepted_bytes - stream.start
-    return (stream.name, number) if stream.numbered and number >= 0 else None
