@@ -16,7 +16,7 @@ import structlog
 
 from pipe.errors import StoreUnavailable
 from pipe.hub.channel import Lost
-from pipe.hub.homes import choose
+from pipe.hub.homes import choose, with_crowd
 from pipe.language.names import escape
 from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
@@ -226,7 +226,7 @@ class Nodes:
                     home = await homes.enter(topic, worker.ident, choice)
                     if worker.ended.is_set():
                         await homes.withdraw(topic, home.worker, worker.ident)
-                    worker.channel.answer(message, home)
+                    worker.channel.answer(message, with_crowd(home, worker.ident, self._owner.busy))
                 case "find":
                     worker.channel.answer(message, await homes.find(topic))
                 case "withdraw":

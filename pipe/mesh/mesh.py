@@ -180,18 +180,21 @@ class Mesh:
         self, request: Request, topic: TopicName | None, *, again: bool = True
     ) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
+        crowded = False
         if topic is None:
             worker = self._peers.first
             if worker is None:
                 raise Unreachable(NO_FIRST_TEXT)
         elif counted:
-            worker = (await self._directory.enter(topic)).worker
+            worker, _, crowded = await self._directory.enter(topic)
         else:
             worker = await self._directory.find(topic)
         if worker is None or worker == self._me:
             return Here(self, counted, self._me)
         try:
-            return There(self, await self._edge(worker), worker, counted)
+            edge = await self._edge(worker)
+            stays = crowded and isinstance(request, Subscribe)
+            return There(self, edge, worker, counted, stays=stays)
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)

@@ -69,18 +69,25 @@ class There:
     far = True
 
     def __init__(
-        self, mesh: Owner, end: EdgeEnd, worker: WorkerId, topic: TopicName | None
+        self,
+        mesh: Owner,
+        end: EdgeEnd,
+        worker: WorkerId,
+        topic: TopicName | None,
+        *,
+        stays: bool = False,
     ) -> None:
         self._mesh = mesh
         self._end = end
         self._worker = worker
         self._topic = topic
+        self._stays = stays  # its client does
         self._sent = False
         end.visits += 1
 
     def carry(self, front: object) -> bool:
-        """Move the client there."""
-        if self._topic and not self._end.link.over:
+        """Move the client there, unless it is better off here."""
+        if self._topic and not self._stays and not self._end.link.over:
             self._sent = self._mesh.carry(front, self._topic, self._worker)
         return self._sent
 

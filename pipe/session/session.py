@@ -55,6 +55,17 @@ class Session(Serving):
         holders: the user and address whose quotas it counts for.
     """
 
+    __slots__ = (
+        "_deaf",
+        "_ends_stream",
+        "_exit_status",
+        "_opened_at",
+        "_orphaned",
+        "_outcome",
+        "_patience",
+        "_stall_clock",
+    )
+
     def __init__(
         self,
         service: Service,
