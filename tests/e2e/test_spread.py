@@ -240,15 +240,15 @@ def test_watched_at_once_though_it_is_in_use_elsewhere(server: Server) -> None:
 def test_log_lines_of_all_workers(server: Server) -> None:
     """`logs` shows what the server says of a user, wherever the session was."""
     for number in (1, 2, 3):
-        ended = server.ssh("erin", f"pub -b=false at{number}-log", options=at(number))
+        ended = server.ssh("dora", f"pub -b=false at{number}-log", options=at(number))
         assert ended.wait() == Status.OK
 
     def topics() -> list[str]:
-        rows = rows_of(ask(server, 2, "logs -f=false", "erin"))
+        rows = rows_of(ask(server, 2, "logs -f=false", "dora"))
         return sorted(row["topic"] for row in rows if row["msg"] == "session ended")
 
     wait_until(lambda: len(topics()) == 3, "all lines")
-    assert topics() == [f"erin/at{number}-log" for number in (1, 2, 3)]
+    assert topics() == [f"dora/at{number}-log" for number in (1, 2, 3)]
 
 
 def test_right_ends_everywhere(server: Server) -> None:
