@@ -316,20 +316,21 @@ def test_http_tells_of_a_stream_elsewhere_as_of_one_here(server: Server, tmp_pat
     words = ["curl", "-q", "-sSf", "-H", f"Authorization: {auth}", "-D", str(head), address]
     reader = server.adopt(Process(words))
     server.wait_sessions(subscribe=1)
-    seen = ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth})
+    seen, _ = ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth})
     assert (seen.getheader("Pipe-Publishers"), seen.getheader("Pipe-Subscribers")) == ("0", "1")
     headers = {
         "Authorization": auth,
         "Accept": "application/json",
         "Content-Disposition": 'attachment; filename="x.csv"',
     }
-    told = ask_http(server, "PUT", "/topic/at2", headers, b"some")
-    assert json.loads(told.read()) == {"bytes": 4, "subscribers": 1, "left_early": 0}
+    _, told = ask_http(server, "PUT", "/topic/at2", headers, b"some")
+    assert json.loads(told) == {"bytes": 4, "subscribers": 1, "left_early": 0}
     assert reader.wait() == Status.OK
     assert reader.output == "some"
     assert 'filename="x.csv"' in head.read_text()
     assert "Pipe-Length: 4" in head.read_text()
-    assert ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth}).status == 404
+    gone, _ = ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth})
+    assert gone.status == 404
 
 
 def test_ranges_of_a_stream_elsewhere(server: Server) -> None:
@@ -342,7 +343,7 @@ def test_ranges_of_a_stream_elsewhere(server: Server) -> None:
     [row] = rows_of(ask(server, 1, "ls --json at2"))
     stream = row["kept"]["stream"]
     headers = {"Authorization": auth, "Pipe-Stream": stream}
-    refused = ask_http(server, "GET", "/topic/at2", {**headers, "Range": "bytes=11-"})
+    refused, _ = ask_http(server, "GET", "/topic/at2", {**headers, "Range": "bytes=11-"})
     assert (refused.status, refused.getheader("Pipe-Kept")) == (416, "0-10")
     connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
     with contextlib.closing(connection):
@@ -363,11 +364,13 @@ def bearer(server: Server) -> str:
 
 def ask_http(
     server: Server, method: str, path: str, headers: dict[str, str], body: bytes | None = None
-) -> HTTPResponse:
-    """Ask for something that is answered at once."""
+) -> tuple[HTTPResponse, bytes]:
+    """Ask for something that is answered at once, and return the answer and its body."""
     connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
-    connection.request(method, path, body=body, headers=headers)
-    return connection.getresponse()
+    with contextlib.closing(connection):
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
 
 
 def get(server: Server, path: str, headers: dict[str, str]) -> bytes:
