@@ -246,7 +246,7 @@ class _Reading:
         if exchange.session.facts:
             return refuse_range(request, end, exchange.session.facts.kept)
         history = exchange.parts.service.router.history(name)
-        return refuse_range(request, end, history and history.kept[:3])
+        return refuse_range(request, end, history.kept[:3] if history else None)
 
     async def _end(self, end: End) -> web.StreamResponse:
         exchange = self._exchange
