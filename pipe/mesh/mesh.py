@@ -134,7 +134,7 @@ class Mesh:
         self._directory = directory
         self._reach = reach
         self._answer = answer
-        self._carry = carry
+        self.carry = carry
         self._loop = asyncio.get_running_loop()
         self._hello = Hello(PROTOCOL, __version__, me)
         self._edges: dict[WorkerId, EdgeEnd] = {}
@@ -358,10 +358,6 @@ class Mesh:
         self._tell_buriers()
 
     # -- the directory ----------------------------------------------------------------------------
-
-    def carry(self, front: object, topic: TopicName, worker: WorkerId) -> bool:
-        """Move a client to the home of a topic."""
-        return self._carry(front, topic, worker)
 
     def expect(self, asker: WorkerId) -> None:
         """A session is about to begin here, and perhaps to join a topic."""

@@ -10,6 +10,8 @@ from pipe.mesh.asking import wait_answer
 from pipe.mesh.questions import Notice, read_result, write_notice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipe.elsewhere import Client, Errand, Way
     from pipe.language.names import TopicName
     from pipe.mesh.directory import WorkerId
@@ -20,10 +22,12 @@ MAX_NOTICE_BYTES = 512 * 1024
 
 
 class Owner(Protocol):
-    """What a visit tells the mesh."""
+    """What a visit tells the mesh.
 
-    def carry(self, front: object, topic: TopicName, worker: WorkerId) -> bool:
-        """Move a client there, as `pipe.elsewhere.Visit.carry` does."""
+    ``carry`` moves a client there, as `pipe.elsewhere.Visit.carry` does.
+    """
+
+    carry: Callable[[object, TopicName, WorkerId], bool]
 
     def expect(self, asker: WorkerId) -> None:
         """A join is about to be made here."""
