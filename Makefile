@@ -4,8 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
-HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress)
-MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past)
+HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress access grants hooks lifecycle \
+	shutdown web_streams)
+MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past hooks)
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not hostile"
 
 VENV := .venv

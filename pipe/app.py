@@ -19,7 +19,7 @@ import structlog
 import uvloop
 
 from pipe import logs
-from pipe.data_dir import make_data_dir
+from pipe.data_dir import locked, make_data_dir
 from pipe.errors import Outcome, StartError
 from pipe.events.listener import Listener
 from pipe.greeting import greet
@@ -91,9 +91,9 @@ class App:
     async def run(self) -> int:
         """Start, serve, drain."""
         settings = self._settings
-        self.prepare()
-        store = await Store.open(settings.resolved_database_url)
         async with contextlib.AsyncExitStack() as cleanup:
+            self.prepare(cleanup)
+            store = await Store.open(settings.resolved_database_url)
             cleanup.push_async_callback(store.close)
             service = Service(settings, store, web_key=load_web_key(settings.web_key_path))
             self.share(service)
@@ -140,9 +140,10 @@ class App:
 
     # -- what a worker has from its hub -----------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Make what has to be there before the database."""
+    def prepare(self, cleanup: contextlib.AsyncExitStack) -> None:
+        """Make what has to be there before the database, and keep it for this server."""
         self._before = make_data_dir(self._settings)
+        cleanup.enter_context(locked(self._settings))
 
     def share(self, service: Service) -> None:
         """Replace what several processes count together; here there is one."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,9 +16,14 @@ from pipe.language.names import escape
 from pipe.settings import DATABASE_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipe.settings import Settings
 
 log = structlog.get_logger()
+
+LOCK_SUFFIX = ".lock"
+"""Behind the name of the SQLite file: what one server holds locked beside it."""
 
 
 def make_data_dir(settings: Settings) -> frozenset[str]:
@@ -51,3 +59,47 @@ def files_of(settings: Settings) -> frozenset[str]:
     database = settings.data_dir / DATABASE_NAME
     paths = (settings.host_key_path, settings.web_key_path, database)
     return frozenset(path.name for path in paths if path.exists())
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Keep the SQLite file from other servers, which would not hear of what this one does.
+
+    The lock ends with its process, however that ends.  ``pipe user`` and its like need none, and
+    PostgreSQL is meant to be shared.
+
+    Raises:
+        StartError: another server has the file.
+    """
+    path = _database_file(settings)
+    try:
+        file = path.with_name(path.name + LOCK_SUFFIX).open("a+") if path else None
+    except OSError:  # whoever opens the database says what is wrong
+        file = None
+    if path is None or file is None:
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StartError(
+                f"cannot use {path}: another server has it (process {escape(file.read(20))});"
+                " stop that one, or choose another --data-dir"
+            ) from None
+        except OSError as error:
+            log.warning("database is not locked", path=escape(str(path)), reason=error.strerror)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _database_file(settings: Settings) -> Path | None:
+    """The SQLite file; None if the database is another one, or in memory."""
+    scheme, _, rest = settings.resolved_database_url.partition("://")
+    path = rest.partition("?")[0].removeprefix("/")
+    if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"}:
+        return None
+    return Path(path)

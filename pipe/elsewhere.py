@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pipe.stream.ports import Receipt  # noqa: TC001 - pydantic looks at it
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping
 
     from pipe.errors import Outcome
+    from pipe.events.once import Matter
     from pipe.language.names import TopicName
     from pipe.language.requests import Request
     from pipe.limits.quotas import Holder
@@ -62,6 +65,22 @@ class Gone(NamedTuple):
     confirmed: bool
     lost: bool
     complete: bool
+
+
+class Facts(NamedTuple):
+    """What programs are told of a stream besides its lines; what has not changed is None.
+
+    ``waiting`` is how many readers a publisher waits for, ``receipt`` what became of its stream.
+    ``first`` names, to a reader that gets its first byte, that byte's stream and number if they
+    are known, and ``alone`` whether one publisher writes it.  ``kept`` is what there is of the
+    stream for one whose byte is not there: its name, the first byte, and the one behind the last.
+    """
+
+    waiting: int | None = None
+    receipt: Receipt | None = None
+    first: tuple[str, int] | None = None
+    alone: bool = False
+    kept: tuple[str, int, int] | None = None
 
 
 class Way(Protocol):
@@ -117,6 +136,9 @@ class Client(Protocol):
 
     def tell(self, text: str) -> None:
         """Tell the user a line."""
+
+    def note(self, facts: Facts) -> None:
+        """Take what programs are told; it comes before what it is about."""
 
     def draw(self, line: str, *, last: bool) -> None:
         """Show a line in place of the one before."""
@@ -215,6 +237,17 @@ class Elsewhere(Protocol):
             PipeError: it cannot be reached.
         """
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker has what a service has once."""
+
+    async def ask_first(self, matter: Matter) -> bool:
+        """Have the worker that has it deal with something; see `pipe.events.once`.
+
+        Raises:
+            PipeError: there is none now, or it does not answer.
+        """
+
     async def ask(self, request: Request, caller: Caller) -> Answers:
         """Ask all other workers what they know, for a request that concerns all.
 
@@ -222,4 +255,7 @@ class Elsewhere(Protocol):
         """
 
     def closed(self, topic: TopicName) -> None:
-        """A topic that was at home here is gone."""
+        """A topic that was at home here is gone, or its last receipt that was kept here.
+
+        While one is kept the topic comes back here, so that whoever asks for it finds it.
+        """

@@ -26,6 +26,7 @@ from pipe.events.logs.drain import LogDrain
 from pipe.events.monitors.alerts import Alerts
 from pipe.events.monitors.hub import Monitors
 from pipe.events.monitors.summaries import Summaries
+from pipe.events.once import Once
 from pipe.events.webhooks.hub import Webhooks
 from pipe.language.hook_requests import HookKind
 from pipe.language.requests import Publish, ssh_command
@@ -98,12 +99,13 @@ class Service:
     guard: Guard = field(init=False)
     tokens: Tokens = field(init=False)
     logs: LogDrain = field(init=False)
+    once: Once = field(init=False)
     quotas: Quotas = field(init=False)
     gate: Gate = field(init=False)
     claims: Claims = field(init=False)
     rates: Rates = field(init=False)
     keeping: Keeping = field(init=False)
-    holds: Holds = field(default_factory=Holds)
+    holds: Holds = field(init=False)
     sessions: dict[LiveSession, None] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)  # of commands
     joining: Turnstile = field(default_factory=Turnstile)  # of readers on patterns
@@ -115,7 +117,6 @@ class Service:
     paused_seconds: float = 0.0
     orphans: int = 0
     memory_alarm: MemoryAlarm = field(init=False)
-    seen: Seen = field(default_factory=Seen)  # events, whoever has told of them
     webhooks: Webhooks = field(init=False)
     port: int = 0
     web_url: str = field(init=False)  # where the web pages are; empty: there are none
@@ -133,8 +134,10 @@ class Service:
             later=self.turns.do,
             lingers=lambda name, seconds: self.keeping.linger(name, seconds),
         )
+        self.holds = Holds(self._receipt_gone)
         self.announcer = Announcer(self.router)
         self.logs = LogDrain(self.turns.do)
+        self.once = Once(Seen(), self.logs, lambda: self.elsewhere)
         self.guard = Guard(self.access, self.store, self.expel, self.logs.forget)
         self.alerts = Alerts(self.access, self.announce_soon, self.tell_owner)
         self.monitors = Monitors(
@@ -179,7 +182,7 @@ class Service:
             self.store.hooks,
             self.access,
             self.announce,
-            self.seen,
+            self.once.is_new,
             lambda kind, result: deliveries.labels(kind, result.value).inc(),
             self.tell_owner,
         )
@@ -271,6 +274,11 @@ class Service:
         if self.elsewhere:
             self.elsewhere.closed(name)
 
+    def _receipt_gone(self, name: TopicName) -> None:
+        """A receipt is kept no longer, so that its topic need not come back to this worker."""
+        if self.elsewhere and name not in self.router:
+            self.elsewhere.closed(name)
+
     def _rules_changed(self, topics: Collection[TopicName], lost: list[Pass], loss: Loss) -> None:
         """End what is no longer allowed, and let patterns join what now is, in one step."""
         with self.router.at_once():
@@ -304,7 +312,7 @@ class Service:
             msg: what has happened, in the words of the log.
             fields: the rest, which the user may know.
         """
-        self.logs.tell(user, level, msg, fields)
+        self.once.tell(user, level, msg, fields)
 
     def sessions_on(self, topic: TopicName) -> list[tuple[LiveSession, Member]]:
         """The sessions on a topic now, patterns included, each with its member."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from structlog.testing import capture_logs
 
-from pipe.data_dir import files_of, make_data_dir
+from pipe.data_dir import files_of, locked, make_data_dir
+from pipe.errors import StartError
 from pipe.greeting import greet
 from pipe.settings import load
 
@@ -28,3 +30,26 @@ def test_first_start_tells_what_it_made(tmp_path: Path) -> None:
     assert lines[0]["folder"] == str(tmp_path / "data")
     assert lines[0]["files"] == "host_key, web_key"
     assert files_of(settings) == {"host_key", "web_key"}
+
+
+def test_one_server_for_one_file(tmp_path: Path) -> None:
+    """A second one is refused with what to do, until the first is gone; other folders are free."""
+    settings = load({"data_dir": str(tmp_path)})
+    same = load({"data_dir": str(tmp_path / "x"), "database_url": f"sqlite:///{tmp_path}/pipe.db"})
+    other = load({"data_dir": str(tmp_path / "x")})
+    with locked(settings):
+        for second in (settings, same):
+            with pytest.raises(StartError, match=r"another server has it \(process \d+\)"):
+                locked(second).__enter__()
+        with locked(other):
+            pass
+    with locked(same), pytest.raises(StartError, match="choose another --data-dir"):
+        locked(settings).__enter__()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://x@y/z"])
+def test_what_needs_no_lock(tmp_path: Path, url: str) -> None:
+    """A database in memory is its server's own, and PostgreSQL is there to be shared."""
+    settings = load({"data_dir": str(tmp_path), "database_url": url})
+    with locked(settings), locked(settings):
+        assert not list(tmp_path.iterdir())

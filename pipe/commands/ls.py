@@ -92,7 +92,7 @@ async def list_topics(
     if pattern:
         parse_pattern(pattern, caller=caller.user)
     (rows, missing), own = await asyncio.gather(
-        _elsewhere(service, caller, pattern), find_topics(service, caller, pattern)
+        find_elsewhere(service, caller, pattern), find_topics(service, caller, pattern)
     )
     rows.update((one.name, one) for one in own)
     found = [rows[name] for name in sorted(rows, key=lambda one: (one.owner != caller.user, one))]
@@ -147,7 +147,7 @@ async def tell_others(service: Service, caller: Caller, pattern: str | None) -> 
     return "".join([json_lines([{"facts": facts, "state": state}]) for _, facts, state in found])
 
 
-async def _elsewhere(
+async def find_elsewhere(
     service: Service, caller: Caller, pattern: str | None
 ) -> tuple[dict[TopicName, Found], list[str]]:
     """Ask the other workers, if there are any; also return who has not answered."""

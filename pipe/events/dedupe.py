@@ -9,7 +9,7 @@ The time is an argument; both memories are bounded, and forget the oldest first.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pipe.events.envelope import Event
@@ -28,6 +28,23 @@ MAX_PUSHES = 10_000
 """Pushes that are kept: 166 each second of those `PUSH_SECONDS`."""
 
 
+class Sighting(NamedTuple):
+    """Something that is told, by which it is recognised if it is told again.
+
+    ``text`` is an id, or with ``pushed`` what has been pushed.
+    """
+
+    text: str
+    pushed: bool = False
+
+
+def sight(event: Event) -> Sighting | None:
+    """How a push is recognised, by its digest under its tag; one without a digest never is."""
+    if not event.digest:
+        return None
+    return Sighting(f"{event.repository}:{event.tag}@{event.digest}", pushed=True)
+
+
 class Seen:
     """What has been told lately."""
 
@@ -35,23 +52,15 @@ class Seen:
         self._ids = _Memory(ID_SECONDS, MAX_IDS)
         self._pushes = _Memory(PUSH_SECONDS, MAX_PUSHES)
 
-    def first(self, ids: str, now: float) -> bool:
-        """Note an id, and return whether it is new.
+    def first(self, sighting: Sighting, now: float) -> bool:
+        """Note something, and return whether it is new.
 
         Args:
-            ids: the sender's and its event's together, as senders choose ids by themselves.
+            sighting: what; an id has its sender's in it, as senders choose ids by themselves.
             now: in seconds of a clock that only goes forward.
         """
-        return self._ids.first(ids, now)
-
-    def first_push(self, event: Event, now: float) -> bool:
-        """Note a push, and return whether it is new: its digest under its tag.
-
-        One without a digest always is.
-        """
-        if not event.digest:
-            return True
-        return self._pushes.first(f"{event.repository}:{event.tag}@{event.digest}", now)
+        memory = self._pushes if sighting.pushed else self._ids
+        return memory.first(sighting.text, now)
 
 
 class _Memory:

@@ -34,6 +34,7 @@ class Listener:
             one of them left, and whether one broke off.
         admits: Says whether the topic may be read.  The router asks as the topic opens, and again
             when its rules change.
+        late: Called when a stream is under way whose beginning went by in another server.
     """
 
     clogged = False
@@ -46,12 +47,14 @@ class Listener:
         take: Callable[[Chunk], None],
         ended: Callable[[int, bool], None] = lambda _status, _broken: None,
         admits: Callable[[TopicName], bool] = lambda _: True,
+        late: Callable[[], None] = lambda: None,
     ) -> None:
         self._router = router
         self._name = name
         self._take = take
         self._ended = ended
         self._admits = admits
+        self.late = late
         self._status, self._broken = 0, False  # of the publishers that have gone before the last
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
         self._member.internal = True
@@ -100,4 +103,26 @@ class Listener:
             status, broken = self._status, self._broken
             self._status, self._broken = 0, False
             if self._member.topics:
+                self._ended(status, broken)
+
+    # -- a topic that is in another server of the service -----------------------------------------
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the topic may be read now."""
+        return self._admits(self._name)
+
+    def relay(self, chunk: Chunk) -> None:
+        """Take a chunk from there."""
+        if self.may_read:
+            self._take(chunk)
+
+    def relay_end(self, status: int, *, broken: bool, last: bool) -> None:
+        """One of its publishers is gone, and with ``last`` none is left."""
+        self._status = self._status or status
+        self._broken |= broken
+        if last:
+            status, broken = self._status, self._broken
+            self._status, self._broken = 0, False
+            if self.may_read:
                 self._ended(status, broken)

@@ -205,6 +205,13 @@ class Nodes:
         finally:
             if not held and self._held.get(topic) == worker:
                 del self._held[topic]
+                self._have_looked(topic, worker)
+
+    def _have_looked(self, topic: str, watcher: WorkerId) -> None:
+        """Tell a worker that a topic which it watches may be at home elsewhere."""
+        for worker in self._owner.workers:
+            if worker.ident == watcher:
+                worker.channel.send({"type": "look", "topic": topic})
 
     def returned(self, topic: str, home: WorkerId, asker: WorkerId) -> None:
         """A client that should have moved has not."""

@@ -17,7 +17,7 @@ import structlog
 import uvloop
 
 from pipe import logs
-from pipe.data_dir import make_data_dir
+from pipe.data_dir import locked, make_data_dir
 from pipe.errors import StartError
 from pipe.greeting import greet
 from pipe.hub.census import Census
@@ -102,6 +102,7 @@ class Hub:
         self._links = Path(tempfile.mkdtemp(prefix="pipe-"))  # for this user alone
         async with contextlib.AsyncExitStack() as cleanup:
             cleanup.callback(shutil.rmtree, self._links, ignore_errors=True)
+            cleanup.enter_context(locked(settings))
             cleanup.callback(self._figures.close)
             ssh = Listener(partial(self._reception.welcome, SSH))
             web = Listener(partial(self._reception.welcome, WEB))

@@ -23,6 +23,7 @@ from pipe.hub.figures import families_of
 from pipe.hub.mates import HubDirectory, HubPeers
 from pipe.hub.moves import Moves
 from pipe.hub.sums import TELL_SECONDS
+from pipe.language.names import parse_topic
 from pipe.limits.memory import resident_bytes
 from pipe.limits.quotas import most_of
 from pipe.limits.shares import RATE, SharedQuotas, SharedRates
@@ -126,8 +127,8 @@ class WorkerApp(App):
 
     # -- what one process does by itself ----------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Do nothing: the hub has made the data folder."""
+    def prepare(self, cleanup: contextlib.AsyncExitStack) -> None:
+        """Do nothing: the hub has made the data folder, and keeps it."""
 
     def share(self, service: Service) -> None:
         """Have the hub count what all workers count together."""
@@ -244,7 +245,9 @@ class WorkerApp(App):
             case "died":
                 self._do(self._bury(message))
             case "topics":
-                self._channel.answer(message, list(map(str, self._service.router.names())))
+                self._channel.answer(message, self._topics())
+            case "look":
+                self._mesh.watches.look(parse_topic(message["topic"], caller=""))
             case "usurped":
                 self._end_topic(message["topic"])
             case "stop":
@@ -290,6 +293,11 @@ class WorkerApp(App):
                 member = session.member
                 if member and member.topic and str(member.topic.name) == name:
                     session.cut(Outcome.BROKEN, text)
+
+    def _topics(self) -> list[str]:
+        """What has to stay at home here."""
+        names = {*self._service.router.names(), *self._service.holds.receipts}
+        return list(map(str, names))
 
     def _visit(self, message: Message) -> Visit:
         return self._gate.receive(message["guest"], message["source"], trusted=message["trusted"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pipe.language.names import TopicName
     from pipe.rights.callers import Caller
@@ -78,9 +78,14 @@ class Ended:
 
 
 class Holds:
-    """All of them: of a topic at most one publisher's, and one of its user's that has ended."""
+    """All of them: of a topic at most one publisher's, and one of its user's that has ended.
 
-    def __init__(self) -> None:
+    Args:
+        forgotten: called with a topic when a receipt is kept no longer.
+    """
+
+    def __init__(self, forgotten: Callable[[TopicName], None] = lambda _: None) -> None:
+        self._forgotten = forgotten
         self._held: dict[TopicName, tuple[Held, asyncio.TimerHandle]] = {}
         self._ended: dict[TopicName, tuple[Ended, asyncio.TimerHandle]] = {}
         self._readers: dict[TopicName, dict[HeldReader, asyncio.TimerHandle]] = {}
@@ -125,6 +130,12 @@ class Holds:
             ended, timer = self._ended.pop(name)
             timer.cancel()
             ended.leave()
+            self._forgotten(name)
+
+    @property
+    def receipts(self) -> Collection[TopicName]:
+        """The topics of which a receipt is kept; they need not exist any more."""
+        return self._ended.keys()
 
     # -- readers ----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipe.errors import Outcome
-from pipe.mesh.errands import write_errand, write_gone, write_size
+from pipe.mesh.errands import read_facts, write_errand, write_gone, write_size
 from pipe.mesh.frames import (
     BadFrame,
     Kind,
@@ -184,6 +184,8 @@ class Relay:
                 client.joined()
             case Kind.TELL:
                 client.tell(unpack_text(body))
+            case Kind.FACTS:
+                client.note(read_facts(body))
             case Kind.DRAW:
                 last, line = unpack_flag(body)
                 client.draw(line, last=last)
@@ -287,11 +289,17 @@ class EdgeEnd:
         Raises:
             UsageError: its request cannot be sent.
         """
-        data = write_errand(errand)
+        return self._open(Kind.OPEN, write_errand(errand), client)
+
+    def watch(self, order: bytes, client: Client) -> Relay:
+        """Watch a topic there; see `pipe.mesh.watching`."""
+        return self._open(Kind.WATCH, order, client)
+
+    def _open(self, kind: Kind, data: bytes, client: Client) -> Relay:
         self._newest += 1
         relay = Relay(self.link, self._newest, client, self._forget, self._mark_bytes)
         self._relays[self._newest] = relay
-        self.link.send(Kind.OPEN, self._newest, data)
+        self.link.send(kind, self._newest, data)
         return relay
 
     def ask(self, question: str, answered: Callable[[str | None], None]) -> Callable[[], None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipe.elsewhere import Errand, Gone, Size
+from pipe.elsewhere import Errand, Facts, Gone, Size
 from pipe.errors import PipeError, UsageError
 from pipe.language.requests import COMMANDS, Request
 from pipe.limits.quotas import Holder  # noqa: TC001 - pydantic looks at it
@@ -77,6 +77,7 @@ class _GoneData:
 _ERRAND = TypeAdapter(_ErrandData)
 _GONE = TypeAdapter(_GoneData)
 _SIZE = TypeAdapter(Size)
+_FACTS = TypeAdapter(Facts)
 
 
 @functools.cache
@@ -208,3 +209,20 @@ def read_size(body: memoryview) -> Size:
         return _SIZE.validate_json(bytes(body))
     except ValidationError:
         raise BadFrame("a size that cannot be read") from None
+
+
+def write_facts(facts: Facts) -> bytes:
+    """Write what programs are told."""
+    return _FACTS.dump_json(facts)
+
+
+def read_facts(body: memoryview) -> Facts:
+    """Read it.
+
+    Raises:
+        BadFrame: it is none.
+    """
+    try:
+        return _FACTS.validate_json(bytes(body))
+    except ValidationError:
+        raise BadFrame("facts that cannot be read") from None

@@ -51,6 +51,7 @@ class Kind(enum.IntEnum):
     ABORT = 18
     GONE = 19
     ASK = 20
+    WATCH = 21
 
     # From the topic's home.
     CREDIT = 40
@@ -66,6 +67,7 @@ class Kind(enum.IntEnum):
     CUT = 50
     CLOSED = 51
     ANSWERED = 52
+    FACTS = 53
 
 
 class BadFrame(ValueError):

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipe.mesh.directory import WorkerId  # noqa: TC001 - pydantic looks at it
 from pipe.mesh.frames import BadFrame
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Goes up with each change of the frames."""
 
 _MAX_BYTES = 4096

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pipe.commands.screen import Screen
+from pipe.elsewhere import Facts
 from pipe.errors import Outcome
-from pipe.mesh.errands import read_errand, read_gone, read_size
+from pipe.language.requests import Subscribe
+from pipe.mesh.errands import read_errand, read_gone, read_size, write_facts
 from pipe.mesh.frames import (
     BadFrame,
     Kind,
@@ -22,6 +24,8 @@ from pipe.mesh.frames import (
     unpack_text,
 )
 from pipe.mesh.port import FarPort
+from pipe.session.past import first_byte
+from pipe.session.relayed import name_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +35,10 @@ if TYPE_CHECKING:
     from pipe.mesh.frames import Frame
     from pipe.mesh.hello import Hello
     from pipe.mesh.link import Link
-    from pipe.session.front import Listener, Owner
+    from pipe.session.front import Owner
+    from pipe.stream.ports import Receipt
+    from pipe.stream.router import Router
+    from pipe.stream.topics import Member
     from pipe.stream.traffic import Traffic
 
 MAX_SESSIONS = 100_000
@@ -50,6 +57,14 @@ def in_pieces(answer: str) -> Iterator[tuple[bool, bytes]]:
 
 class Guest(Protocol):
     """What a far front needs of its session, which is a `pipe.session.Session`."""
+
+    @property
+    def member(self) -> Member | None:
+        """What it is on its topic, if it is on one."""
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What became of its stream, if that is known."""
 
     @property
     def lacks_readers(self) -> bool:
@@ -90,7 +105,7 @@ class FarFront:
         link: to the worker that has the client.
         number: the session's on the link.
         errand: what that worker has told.
-        router: told of the port's changes.
+        router: where its topic is.
         buffer: bytes that the port may have pending before it is clogged.
         closed: called with the number when the session is over.
     """
@@ -102,7 +117,7 @@ class FarFront:
         link: Link,
         number: int,
         errand: Errand,
-        router: Listener,
+        router: Router,
         buffer: int,
         closed: Callable[[int], None],
     ) -> None:
@@ -115,6 +130,7 @@ class FarFront:
         self._screen = Screen(*errand.screen) if errand.screen else None
         self._resized: Callable[[int], None] = _ignore
         self._told = False  # of an end
+        self._waiting = 0  # readers, as the client knows
         self._left: Gone | None = None  # the client, whose end of file is on its way
 
     # -- the session ------------------------------------------------------------------------------
@@ -122,10 +138,26 @@ class FarFront:
     def make_port(self, owner: Owner) -> FarPort:
         """Make the data path."""
         self.port = FarPort(owner, self._link, self._number, self._router, self._buffer)
+        self.port.on_first = self._first
         return self.port
+
+    def _note(self, facts: Facts) -> None:
+        self._link.send(Kind.FACTS, self._number, write_facts(facts))
+
+    def _first(self) -> None:
+        """The first chunk is about to be sent."""
+        member = self.session.member
+        if member and isinstance(self._errand.request, Subscribe):
+            writers = [one for one in member.topic.everybody if one.source] if member.topic else []
+            self._note(Facts(first=first_byte(member), alone=len(writers) == 1))
 
     def tell(self, text: str) -> None:
         """Send a line for the user."""
+        member = self.session.member
+        waiting = member.waiting if member else 0
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._note(Facts(waiting=waiting))
         self._link.send(Kind.TELL, self._number, text.encode())
 
     def draw(self, line: str, *, last: bool) -> None:
@@ -158,7 +190,18 @@ class FarFront:
         """Send the end, once."""
         if not self._told:
             self._told = True
+            if self.session.receipt:
+                self._note(Facts(receipt=self.session.receipt))
+            elif outcome is Outcome.LATE:
+                self._tell_what_is_kept()
             self._link.send(Kind.FINISH, self._number, pack_end(outcome, exit_status))
+
+    def _tell_what_is_kept(self) -> None:
+        _, name = name_topic(self._errand.request, self._errand.caller)
+        history = self._router.history(name) if name else None
+        if history:
+            kept = history.kept
+            self._note(Facts(kept=(kept.stream, kept.first, kept.end)))
 
     def abort(self, outcome: Outcome, text: str) -> bool:
         """Send an end for now; the client's own front knows whether it was told of another."""
@@ -230,11 +273,28 @@ class FarFront:
         self.session.client_gone(Outcome.LEFT, Far(reason), lost=True)
 
 
+class Visitor(Protocol):
+    """Who is here for somebody in another worker: a `FarFront`, or a watch."""
+
+    port: FarPort
+
+    def taken(self, frame: Frame) -> None:
+        """Something has been done there.
+
+        Raises:
+            BadFrame: it cannot be.
+        """
+
+    def lose(self, reason: str) -> None:
+        """The link is gone."""
+
+
 class HomeEnd:
     """The home's side of one link: a `pipe.mesh.link.User`.
 
     Args:
         welcome: makes a session of an errand, and returns its front.
+        watch: begins to watch a topic, of which it gets the order.
         ask: called with the number of a question, and the question.
         over: called when the link has ended.
         known: called once it is known who the other worker is.
@@ -245,15 +305,17 @@ class HomeEnd:
     def __init__(
         self,
         welcome: Callable[[HomeEnd, int, Errand], FarFront],
+        watch: Callable[[HomeEnd, int, memoryview], Visitor],
         ask: Callable[[HomeEnd, int, str], None],
         over: Callable[[HomeEnd, str], None],
         known: Callable[[], None] = lambda: None,
     ) -> None:
         self._welcome = welcome
+        self._watch = watch
         self._ask = ask
         self._over = over
         self._known = known
-        self.fronts: dict[int, FarFront] = {}
+        self.fronts: dict[int, Visitor] = {}
         self._newest = 0
         self.hello: Hello | None = None
 
@@ -279,20 +341,22 @@ class HomeEnd:
         front = self.fronts.get(number)
         if front:
             front.taken(frame)
-        elif frame.kind is Kind.OPEN:
-            self._open(number, frame.body)
+        elif frame.kind is Kind.OPEN or frame.kind is Kind.WATCH:
+            self._open(frame.kind, number, frame.body)
         elif frame.kind is Kind.ASK:
             self._ask(self, number, unpack_text(frame.body))
         elif number > self._newest:
             raise BadFrame("a session that was never opened")
         # Otherwise it was on its way when the session ended.
 
-    def _open(self, number: int, body: memoryview) -> None:
+    def _open(self, kind: Kind, number: int, body: memoryview) -> None:
         if number <= self._newest or len(self.fronts) >= MAX_SESSIONS:
             raise BadFrame("a session's number that cannot be")
         self._newest = number
-        errand = read_errand(body)
-        self.fronts[number] = self._welcome(self, number, errand)
+        if kind is Kind.OPEN:
+            self.fronts[number] = self._welcome(self, number, read_errand(body))
+        else:
+            self.fronts[number] = self._watch(self, number, body)
 
     def forget(self, number: int) -> None:
         """A session is over."""

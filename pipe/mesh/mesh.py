@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from functools import partial
@@ -17,6 +18,7 @@ import structlog
 
 from pipe import __version__
 from pipe.errors import PipeError, Unreachable
+from pipe.language.account_requests import GrantAccess, RevokeAccess
 from pipe.language.chat_requests import Chat
 from pipe.language.hook_requests import AboutHooks
 from pipe.language.log_requests import Logs
@@ -33,20 +35,22 @@ from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
 from pipe.mesh.questions import (
-    Notice,
     announce_here,
+    read_matter,
     read_notice,
-    read_result,
-    write_notice,
+    write_matter,
     write_question,
 )
+from pipe.mesh.visits import Here, There
+from pipe.mesh.watching import FarWatch, Watches
 from pipe.session.relayed import name_topic, visits
 from pipe.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 
-    from pipe.elsewhere import Answers, Client, Errand, Visit, Way
+    from pipe.elsewhere import Answers, Errand, Visit
+    from pipe.events.once import Matter
     from pipe.language.requests import Request
     from pipe.mesh.directory import Directory
     from pipe.mesh.peers import Peers
@@ -63,14 +67,14 @@ NEWS_SECONDS = 1.0
 """How long a session waits to hear that a worker is dead which cannot be reached: the hub knows
 within milliseconds, and then its topics have no home."""
 
-MAX_NOTICE_BYTES = 512 * 1024
-"""What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
-
 LEAST_BUFFER = 64 * 1024
 """What each worker may have on its way to a reader on a pattern, however many they are."""
 
+NO_FIRST_TEXT = "the worker that does this is being replaced: try again"
+
 _JOINS = (Publish, Subscribe, Pipe, Chat)
-_LOOKS = (Stat, Offset, Explain)
+_GRANTS = (GrantAccess, RevokeAccess)
+_LOOKS = (Stat, Offset, Explain, *_GRANTS)
 _ONCE = (Logs, *AboutHooks.__args__, *AboutWebhooks.__args__, *MonitorRequest.__args__)
 
 
@@ -83,92 +87,6 @@ class Reach(Protocol):
         Raises:
             Unreachable: it is not there.
         """
-
-
-class _Here:
-    """A session that runs here; with a topic it is a join that the directory has counted."""
-
-    far = False
-
-    def __init__(self, mesh: Mesh, topic: TopicName | None, asker: WorkerId) -> None:
-        self._mesh = mesh
-        self._topic = topic
-        self._asker = asker
-        mesh.coming[asker] += 1
-
-    def carry(self, front: object) -> bool:  # noqa: ARG002
-        """It runs here."""
-        return False
-
-    def open(self, errand: Errand, client: Client) -> Way:
-        """It runs here."""
-        raise NotImplementedError
-
-    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
-        """It is published here."""
-        raise NotImplementedError
-
-    def settle(self) -> None:
-        """It has joined or failed."""
-        self._mesh.settle(self._topic, self._asker)
-
-
-class _There:
-    """A session that runs in another worker."""
-
-    far = True
-
-    def __init__(
-        self,
-        mesh: Mesh,
-        end: EdgeEnd,
-        worker: WorkerId,
-        topic: TopicName | None,
-        *,
-        stays: bool = False,
-    ) -> None:
-        self._mesh = mesh
-        self._end = end
-        self._worker = worker
-        self._topic = topic
-        self._stays = stays  # its client does
-        self._sent = False
-        end.visits += 1
-
-    def carry(self, front: object) -> bool:
-        """Move the client there, unless it is better off here."""
-        if self._topic and not self._stays and not self._end.link.over:
-            self._sent = self._mesh.carry(front, self._topic, self._worker)
-        return self._sent
-
-    def open(self, errand: Errand, client: Client) -> Way:
-        """Have it run there."""
-        relay = self._end.open(errand, client)
-        self._sent = not self._end.link.over
-        if not self._sent:  # it has ended since it was found
-            asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
-        return relay
-
-    async def announce(self, data: bytes, hold: float) -> tuple[bool, int | None]:
-        """Have it published there.
-
-        Raises:
-            Unreachable: nobody has answered.
-        """
-        if self._topic is None or len(data) > MAX_NOTICE_BYTES or self._end.link.over:
-            return False, None
-        self._sent = True
-        question = write_notice(Notice(self._topic, data, hold))
-        answer = await wait_answer(self._end, question)
-        if answer is None:
-            raise Unreachable(f"worker {self._worker} does not answer: try again")
-        return read_result(answer)
-
-    def settle(self) -> None:
-        """It was opened or never will be."""
-        self._end.visits -= 1
-        if self._topic and not self._sent:
-            self._mesh.withdraw(self._topic, self._worker)
 
 
 class Mesh:
@@ -206,16 +124,19 @@ class Mesh:
         self._opening: dict[WorkerId, asyncio.Task[EdgeEnd]] = {}
         self._idle_since: dict[EdgeEnd, float] = {}
         self._homes: dict[HomeEnd, None] = {}
-        self.coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
+        self._coming: Counter[WorkerId] = Counter()  # joins here that are not settled, by who asked
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Future[None] = self._loop.create_future()
+        self._watched_here: dict[FarWatch, None] = {}  # by others
         self._burying: set[asyncio.Event] = set()
         self._followers: dict[Callable[[], None], None] = {}
+        self.watches = Watches(service.router, directory, me, self._edge)
+        self._followers[self.watches.look_again] = None
         peers.follow(self._tell_followers, self._bury)
         for name in service.router.watched_names:
-            directory.watch(name, True)
-        service.router.watched = directory.watch
+            self.watches.watch(name, True)
+        service.router.watched = self.watches.watch
 
     # -- sessions of clients that are here --------------------------------------------------------
 
@@ -247,20 +168,22 @@ class Mesh:
         if topic is None:
             worker = self._peers.first
             if worker is None:
-                raise Unreachable("the worker that does this is being replaced: try again")
+                raise Unreachable(NO_FIRST_TEXT)
         elif counted:
             worker, _, crowded = await self._directory.enter(topic)
         else:
             worker = await self._directory.find(topic)
         if worker is None or worker == self._me:
-            return _Here(self, counted, self._me)
+            return Here(self, counted, self._me)
         try:
             edge = await self._edge(worker)
             stays = crowded and isinstance(request, Subscribe)
-            return _There(self, edge, worker, counted, stays=stays)
+            return There(self, edge, worker, counted, stays=stays)
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)
+            if isinstance(request, _GRANTS):  # the home hears of it a second later
+                return Here(self, None, self._me)
             if not (again and await self._is_gone(worker)):
                 raise
             return await self._find(request, topic, again=False)
@@ -297,7 +220,7 @@ class Mesh:
         """
         if not isinstance(worker, WorkerId) or worker not in self._peers.others:
             raise Unreachable(f"worker {worker} is gone")
-        return _There(self, await self._edge(worker), worker, None)
+        return There(self, await self._edge(worker), worker, None)
 
     async def _edge(self, worker: WorkerId) -> EdgeEnd:
         """Return the link to another worker, opened if there is none.
@@ -346,7 +269,9 @@ class Mesh:
 
     def accept(self) -> Link:
         """Make this side's end of a link that another worker opens."""
-        end = HomeEnd(self._welcome, self._asked, self._home_over, self._tell_buriers)
+        end = HomeEnd(
+            self._welcome, self._watch_here, self._asked, self._home_over, self._tell_buriers
+        )
         end.link = self._make_link(end)
         self._homes[end] = None
         self._watch()
@@ -367,6 +292,18 @@ class Mesh:
         session.partial = errand.part
         self._do(self._start(end, number, session, errand))
         return front
+
+    def _watch_here(self, end: HomeEnd, number: int, order: memoryview) -> FarWatch:
+        service = self._service
+
+        def over() -> None:
+            end.forget(number)
+            self._watched_here.pop(watch, None)
+
+        watch = FarWatch(end.link, number, order, service.router, service.settings.buffer, over)
+        self._watched_here[watch] = None
+        watch.start()
+        return watch
 
     async def _start(self, end: HomeEnd, number: int, session: Session, errand: Errand) -> None:
         """Start a session that came over a link, once this worker knows what the others changed.
@@ -402,7 +339,7 @@ class Mesh:
             topic: which one it joins, if that was counted by the directory.
             asker: the worker from which it comes.
         """
-        return _Here(self, topic, asker)
+        return Here(self, topic, asker)
 
     def _home_over(self, end: HomeEnd, reason: str) -> None:
         log.info("link ended", peer=str(end.hello.worker) if end.hello else "", reason=reason)
@@ -410,6 +347,10 @@ class Mesh:
         self._tell_buriers()
 
     # -- the directory ----------------------------------------------------------------------------
+
+    def expect(self, asker: WorkerId) -> None:
+        """A session is about to begin here, and perhaps to join a topic."""
+        self._coming[asker] += 1
 
     def withdraw(self, topic: TopicName, home: WorkerId) -> None:
         """A join that the directory has counted is not sent."""
@@ -420,18 +361,21 @@ class Mesh:
 
         Only now its join has arrived: before, the topic may close and must keep its home for it.
         """
-        self.coming[asker] -= 1
-        if not self.coming[asker]:
-            del self.coming[asker]
+        self._coming[asker] -= 1
+        if not self._coming[asker]:
+            del self._coming[asker]
             self._tell_buriers()
         if topic:
             self._directory.arrived(topic, asker)
             if topic not in self._service.router:
-                self._directory.closed(topic)
+                self.closed(topic)
 
     def closed(self, topic: TopicName) -> None:
-        """A topic that was at home here is gone."""
-        self._directory.closed(topic)
+        """A topic that was at home here is gone, or its last receipt that was kept here."""
+        for watch in self._watched_here:
+            watch.closed(topic)
+        if topic not in self._service.holds.receipts:
+            self._directory.closed(topic)
 
     async def _bury(self, worker: WorkerId) -> None:
         """A worker is dead: cut the link there, and take what it has sent until nothing is left."""
@@ -449,7 +393,7 @@ class Mesh:
 
     def _may_hear_of(self, worker: WorkerId) -> bool:
         unread = any(home.hello is None or home.worker == worker for home in self._homes)
-        return unread or worker in self.coming
+        return unread or worker in self._coming
 
     def _tell_buriers(self) -> None:
         for news in self._burying:
@@ -466,11 +410,34 @@ class Mesh:
 
         return await ask_all(self._peers.others, ask)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker has what a service has once."""
+        return self._peers.first == self._me
+
+    async def ask_first(self, matter: Matter) -> bool:
+        """Have the worker that has it deal with something.
+
+        Raises:
+            Unreachable: there is none now, or it does not answer.
+        """
+        first = self._peers.first
+        if first is None:
+            raise Unreachable(NO_FIRST_TEXT)
+        answer = await wait_answer(await self._edge(first), write_matter(matter))
+        if answer is None:
+            raise Unreachable(f"worker {first} does not answer: try again")
+        return bool(json.loads(answer))
+
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
         notice = read_notice(question)
         if notice:
             with visits(self.receive(notice.topic, end.worker)):
                 send_answer(end, number, announce_here(self._service, notice))
+            return
+        matter = read_matter(question)
+        if matter:
+            send_answer(end, number, json.dumps(self._service.once.deal(matter)))
             return
         self._do(self._reply(end, number, question))
 
@@ -518,6 +485,7 @@ class Mesh:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self.watches.close()
         for task in self._tasks:
             task.cancel()
 

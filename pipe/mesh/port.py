@@ -58,6 +58,7 @@ class FarPort:
         self._clogged = link.blocked
         self._flushing = False
         self._over = False
+        self.on_first: Callable[[], None] | None = None  # before the first chunk
         self._feed: Callable[[Chunk], None] = unwanted
         self._reading = False
         self._came = 0  # bytes from the client
@@ -107,6 +108,9 @@ class FarPort:
         self._taken_chunks += pieces_of(chunk.size)
         if self._over:
             return
+        if self.on_first:
+            on_first, self.on_first = self.on_first, None
+            on_first()
         self._link.write(self._number, chunk)
         if not self._full and self._weight() >= self._buffer:
             self._full = True

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from pipe.commands.ls import tell_others
 from pipe.elsewhere import Errand
 from pipe.errors import PipeError
+from pipe.events.dedupe import Sighting
+from pipe.events.logs.forwarding import OwnLines
 from pipe.language.names import parse_topic
 from pipe.language.requests import List
 from pipe.mesh.errands import read_errand, write_errand
 from pipe.mesh.frames import BadFrame
 
 if TYPE_CHECKING:
+    from pipe.events.once import Matter
     from pipe.language.names import TopicName
     from pipe.language.requests import Request
     from pipe.rights.callers import Caller
@@ -38,6 +43,32 @@ async def answer_question(service: Service, question: str) -> str:
     if isinstance(request, List):
         return await tell_others(service, errand.caller, request.pattern)
     raise BadFrame(f"not a question: {type(request).__name__}")
+
+
+_MATTERS: dict[str, TypeAdapter[Any]] = {
+    matter.__name__: TypeAdapter(matter) for matter in (Sighting, OwnLines)
+}
+
+
+def write_matter(matter: Matter) -> str:
+    """Write what the first worker is to deal with."""
+    return json.dumps({"matter": type(matter).__name__, "facts": matter})
+
+
+def read_matter(question: str) -> Matter | None:
+    """Read it, if it is one.
+
+    Raises:
+        BadFrame: it cannot be read.
+    """
+    try:
+        fields = json.loads(question)
+        if "matter" not in fields:
+            return None
+        found: Matter = _MATTERS[fields["matter"]].validate_python(fields["facts"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadFrame(f"a matter that cannot be read: {error}") from None
+    return found
 
 
 class Notice(NamedTuple):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipe.limits.holds import HeldReader
     from pipe.stream.history import History, Stream
     from pipe.stream.router import Router
+    from pipe.stream.topics import Member
 
 
 def place_in_the_past(
@@ -105,3 +106,14 @@ def _find_byte(history: History, stream: Stream, name: TopicName, request: Subsc
     if offset < kept.first:
         raise TooLate(f"byte {offset} is kept no longer: {describe(kept)}")
     return stream.start + offset
+
+
+def first_byte(member: Member) -> tuple[str, int] | None:
+    """The stream, and the number in it, of what a reader was handed first; called just then."""
+    history = member.topic.history if member.topic else None
+    if history is None:
+        return None
+    stream = member.lag.stream if member.lag else history.stream
+    position = member.lag.position if member.lag else history.ring.end
+    number = position - member.accepted_bytes - stream.start
+    return (stream.name, number) if stream.numbered and number >= 0 else None

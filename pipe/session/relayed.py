@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pipe.commands import input_limit
 from pipe.elsewhere import Errand, Size
 from pipe.errors import Outcome
+from pipe.language.account_requests import GrantAccess, RevokeAccess
 from pipe.language.chat_requests import Chat
 from pipe.language.log_requests import Logs
 from pipe.language.names import TopicName, parse_topic, random_path
@@ -26,13 +27,14 @@ from pipe.stream.topics import Member
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pipe.elsewhere import Gone, Visit, Way
+    from pipe.elsewhere import Facts, Gone, Visit, Way
     from pipe.language.requests import Request
     from pipe.limits.quotas import Holder
     from pipe.rights.callers import Caller
     from pipe.session.front import Front, Port
     from pipe.session.intake import Intake
     from pipe.stream.chunks import Chunk
+    from pipe.stream.ports import Receipt
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def name_topic(request: Request, caller: Caller) -> tuple[Request, TopicName | N
             return request, name if isinstance(name, TopicName) else None
         case Chat():
             return request, parse_topic(request.topic, caller=caller.user, public=request.public)
-        case Stat() | Offset() | Explain():
+        case Stat() | Offset() | Explain() | GrantAccess() | RevokeAccess():
             return request, parse_topic(request.topic, caller=caller.user)
         case _:
             return request, None
@@ -92,6 +94,9 @@ def make_errand(
 
 class Relaying(Protocol):
     """What a relayed client needs of its session."""
+
+    facts: Facts | None
+    receipt: Receipt | None
 
     def end(self, outcome: Outcome, text: str = "", *, exit_status: int | None = None) -> None:
         """End in order."""
@@ -211,6 +216,14 @@ class Relayed:
     def tell(self, text: str) -> None:
         """Pass it on."""
         self._front.tell(text)
+
+    def note(self, facts: Facts) -> None:
+        """Keep it for the front that asks for it."""
+        if facts.waiting is not None:
+            self.member.waiting = facts.waiting
+        else:
+            self._session.facts = facts
+            self._session.receipt = facts.receipt
 
     def draw(self, line: str, *, last: bool) -> None:
         """Pass it on."""

@@ -36,7 +36,7 @@ from pipe.session.wide import Wide
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from pipe.elsewhere import Elsewhere, Visit
+    from pipe.elsewhere import Elsewhere, Facts, Visit
     from pipe.language.names import Pattern
     from pipe.language.requests import Answerable, Request
     from pipe.limits.quotas import Holder
@@ -74,10 +74,12 @@ class Serving(ABC):
         "_wide",
         "address",
         "caller",
+        "facts",
         "member",
         "movable",
         "partial",
         "port",
+        "receipt",
         "visit",
     )
 
@@ -97,6 +99,8 @@ class Serving(ABC):
         self.member: Member | None = None
         self.visit: Visit | None = None  # of one that was sent here, as its topic is at home here
         self.movable = True  # to where its topic is at home
+        self.receipt: Receipt | None = None
+        self.facts: Facts | None = None  # if it runs elsewhere, what is known of it from there
         self.partial = False  # one of several on a pattern, of which another has the client
         self._service = service
         self._front = front
@@ -112,6 +116,11 @@ class Serving(ABC):
         self._relayed: Relayed | None = None  # most run here
         self._wide: Wide | None = None  # most are on one topic
         self._counted: Member | None = None  # what its client gets, from wherever it comes
+
+    @property
+    def topic(self) -> str:
+        """The name of the topic or pattern, once it is known."""
+        return self._topic
 
     @abstractmethod
     def announce(self, text: str) -> None:

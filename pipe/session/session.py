@@ -64,7 +64,6 @@ class Session(Serving):
         "_outcome",
         "_patience",
         "_stall_clock",
-        "receipt",
     )
 
     def __init__(
@@ -76,7 +75,6 @@ class Session(Serving):
         holders: tuple[Holder, ...],
     ) -> None:
         super().__init__(service, front, caller, address, holders)
-        self.receipt: Receipt | None = None
         self._opened_at = self._loop.time()
         self._stall_clock: StallClock | None = None  # most readers keep up
         self._patience: Patience | None = None  # most need none
@@ -155,10 +153,15 @@ class Session(Serving):
         if not isinstance(request, Publish) or not (missing or self._patience):
             return
         if self._patience is None:
-            self._patience = Patience(self._loop, self.announce, partial(self.end, Outcome.TIMEOUT))
+            gives_up = partial(self.end, Outcome.TIMEOUT)
+            self._patience = Patience(self._loop, self._tell_of_wait, gives_up)
         with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
             self._patience.wait(request, missing, sent)
+
+    def _tell_of_wait(self, text: str) -> None:
+        if not self._service.draining:  # nobody comes any more, and it will be cut as well
+            self.announce(text)
 
     def finish(self, receipt: Receipt) -> None:
         """Everything that was published has arrived: print the receipt."""

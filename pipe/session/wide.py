@@ -25,7 +25,7 @@ from pipe.stream.topics import Member
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from pipe.elsewhere import Elsewhere, Errand, Way
+    from pipe.elsewhere import Elsewhere, Errand, Facts, Way
     from pipe.session.front import Listener, Port
     from pipe.stream.chunks import Chunk
 
@@ -321,6 +321,9 @@ class _Far(_Feed):
 
     def tell(self, text: str) -> None:
         """What concerns the reader is told here."""
+
+    def note(self, facts: Facts) -> None:
+        """Of several topics nothing is told."""
 
     def draw(self, line: str, *, last: bool) -> None:
         """It is drawn here."""

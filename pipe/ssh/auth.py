@@ -146,7 +146,7 @@ class Peer(asyncssh.SSHServer):
 
     def _warn(self) -> None:
         """Tell the user in whose name somebody tried to log in."""
-        self._service.logs.warn(
+        self._service.once.warn(
             self._user or "",
             "login refused",
             {

@@ -20,36 +20,46 @@ class Index:
     """All topics and members of one server; `pipe.stream.router.Router` fills it.
 
     Attributes:
-        watched: called when somebody begins to watch a topic that nobody did, and when nobody does.
+        watched: called with a topic whenever its watchers change, and whether there are any.
     """
 
     def __init__(self) -> None:
         self._topics: dict[TopicName, Topic] = {}
         self._members: dict[Member, None] = {}
-        self._watchers: dict[TopicName, dict[Watcher, None]] = {}
+        self._watchers: dict[TopicName, dict[Watcher, bool]] = {}  # with whether it is here
         self._tally = Tally()
         self.watched: Callable[[TopicName, bool], None] = lambda _name, _watched: None
 
-    def watch(self, name: TopicName, watcher: Watcher) -> None:
-        """Tell a watcher, from now on, what is published on a topic whenever it exists."""
+    def watch(self, name: TopicName, watcher: Watcher, *, here: bool = True) -> None:
+        """Tell a watcher, from now on, what is published on a topic whenever it exists.
+
+        One that is not ``here`` stands for those of another server, and does not count as one.
+        """
         watchers = self._watchers.setdefault(name, {})
-        if not watchers:
-            self.watched(name, True)
-        watchers[watcher] = None
+        watchers[watcher] = here
         if name in self._topics:
             self._topics[name].watchers = watchers
+        if here:
+            self.watched(name, True)
 
     def unwatch(self, name: TopicName, watcher: Watcher) -> None:
         """End that; do nothing if it does not watch."""
         watchers = self._watchers.get(name, {})
-        watchers.pop(watcher, None)
-        if not watchers and self._watchers.pop(name, None) is not None:
-            self.watched(name, False)
+        here = watchers.pop(watcher, False)
+        if not watchers:
+            self._watchers.pop(name, None)
+        if here:
+            self.watched(name, any(watchers.values()))
+
+    def watchers(self, name: TopicName) -> tuple[Watcher, ...]:
+        """Who watches a topic here, whether it exists or not."""
+        watchers = self._watchers.get(name, {})
+        return tuple(watcher for watcher, here in watchers.items() if here)
 
     @property
     def watched_names(self) -> tuple[TopicName, ...]:
-        """The topics that somebody watches, whether they exist or not."""
-        return tuple(self._watchers)
+        """The topics that somebody watches here, whether they exist or not."""
+        return tuple(name for name, watchers in self._watchers.items() if any(watchers.values()))
 
     def members(self, name: TopicName) -> tuple[Member, ...]:
         """All members on a topic, patterns included; none if it does not exist."""

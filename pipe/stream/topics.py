@@ -244,7 +244,7 @@ class Topic:
     def __init__(self, name: TopicName) -> None:
         self.name = name
         self.members: dict[Member, None] = {}
-        self.watchers: dict[Watcher, None] | None = None  # the router's own, for this name
+        self.watchers: dict[Watcher, bool] | None = None  # the router's own, for this name
         self.history: History | None = None  # of late, if a publisher wants it kept
         self.promised = ""  # the identifier of its first stream that is kept, if it was told
 

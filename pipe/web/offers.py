@@ -17,6 +17,7 @@ from pipe.language.names import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pipe.language.names import TopicName
     from pipe.stream.topics import Member
 
 BYTES = "application/octet-stream"
@@ -42,11 +43,12 @@ _PASSED_KINDS = ("image/", "audio/", "video/")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a publisher says of its stream; empty and None where it says nothing."""
+    """What a publisher says of its stream on a topic; empty and None where it says nothing."""
 
     content_type: str = ""
     filename: str = ""
     length: int | None = None
+    topic: str = ""
 
 
 NO_OFFER = Offer()
@@ -69,6 +71,12 @@ def the_offer(offers: Mapping[Member, Offer], members: Iterable[Member]) -> Offe
     """What the only publisher among these offers; of several, nobody speaks for all."""
     publishers = [member for member in members if member.source]
     return offers.get(publishers[0], NO_OFFER) if len(publishers) == 1 else NO_OFFER
+
+
+def the_offer_on(offers: Mapping[Member, Offer], topic: TopicName) -> Offer:
+    """The same for a topic elsewhere that has one publisher, if that one is among these."""
+    found = [offer for offer in offers.values() if offer.topic == str(topic)]
+    return found[0] if len(found) == 1 else NO_OFFER
 
 
 def safe_type(content_type: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import socket
 import struct
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ class Exchange:
     def offer(self, offer: Offer) -> None:
         """Let readers know what the stream is that is published."""
         if self.session.member and not self.end:
-            self.parts.offers[self.session.member] = offer
+            self.parts.offers[self.session.member] = replace(offer, topic=self.session.topic)
 
     def gone(self) -> None:
         """The client has said goodbye: nothing more is written."""

@@ -169,8 +169,14 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the one process that it is."""
+        """Of the process that was started."""
         return self.process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all processes that it is: with several workers there is one for each, and the hub."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
 
     @property
     def running(self) -> bool:
@@ -206,10 +212,13 @@ class Server:
         return self._memory("VmHWM")
 
     def _memory(self, name: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
-        assert found
-        return int(found[1]) * 1024
+        total = 0
+        for pid in self.pids:
+            status = Path(f"/proc/{pid}/status").read_text()
+            found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+            assert found
+            total += int(found[1]) * 1024
+        return total
 
     def metrics(self) -> Metrics:
         """Scrape it now, or as soon as its event loop has the time to answer."""

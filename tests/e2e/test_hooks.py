@@ -83,7 +83,6 @@ def test_registry_tells_again(server: Server, tmp_path: Path) -> None:
         assert len(published) == 2
 
 
-@pytest.mark.one_worker
 def test_proxy_and_registry_tell_of_one_push(tmp_path: Path, keys: KeyRing) -> None:
     """A push through the server is one event, though the registry behind it tells of it too."""
     image, port = tmp_path / "image", free_port()

@@ -285,7 +285,6 @@ def test_hold_that_means_nothing(server: Server, command: str, text: str) -> Non
     assert text in reader.text
 
 
-@pytest.mark.one_worker
 def test_receipt_waits_for_its_publisher(server: Server) -> None:
     """One that was lost after its last byte asks for the receipt, as often as it has to."""
     reader = server.ssh("alice", "sub film", reading=False)

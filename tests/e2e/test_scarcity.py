@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker  # several count what they share more than once; a relayed byte waits in two
 async def test_memory_alarm(start_server: StartServer) -> None:
     """Writers stand while memory is short and readers go on; then all goes on, and all arrives."""
     probe = start_server()
@@ -72,7 +72,7 @@ def test_log_has_a_rate(start_server: StartServer, raw: Raw) -> None:
     assert left_out[0]["kind"] == "connection without login"
 
 
-@pytest.mark.one_worker
+@pytest.mark.one_worker  # several have as many descriptors each, and the hub keeps none
 def test_descriptors_are_kept_in_reserve(
     start_server: StartServer, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:

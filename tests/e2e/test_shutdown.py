@@ -153,6 +153,7 @@ def _hangup_counts() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.one_worker  # with several it replaces them: see test_workers.py
 @pytest.mark.usefixtures("_hangup_counts")
 def test_hangup_is_no_end(start_server: StartServer) -> None:
     """A service that gets SIGHUP says that it changes nothing, and streams go on."""

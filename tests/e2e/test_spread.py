@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,15 +15,16 @@ import pytest
 from .clients import HOST
 from .conftest import SharedServer
 from .payloads import MIB
-from .processes import DEADLINE, HELD, statuses, wait_until
+from .processes import DEADLINE, HELD, Process, statuses, wait_until
+from .receiver import receiving
 from .server import HOPPING, MOVING, Server, Status
 from .test_workers import workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .clients import KeyRing
-    from .processes import Process
 
 pytestmark = pytest.mark.e2e
 
@@ -43,7 +45,13 @@ def shared_server(
     """One of three workers; see `tests.e2e.scattered` for who and what is where."""
     folder = tmp_path_factory.mktemp("server")
     shared = SharedServer(
-        folder, keys, lane, request.param, workers=3, trusted_sources="127.0.0.0/8"
+        folder,
+        keys,
+        lane,
+        request.param,
+        workers=3,
+        trusted_sources="127.0.0.0/8",
+        webhook_networks="127.0.0.0/8",
     )
     yield shared
     assert shared.stop() == Status.OK
@@ -196,6 +204,53 @@ def test_watched_topic_is_at_home_where_it_is_watched(server: Server) -> None:
     wait_until(lambda: state() == "down", "the monitor to be down")
 
 
+def test_watched_at_once_though_it_is_in_use_elsewhere(server: Server) -> None:
+    """A webhook and a monitor get what comes on a topic that was open in another worker before."""
+    server.introduce("erin")
+    reader = server.ssh("erin", "sub -k at2", options=at(2))
+    writer = server.ssh("erin", "pub at2", stdin=HELD, options=at(3))
+    writer.write(b"one\n")
+    reader.wait_stdout(4)
+    with receiving() as receiver:
+        for line in (f"webhooks add at2 {receiver.url} --frame line", "monitor add at2 --every 1h"):
+            assert ask(server, 3, line, "erin").wait() == Status.OK
+        numbers = itertools.count()
+
+        def has_come() -> bool:
+            writer.write(b"%d\n" % next(numbers))
+            return bool(receiver.posts)
+
+        wait_until(has_come, "it to be watched there")
+        writer.write(b"last\n")
+        writer.close_stdin()
+        assert writer.wait() == Status.OK
+        wait_until(lambda: receiver.posts[-1].body == b"last", "the last line")
+        sent = [b"%d" % number for number in range(next(numbers))]
+        *bodies, _ = [post.body for post in receiver.posts]
+        assert bodies == sent[-len(bodies) :]
+        [monitor] = rows_of(ask(server, 1, "monitors --json", "erin"))
+        assert monitor["state"] == "up"
+        reader.interrupt()
+        server.wait_sessions(subscribe=0)
+        again = server.ssh("erin", "pub -b=false at2", stdin=b"again", options=at(2))
+        assert again.wait() == Status.OK
+        wait_until(lambda: receiver.posts[-1].body == b"again", "what came after it had closed")
+
+
+def test_log_lines_of_all_workers(server: Server) -> None:
+    """`logs` shows what the server says of a user, wherever the session was."""
+    for number in (1, 2, 3):
+        ended = server.ssh("dora", f"pub -b=false at{number}-log", options=at(number))
+        assert ended.wait() == Status.OK
+
+    def topics() -> list[str]:
+        rows = rows_of(ask(server, 2, "logs -f=false", "dora"))
+        return sorted(row["topic"] for row in rows if row["msg"] == "session ended")
+
+    wait_until(lambda: len(topics()) == 3, "all lines")
+    assert topics() == [f"dora/at{number}-log" for number in (1, 2, 3)]
+
+
 def test_right_ends_everywhere(server: Server) -> None:
     """A grant that is revoked on one worker ends readers in the others, those on patterns too."""
     server.introduce("bob")
@@ -251,6 +306,71 @@ def test_token_made_in_any_worker_reads_over_http(server: Server) -> None:
     assert [row["topic"] for row in listed] == ["alice/at2"]
     assert get(server, "/topic/at2", headers) == b"over HTTP"
     assert writer.wait() == Status.OK
+
+
+def test_http_tells_of_a_stream_elsewhere_as_of_one_here(server: Server, tmp_path: Path) -> None:
+    """Its name, receipt and readers are in headers and JSON, wherever its topic is at home."""
+    auth = bearer(server)
+    head = tmp_path / "head"
+    address = f"http://{HOST}:{server.web_port}/topic/at2"
+    words = ["curl", "-q", "-sSf", "-H", f"Authorization: {auth}", "-D", str(head), address]
+    reader = server.adopt(Process(words))
+    server.wait_sessions(subscribe=1)
+    seen, _ = ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth})
+    assert (seen.getheader("Pipe-Publishers"), seen.getheader("Pipe-Subscribers")) == ("0", "1")
+    headers = {
+        "Authorization": auth,
+        "Accept": "application/json",
+        "Content-Disposition": 'attachment; filename="x.csv"',
+    }
+    _, told = ask_http(server, "PUT", "/topic/at2", headers, b"some")
+    assert json.loads(told) == {"bytes": 4, "subscribers": 1, "left_early": 0}
+    assert reader.wait() == Status.OK
+    assert reader.output == "some"
+    assert 'filename="x.csv"' in head.read_text()
+    assert "Pipe-Length: 4" in head.read_text()
+    gone, _ = ask_http(server, "HEAD", "/topic/at2", {"Authorization": auth})
+    assert gone.status == 404
+
+
+def test_ranges_of_a_stream_elsewhere(server: Server) -> None:
+    """206 with what there is from a byte on, 416 with which bytes there are."""
+    auth = bearer(server)
+    writer = server.ssh("alice", "pub -b=false --keep 1MiB at2", stdin=HELD, options=at(3))
+    writer.write(b"0123456789")
+    late = server.ssh("alice", "sub --last 1MiB at2", options=at(2))
+    late.wait_stdout(10)
+    [row] = rows_of(ask(server, 1, "ls --json at2"))
+    stream = row["kept"]["stream"]
+    headers = {"Authorization": auth, "Pipe-Stream": stream}
+    refused, _ = ask_http(server, "GET", "/topic/at2", {**headers, "Range": "bytes=11-"})
+    assert (refused.status, refused.getheader("Pipe-Kept")) == (416, "0-10")
+    connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/topic/at2", headers={**headers, "Range": "bytes=4-"})
+        part = connection.getresponse()
+        assert part.status == 206
+        assert (part.getheader("Pipe-Stream"), part.getheader("Pipe-Offset")) == (stream, "4")
+        writer.close_stdin()
+        assert part.read() == b"456789"
+    assert statuses(writer, late) == [Status.OK] * 2
+
+
+def bearer(server: Server) -> str:
+    """What lets alice in by HTTP."""
+    made = ask(server, 3, "tokens add --read '**' --write '**'")
+    return f"Bearer {made.output.strip()}"
+
+
+def ask_http(
+    server: Server, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+) -> tuple[HTTPResponse, bytes]:
+    """Ask for something that is answered at once, and return the answer and its body."""
+    connection = HTTPConnection(HOST, server.web_port, timeout=DEADLINE)
+    with contextlib.closing(connection):
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
 
 
 def get(server: Server, path: str, headers: dict[str, str]) -> bytes:

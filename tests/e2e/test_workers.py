@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -261,6 +262,24 @@ def test_database_is_bad(tmp_path: Path) -> None:
     """What the first worker cannot use is told once."""
     (tmp_path / "pipe.db").write_bytes(b"no database" * 100)
     assert "database" in fail_to_start(tmp_path, port=0, web_port=0, metrics_port=0)
+
+
+def test_data_folder_is_in_use(start_server: StartServer) -> None:
+    """A second server says so and leaves the first alone; users can be added beside it."""
+    server = start_server(workers=2)
+    text = fail_to_start(server.data_dir, port=0, web_port=0, metrics_port=0)
+    assert f"another server has it (process {server.pid}); stop that one, or choose" in text
+    words = ["user", "add", "zoe", "--data-dir", str(server.data_dir)]
+    added = Process(
+        [sys.executable, "-m", "pipe", *words], environment=bare_environment(), directory=ROOT
+    )
+    assert added.wait() == Status.OK, added
+    server.process.send_signal(signal.SIGHUP)  # new workers may have what the old ones have
+    server.process.wait_stderr("replacing workers")
+    assert server.run("alice", "whoami").wait() == Status.OK
+    server.process.kill()
+    server.process.wait()
+    server.restart()
 
 
 def fail_to_start(data_dir: Path, **settings: int) -> str:

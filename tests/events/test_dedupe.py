@@ -7,49 +7,55 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipe.events.dedupe import ID_SECONDS, MAX_IDS, PUSH_SECONDS, Seen
+from pipe.events.dedupe import ID_SECONDS, MAX_IDS, PUSH_SECONDS, Seen, Sighting, sight
 from pipe.events.envelope import Event
 
 PUSHED = Event(time=0, repository="alice/alpine", tag="latest", digest="sha256:41ed", id="1")
 
 
+def pushed(event: Event) -> Sighting:
+    """A push that can be recognised."""
+    found = sight(event)
+    assert found
+    return found
+
+
 def test_an_id_counts_once_a_day() -> None:
     """An id is known until it is a day old, and being told again makes it no younger."""
     seen = Seen()
-    assert seen.first("a", 0.0)
-    assert not seen.first("a", ID_SECONDS - 1)
-    assert seen.first("b", ID_SECONDS - 1)
-    assert seen.first("a", ID_SECONDS)
-    assert not seen.first("b", ID_SECONDS)
+    assert seen.first(Sighting("a"), 0.0)
+    assert not seen.first(Sighting("a"), ID_SECONDS - 1)
+    assert seen.first(Sighting("b"), ID_SECONDS - 1)
+    assert seen.first(Sighting("a"), ID_SECONDS)
+    assert not seen.first(Sighting("b"), ID_SECONDS)
 
 
 def test_ids_are_bounded() -> None:
     """When there are too many, the oldest is forgotten."""
     seen = Seen()
     for number in range(MAX_IDS + 1):
-        assert seen.first(str(number), 0.0)
-    assert not seen.first(str(MAX_IDS), 1.0)
-    assert not seen.first("1", 1.0)
-    assert seen.first("0", 1.0)
+        assert seen.first(Sighting(str(number)), 0.0)
+    assert not seen.first(Sighting(str(MAX_IDS)), 1.0)
+    assert not seen.first(Sighting("1"), 1.0)
+    assert seen.first(Sighting("0"), 1.0)
 
 
 def test_a_push_counts_once_a_minute() -> None:
     """The same digest under the same tag is one push, whoever tells of it and under what id."""
     seen = Seen()
-    assert seen.first_push(PUSHED, 0.0)
-    assert not seen.first_push(replace(PUSHED, source="distribution", id="2"), PUSH_SECONDS - 1)
-    assert seen.first_push(PUSHED, PUSH_SECONDS)
+    assert seen.first(pushed(PUSHED), 0.0)
+    assert not seen.first(pushed(replace(PUSHED, source="distribution", id="2")), PUSH_SECONDS - 1)
+    assert seen.first(pushed(PUSHED), PUSH_SECONDS)
 
 
 def test_another_push() -> None:
-    """Another digest, tag or repository is another push, and one without a digest always new."""
+    """Another digest, tag or repository is another push, and one without a digest none."""
     seen = Seen()
-    seen.first_push(PUSHED, 0.0)
-    assert seen.first_push(replace(PUSHED, digest="sha256:0"), 0.0)
-    assert seen.first_push(replace(PUSHED, tag="v1"), 0.0)
-    assert seen.first_push(replace(PUSHED, repository="bob/alpine"), 0.0)
-    for _ in range(2):
-        assert seen.first_push(replace(PUSHED, digest=""), 0.0)
+    seen.first(pushed(PUSHED), 0.0)
+    assert seen.first(pushed(replace(PUSHED, digest="sha256:0")), 0.0)
+    assert seen.first(pushed(replace(PUSHED, tag="v1")), 0.0)
+    assert seen.first(pushed(replace(PUSHED, repository="bob/alpine")), 0.0)
+    assert sight(replace(PUSHED, digest="")) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, ID_SECONDS)), max_size=30))
@@ -61,4 +67,4 @@ def test_ids_against_a_model(told: list[tuple[str, float]]) -> None:
         new = one not in model or model[one] <= now - ID_SECONDS
         if new:
             model[one] = now
-        assert seen.first(one, now) is new
+        assert seen.first(Sighting(one), now) is new

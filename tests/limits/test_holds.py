@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pipe.limits.holds import MAX_READERS_PER_USER, HeldReader, Holds
+from pipe.limits.holds import MAX_READERS_PER_USER, Ended, HeldReader, Holds
 from pipe.rights.callers import Caller
 from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
@@ -68,3 +68,15 @@ async def test_places_go_with_their_user() -> None:
     holds.forget(lambda caller: caller is ALICE)
     assert gone == [hers]
     holds.close()
+
+
+async def test_receipt_is_known_until_its_time_is_over() -> None:
+    """Whoever waits for it to be forgotten is told, also when another one takes its place."""
+    told: list[object] = []
+    holds = Holds(told.append)
+    for _ in range(2):
+        holds.hold_ended(NAME, Ended(ALICE, 0, 9, lambda: None), LONG)
+    assert (told, list(holds.receipts)) == ([NAME], [NAME])
+    holds.drop_ended(NAME)
+    holds.drop_ended(NAME)
+    assert (told, list(holds.receipts)) == ([NAME] * 2, [])

@@ -6,7 +6,7 @@ Both ends are the real ones, and so is all that is between them and the wire.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pipe.elsewhere import Errand, Gone
 from pipe.errors import Outcome
@@ -22,7 +22,7 @@ from pipe.stream.chunks import Chunk
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipe.elsewhere import Size, Way
+    from pipe.elsewhere import Facts, Size, Way
     from pipe.language.requests import Request
     from pipe.mesh.wire import End, Pieces
 
@@ -95,7 +95,9 @@ class Pair:
         self.due: list[Callable[[], None]] = []
         self.lost: list[str] = []
         self.edge = EdgeEnd("1", lambda _, reason: self.lost.append(reason), mark_bytes)
-        self.home = HomeEnd(welcome, lambda *_: None, lambda _, reason: self.lost.append(reason))
+        self.home = HomeEnd(
+            welcome, no_watch, lambda *_: None, lambda _, reason: self.lost.append(reason)
+        )
         self.up, self.down = MemoryWire(), MemoryWire()
         self._connect(self.edge, self.up, WorkerId("", 2, 1))
         self._connect(self.home, self.down, WorkerId("", 1, 1))
@@ -135,6 +137,11 @@ class Pair:
         wire.end.lost("cut")
 
 
+def no_watch(*_: object) -> NoReturn:
+    """Nobody watches here."""
+    raise AssertionError
+
+
 def errand(request: Request) -> Errand:
     """An errand of alice's."""
     return Errand(request, Caller("alice", "SHA256:alice"), "somewhere", (), (), None, "\n", {})
@@ -168,6 +175,7 @@ class FarClient:
         self.gone = False
         self.has_joined = False
         self.told: list[str] = []
+        self.facts: list[Facts] = []
         self.answered = ""
         self.others_wait = False
         self._sending = False
@@ -270,6 +278,10 @@ class FarClient:
     def tell(self, text: str) -> None:
         """A line."""
         self.told.append(text)
+
+    def note(self, facts: Facts) -> None:
+        """Something for programs."""
+        self.facts.append(facts)
 
     def draw(self, line: str, *, last: bool) -> None:
         """A line, in place of another."""

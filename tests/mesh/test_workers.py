@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from pipe.errors import Unreachable
+from pipe.errors import Outcome, Unreachable
+from pipe.events.dedupe import Sighting
+from pipe.events.listener import Listener
+from pipe.events.logs.filters import Filter
+from pipe.language.names import TopicName
 from pipe.language.requests import List, Publish, Subscribe
 from pipe.mesh import mesh
 from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
+from pipe.stream.ports import Mode
 from tests.mesh.workers import Workers, working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from pipe.language.names import TopicName
     from pipe.mesh.directory import WorkerId
+    from pipe.stream.chunks import Chunk
     from tests.e2e.clients import KeyRing
+    from tests.mesh.workers import Run
 
 
 @pytest_asyncio.fixture
@@ -327,7 +333,7 @@ async def test_home_that_fails(workers: Workers, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(workers[1].service.guard, "catch_up", fail)
     sub = await workers.run(2, "sub build")
     assert await sub.status() == 70
-    assert not workers[1].mesh.coming
+    assert not workers[1].mesh._coming  # noqa: SLF001
     pub.process.kill()
     await workers.until(lambda: not len(workers.homes.all))
 
@@ -390,6 +396,152 @@ async def test_questions(workers: Workers) -> None:
     assert json.loads(line)["facts"]["topic"] == "alice/build"
     assert answers.missing == []
     sub.process.kill()
+
+
+async def test_push_is_told_once(workers: Workers) -> None:
+    """Whichever workers hear of a push, and in whatever order, one of them tells it."""
+    for number in (1, 2):
+        pushed = Sighting(f"alice/alpine:{number}@sha256:0", pushed=True)
+        assert await workers[number].service.once.is_new(pushed)
+        assert not await workers[3 - number].service.once.is_new(pushed)
+        assert not await workers[number].service.once.is_new(pushed)
+    assert await workers[2].service.once.is_new(Sighting("alice/alpine:1@sha256:0"))
+
+
+async def test_told_twice_rather_than_not(workers: Workers) -> None:
+    """While nobody has the duties of one, each worker judges by what it knows itself."""
+    workers.known.clear()
+    pushed = Sighting("alice/alpine:latest@sha256:0", pushed=True)
+    assert await workers[2].service.once.is_new(pushed)
+    assert not await workers[2].service.once.is_new(pushed)
+
+
+async def test_lines_about_a_user_in_another_worker(workers: Workers) -> None:
+    """`logs` shows them as it shows those of its own worker, also what strangers have tried."""
+    logs = workers[1].service.logs
+    pub = await workers.run(2, "pub -b=false --empty noise")
+    assert await pub.status() == 0
+    await workers.until(lambda: logs.past("alice", Filter(), 9))
+    stranger = await workers.run(2, "whoami", options=("-o", "User=alice"), user="mallory")
+    assert await stranger.status() == 255
+    await workers.until(lambda: len(logs.past("alice", Filter(), 9)) == 2)
+    ended, refused = map(json.loads, logs.past("alice", Filter(), 9))
+    assert (ended["msg"], ended["topic"]) == ("session ended", "alice/noise")
+    assert (refused["msg"], refused["level"]) == ("login refused", "WARN")
+    shown = await workers.run(2, "logs -f=false")
+    assert await shown.status() == 0
+    assert len(shown.out.splitlines()) == 2
+
+
+async def test_receipt_of_a_topic_that_has_closed(workers: Workers) -> None:
+    """Who asks for it finds it from any worker, and then the topic may be anywhere."""
+    sub = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    sub.process.send_signal(signal.SIGSTOP)
+    pub = await workers.run(2, "pub --hold 1m build", b"some")
+    await on_topic(workers, 1, 2)
+    (home,) = [one for one in workers[1].service.sessions if one.member and one.member.source]
+    await workers.until(lambda: home.member and home.member.awaits)
+    pub.process.kill()
+    await workers.until(lambda: workers[1].service.holds.receipts)
+    sub.process.send_signal(signal.SIGCONT)
+    assert await sub.status() == 0
+    await workers.until(lambda: not workers[1].topics)
+    for number in (2, 1):
+        again = await workers.run(number, "pub --at 4 build")
+        assert await again.status() == 0, again.err
+        assert b"sent 4 bytes to 1 subscriber" in again.err
+    (name,) = workers[1].service.holds.receipts
+    assert len(workers.homes.all) == 1
+    workers[1].service.holds.drop_ended(name)
+    assert not len(workers.homes.all)
+
+
+class Watching:
+    """A listener and a watcher of a topic in the first worker."""
+
+    def __init__(self, workers: Workers, name: TopicName) -> None:
+        self.taken = b""
+        self.ends: list[tuple[int, bool]] = []
+        self.seen: list[object] = []
+        self.late = 0
+        self.router = workers[1].service.router
+        self.listener = Listener(
+            self.router, name, self._take, self._note_end, late=self._note_late
+        )
+
+    def _take(self, chunk: Chunk) -> None:
+        self.taken += bytes(chunk.data)
+
+    def _note_end(self, status: int, broken: bool) -> None:
+        self.ends.append((status, broken))
+
+    def _note_late(self) -> None:
+        self.late += 1
+
+    def published(self, size: int) -> None:
+        """Note it."""
+        self.seen.append(size)
+
+    def ended(self, status: int, broken: bool) -> None:
+        """Note it."""
+        self.seen.append((status, broken))
+
+
+NAME = TopicName("alice", ("build",))
+
+
+async def begin_elsewhere(workers: Workers) -> tuple[Run, Watching]:
+    """A stream between clients of the second worker, which is then watched in the first."""
+    sub = await workers.run(2, "sub -k build")
+    await on_topic(workers, 2, 1)
+    pub = await workers.run(2, "pub -x 3 build", None)
+    await pub.write(b"one ")
+    assert await sub.read(4) == b"one "
+    watching = Watching(workers, NAME)
+    watching.listener.start()
+    watching.router.watch(NAME, watching)
+    await workers.until(lambda: watching.late == 1)
+    return pub, watching
+
+
+async def test_watched_where_it_is_at_home(workers: Workers) -> None:
+    """Who begins to watch a topic that is in use in another worker gets what comes from then on."""
+    pub, watching = await begin_elsewhere(workers)
+    await pub.write(b"two")
+    await workers.until(lambda: watching.taken == b"two")
+    pub.end()
+    assert await pub.status() == 0
+    await workers.until(lambda: watching.ends == [(3, False)])
+    again = await workers.run(1, "pub build", b"whole")
+    assert await again.status() == 0
+    await workers.until(lambda: len(watching.ends) == 2)
+    assert (watching.taken, watching.ends) == (b"twowhole", [(3, False), (0, False)])
+    assert watching.seen == [3, (3, False), 5, (0, False)]
+    assert watching.late == 1
+
+
+async def test_watched_until_the_link_is_cut(workers: Workers) -> None:
+    """A stream whose rest will not be heard of has broken off."""
+    _, watching = await begin_elsewhere(workers)
+    workers[2].mesh.close()
+    await workers.until(lambda: watching.ends == [(74, True)])
+    assert watching.seen == [(74, True)]
+
+
+async def test_watched_no_more(workers: Workers) -> None:
+    """Once nobody watches it, or it has closed there, nothing is left there."""
+    pub, watching = await begin_elsewhere(workers)
+    assert workers[2].service.router.statistics().sessions[Mode.SUBSCRIBE] == 1
+    watching.listener.stop()
+    watching.router.unwatch(NAME, watching)
+    await workers.until(lambda: len(workers[2].service.router.members(NAME)) == 2)
+    pub.process.kill()
+    _, watching = await begin_elsewhere(workers)
+    for session in list(workers[2].service.sessions):
+        session.cut(Outcome.CUT)
+    await workers.until(lambda: not workers[2].service.router._watchers)  # noqa: SLF001
+    assert [broken for _, broken in watching.ends] == [True], watching.ends
 
 
 @pytest.mark.parametrize("publishes", [1, 2])

@@ -88,3 +88,20 @@ def test_watching_ends(router: Router) -> None:
     router.unwatch(NAME, leaves)
     source.send("a")
     assert (leaves.seen, stays.seen) == ([], [1])
+
+
+def test_watcher_for_another_server_counts_as_none(router: Router) -> None:
+    """It is told all the same, but who asks what is watched here does not hear of it."""
+    heard: list[bool] = []
+    router.watched = lambda _, watched: heard.append(watched)
+    here, there = Notes(), Notes()
+    router.watch(NAME, there, here=False)
+    assert (heard, router.watched_names) == ([], ())
+    router.watch(NAME, here)
+    assert (router.watched_names, router.watchers(NAME)) == ((NAME,), (here,))
+    publisher(router, NAME, wants=0).send("abc")
+    router.unwatch(NAME, here)
+    router.unwatch(NAME, there)
+    assert heard == [True, False]
+    assert here.seen == there.seen == [3]
+    assert router.watchers(NAME) == ()

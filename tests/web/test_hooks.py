@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pipe.errors import StoreUnavailable
+from pipe.events.dedupe import sight
 from pipe.events.envelope import Event
 from pipe.events.hooks import deliveries
 from pipe.events.hooks.deliveries import BURST, Result
@@ -105,8 +106,9 @@ async def test_push_that_another_told(served: Served) -> None:
     first = await make(served, "alice/ --kind distribution")
     second = await make(served, "alpine:latest --kind distribution")
     event = Event(0.0, "alice/alpine", "latest", json.loads(PUSH)["events"][0]["target"]["digest"])
-    now = asyncio.get_running_loop().time()
-    assert served.service.seen.first_push(event, now)
+    pushed = sight(event)
+    assert pushed
+    assert await served.service.once.is_new(pushed)
     for made in (first, second):
         assert (await post(served, made, PUSH)).status == 202
         assert results(served, made) == [Result.REPEAT]

@@ -14,6 +14,7 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipe.events.dedupe import Sighting, sight
 from pipe.events.envelope import Event
 from pipe.events.hooks.deliveries import Deliveries, Delivery, Result
 from pipe.events.hooks.kinds import Unreadable, delivery_id, events_of, place
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from typing import TypeAlias
 
-    from pipe.events.dedupe import Seen
     from pipe.events.telling import Tell
     from pipe.rights.access import Access
     from pipe.store import Hook, HookStore
 
     Admit: TypeAlias = Callable[[int], bool]
     Announce: TypeAlias = Callable[[TopicName, bytes, float, Admit], Awaitable[bool]]
+    IsNew: TypeAlias = Callable[[Sighting], Awaitable[bool]]
 
 ID_LENGTH = 12
 """Characters of an ID: sixty bits.  It is not secret."""
@@ -99,7 +100,7 @@ class Hooks:
         store: the hooks.
         access: decides rights.
         announce: publishes, as `pipe.events.announcer.Announcer.announce`.
-        seen: recognises what is told twice.
+        is_new: recognises what is told twice, as `pipe.events.once.Once.is_new`.
         count: notes one more delivery of a kind with a result, for the metrics.
         tell: tells a user in the logs.
     """
@@ -109,14 +110,14 @@ class Hooks:
         store: HookStore,
         access: Access,
         announce: Announce,
-        seen: Seen,
+        is_new: IsNew,
         count: Callable[[str, Result], None],
         tell: Tell,
     ) -> None:
         self._store = store
         self._access = access
         self._announce_it = announce
-        self._seen = seen
+        self._is_new = is_new
         self._count = count
         self._tell = tell
         self.deliveries = Deliveries()
@@ -135,7 +136,7 @@ class Hooks:
         detail = ""
         try:
             for notice in _notices(hook, post, time):
-                result, count = await self._publish(hook, notice, now)
+                result, count = await self._publish(hook, notice)
                 readers = max(readers, count)
                 results.append(result)
                 if len(results) % _EVENTS_AT_A_TIME == 0:
@@ -187,15 +188,16 @@ class Hooks:
             return notice.topic, Result.DENIED, 0
         return notice.topic, *await self._announce(hook, caller, notice)
 
-    async def _publish(self, hook: Hook, notice: _Notice, now: float) -> tuple[Result, int]:
+    async def _publish(self, hook: Hook, notice: _Notice) -> tuple[Result, int]:
         caller = _caller(hook)
         if not self._may_write(caller, notice.topic):
             return Result.DENIED, 0
         # Senders choose their IDs by themselves: each hook has its own.
         number = f"{hook.id} {notice.topic} {notice.number}"
-        if notice.number and not self._seen.first(number, now):
+        if notice.number and not await self._is_new(Sighting(number)):
             return Result.REPEAT, 0
-        if notice.event and not self._seen.first_push(notice.event, now):
+        pushed = sight(notice.event) if notice.event else None
+        if pushed and not await self._is_new(pushed):
             return Result.REPEAT, 0
         return await self._announce(hook, caller, notice)
 

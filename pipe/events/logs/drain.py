@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pipe.events.logs.filters import Filter
+    from pipe.events.logs.forwarding import OwnLines
     from pipe.events.logs.lines import Fields
     from pipe.stream.chunks import Chunk
 
@@ -130,7 +131,14 @@ class LogDrain:
             self._backlog.append(_Mark.END)
             self._work_soon()
 
-    def tell(self, user: str, level: str, text: str, fields: Mapping[str, object]) -> None:
+    def tell(
+        self,
+        user: str,
+        level: str,
+        text: str,
+        fields: Mapping[str, object],
+        when: float | None = None,
+    ) -> None:
         """Take a line of this server's own about a user.
 
         Args:
@@ -138,12 +146,23 @@ class LogDrain:
             level: ``DEBUG``, ``INFO``, ``WARN`` or ``ERROR``.
             text: what has happened, in the words of the log.
             fields: the rest; values that JSON does not have are written as text.
+            when: that was, in seconds since 1970; now, if it is not given.
         """
         now = self._clock()
         values: Fields = {"user": user, **fields}
         self.counts[OWN] += 1
-        line = own_line(now, level, text, values)
+        line = own_line(now if when is None else when, level, text, values)
         self._hand_out(line, {"level": level, "service": "pipe", **values}, Kind.USER, now)
+
+    def take_own(self, lines: OwnLines) -> None:
+        """Take such lines from another worker of the service."""
+        for one in lines.lines:
+            if one.by_stranger:
+                self.warn(one.user, one.text, one.fields)
+            else:
+                self.tell(one.user, one.level, one.text, one.fields, one.time)
+        if lines.dropped:
+            self._tell_dropped("lines of another worker dropped", lines.dropped, self._clock())
 
     def warn(self, user: str, text: str, fields: Mapping[str, object]) -> None:
         """Take a line of this server's own about what somebody did in a user's name.
@@ -192,10 +211,7 @@ class LogDrain:
         if first is _Mark.TEAR:
             self._cutter.tear()
             count, self._dropped = self._dropped, 0
-            self.counts[DROPPED] += count
-            fields: Fields = {"count": count}
-            line = own_line(now, "WARN", "log drain is full: lines dropped", fields)
-            self._hand_out(line, fields, Kind.NOBODY, now)
+            self._tell_dropped("log drain is full: lines dropped", count, now)
         elif isinstance(first, _Mark):
             self._lines.extend(self._cutter.end())
         else:
@@ -207,6 +223,11 @@ class LogDrain:
                 self._backlog_bytes -= CHUNK_COST
             self._backlog_bytes -= len(piece)
             self._lines.extend(self._cutter.feed(piece))
+
+    def _tell_dropped(self, text: str, count: int, now: float) -> None:
+        self.counts[DROPPED] += count
+        fields: Fields = {"count": count}
+        self._hand_out(own_line(now, "WARN", text, fields), fields, Kind.NOBODY, now)
 
     def _read(self, raw: bytes, now: float) -> None:
         raw = raw.strip()

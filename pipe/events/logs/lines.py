@@ -155,7 +155,7 @@ def own_line(now: float, level: str, text: str, fields: Mapping[str, object]) ->
         "level": level,
         "msg": text,
         "service": SERVICE,
-        **{name: _cut(value) for name, value in fields.items()},
+        **{name: cut(value) for name, value in fields.items()},
     }
     return tidy(to_json(line)).encode("utf-8", "replace") + b"\n"
 
@@ -170,7 +170,8 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def _cut(value: object) -> object:
+def cut(value: object) -> object:
+    """Cut a text that is too long."""
     if isinstance(value, str) and len(value) > MAX_VALUE_LENGTH:
         return f"{value[:MAX_VALUE_LENGTH]}…"
     return value

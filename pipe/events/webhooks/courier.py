@@ -153,8 +153,14 @@ class Courier:
             begun = shared.router.begun(topic)
             under_way = begun.stream_bytes + begun.pipe_bytes > 0
             self._cutter = Streams(self._emit, self._break, shared.spare, begun=under_way)
-        self._listener = Listener(shared.router, topic, self._take, self._ended, self._admits)
+        self._listener = Listener(
+            shared.router, topic, self._take, self._ended, self._admits, self._begin_late
+        )
         self._listener.start()
+
+    def _begin_late(self) -> None:
+        if self._cutter:
+            self._cutter.begin_late()
 
     def follow(self, webhook: Webhook) -> None:
         """Follow a change in the database."""

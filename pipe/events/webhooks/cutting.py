@@ -35,6 +35,9 @@ class Cutter(Protocol):
     def held(self) -> int:
         """Bytes in memory of a body that is not whole yet."""
 
+    def begin_late(self) -> None:
+        """A stream is under way, and what comes next does not follow what came before."""
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
 
@@ -100,6 +103,11 @@ class Streams:
         """Bytes in memory."""
         return self._stream.held
 
+    def begin_late(self) -> None:
+        """There will not be all of this stream."""
+        self._begun = True
+        self._stream.drop()
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         if not self._begun:
@@ -141,6 +149,12 @@ class Lines:
     def held(self) -> int:
         """Bytes in memory."""
         return self._line.held
+
+    def begin_late(self) -> None:
+        """A line that has begun will not go on."""
+        if self._line.size:
+            self._line.drop()
+            self._lost(1)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the topic."""

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from pipe.errors import AccessDenied, Outcome, PipeError, QuotaExceeded, UsageError
+from pipe.events.dedupe import sight
 from pipe.events.envelope import Event
 from pipe.language.names import PUBLIC
 from pipe.rights.grants import Operation
@@ -342,7 +343,8 @@ class Transfer:
             if answer.status == web.HTTPUnauthorized.status_code:
                 raise RegistryDown(REFUSED_TEXT)
             if answer.status == web.HTTPCreated.status_code:
-                self._tell(answer)
+                # The client may go meanwhile: the image is there.
+                await asyncio.shield(asyncio.ensure_future(self._tell(answer)))
             return await self._answer(answer)
 
     async def _body(self) -> AsyncIterator[bytes]:
@@ -381,7 +383,7 @@ class Transfer:
 
     # -- the event --------------------------------------------------------------------------------
 
-    def _tell(self, answer: ClientResponse) -> None:
+    async def _tell(self, answer: ClientResponse) -> None:
         """Tell of an image that has been pushed."""
         if self.pushes is None:
             return
@@ -396,10 +398,10 @@ class Transfer:
             source="registry",
             id=secrets.token_hex(16),
         )
-        service, topic = self._parts.service, event.topic
+        service, topic, pushed = self._parts.service, event.topic, sight(event)
         if topic is None:
             result = "unnamed"
-        elif not service.seen.first_push(event, asyncio.get_running_loop().time()):
+        elif pushed and not await service.once.is_new(pushed):
             result = "repeated"
         else:
             told = service.announce_soon(topic, event.line())

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from pipe.errors import PipeError
     from pipe.language.requests import Publish, Subscribe
-    from pipe.stream.history import History
-    from pipe.stream.topics import Member
 
 STREAM = "Pipe-Stream"
 
@@ -68,27 +66,18 @@ def read_content_range(request: web.Request, wanted: Publish) -> Publish:
     return replace(wanted, at=int(found[1]))
 
 
-def refuse_range(request: web.Request, error: PipeError, history: History | None) -> web.Response:
-    """Answer a reader whose byte is not there: 416, and which bytes are."""
+def refuse_range(
+    request: web.Request, error: PipeError, kept: tuple[str, int, int] | None
+) -> web.Response:
+    """Answer a reader whose byte is not there: 416, and which bytes of which stream are."""
     headers = {}
     late = error.outcome is Outcome.LATE
-    if late and history is not None:
-        kept = history.kept
+    if late and kept is not None:
+        stream, first, behind = kept
         headers = {
-            STREAM: kept.stream,
-            "Content-Range": f"bytes */{kept.end}",
-            "Pipe-Kept": f"{kept.first}-{kept.end}",
+            STREAM: stream,
+            "Content-Range": f"bytes */{behind}",
+            "Pipe-Kept": f"{first}-{behind}",
         }
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if late else None
     return refusal(request, end_by(error), status, headers)
-
-
-def first_byte(member: Member) -> tuple[str, int] | None:
-    """The stream, and the number in it, of what a reader was handed first; called just then."""
-    history = member.topic.history if member.topic else None
-    if history is None:
-        return None
-    stream = member.lag.stream if member.lag else history.stream
-    position = member.lag.position if member.lag else history.ring.end
-    number = position - member.accepted_bytes - stream.start
-    return (stream.name, number) if stream.numbered and number >= 0 else None

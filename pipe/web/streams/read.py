@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from pipe.errors import AccessDenied, Outcome, PipeError
+from pipe.commands.ls import find_elsewhere
+from pipe.errors import AccessDenied, Outcome, PipeError, Unreachable
 from pipe.language.durations import format_duration, parse_duration
 from pipe.language.names import TopicName, is_pattern, parse_topic
 from pipe.language.requests import Subscribe
 from pipe.library.streams import Reader
+from pipe.session.past import first_byte
 from pipe.web.caller import admit
 from pipe.web.link import WebLink
 from pipe.web.offers import (
@@ -22,6 +24,7 @@ from pipe.web.offers import (
     safe_filename,
     safe_type,
     the_offer,
+    the_offer_on,
 )
 from pipe.web.parts import PARTS
 from pipe.web.session import Exchange
@@ -30,7 +33,6 @@ from pipe.web.streams.options import choice, read_options, topic_in
 from pipe.web.streams.ranges import (
     LAST,
     STREAM,
-    first_byte,
     is_partial,
     read_range,
     refuse_range,
@@ -40,6 +42,8 @@ from pipe.web.streams.sse import Events, write_events
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipe.rights.callers import Caller
+    from pipe.service import Service
     from pipe.web.caller import Visitor
 
 HEADERS = {
@@ -89,16 +93,33 @@ async def head(request: web.Request) -> web.StreamResponse:
         name = parse_topic(wanted.topic, caller=caller.user, public=wanted.public)
         if not parts.service.access.sees(caller, name):
             raise AccessDenied(f"access denied: {name} is not shared with you")
-        topic = parts.service.router.topic(name)
+        there = await _who_is_on(parts.service, caller, name)
     finally:
         visitor.leave()
-    if topic is None:
+    if there is None:
         raise NotFound(f"nobody is on {name}")
+    publishers, subscribers, pipes = there
     counts = {
-        "Pipe-Publishers": str(topic.publishers + topic.pipes),
-        "Pipe-Subscribers": str(topic.subscribers + topic.pipes),
+        "Pipe-Publishers": str(publishers + pipes),
+        "Pipe-Subscribers": str(subscribers + pipes),
     }
     return web.Response(headers={**HEADERS, **counts, OUTCOME: Outcome.DONE.label})
+
+
+async def _who_is_on(
+    service: Service, caller: Caller, name: TopicName
+) -> tuple[int, int, int] | None:
+    """How many publish, subscribe and do both on a topic in any worker; None if it is not there."""
+    topic = service.router.topic(name)
+    if topic:
+        return topic.publishers, topic.subscribers, topic.pipes
+    rows, missing = await find_elsewhere(service, caller, str(name))
+    if name in rows:
+        facts = rows[name].facts
+        return facts["publishers"], facts["subscribers"], facts["pipes"]
+    if missing:
+        raise Unreachable(f"worker {', '.join(missing)} does not answer: try again")
+    return None
 
 
 async def read_as(
@@ -144,11 +165,14 @@ class _Reading:
             name: TopicName = parse_topic(
                 self._wanted.topic, caller=caller, public=self._wanted.public
             )
-            self._offer = the_offer(
-                exchange.parts.offers, exchange.parts.service.router.members(name)
-            )
-            if exchange.session.member:
-                self._first_byte = first_byte(exchange.session.member)
+            session, offers = exchange.session, exchange.parts.offers
+            if session.facts:
+                self._offer = the_offer_on(offers, name) if session.facts.alone else NO_OFFER
+                self._first_byte = session.facts.first
+            elif session.member:
+                members = exchange.parts.service.router.members(name)
+                self._offer = the_offer(offers, members)
+                self._first_byte = first_byte(session.member)
 
     def _give_up(self, seconds: float) -> None:
         self._exchange.session.end(
@@ -215,4 +239,7 @@ class _Reading:
         name: TopicName = parse_topic(
             self._wanted.topic, caller=exchange.visitor.caller.user, public=self._wanted.public
         )
-        return refuse_range(request, error, exchange.parts.service.router.history(name))
+        if exchange.session.facts:
+            return refuse_range(request, error, exchange.session.facts.kept)
+        history = exchange.parts.service.router.history(name)
+        return refuse_range(request, error, history.kept[:3] if history else None)

@@ -162,3 +162,27 @@ def test_chunk_of_empty_lines() -> None:
     cutter.feed(b"x\n" * (MAX_BODY_BYTES // 2))
     assert len(taker.bodies) == 100
     assert taker.lost == MAX_BODY_BYTES // 2 - 100
+
+
+def test_stream_whose_middle_went_by() -> None:
+    """There is no body of a stream that goes on behind a gap, and the next one is whole again."""
+    taker = Taker()
+    streams = taker.streams()
+    streams.feed(b"one")
+    streams.begin_late()
+    streams.feed(b"three")
+    streams.end(0, broken=False)
+    streams.feed(b"whole")
+    streams.end(0, broken=False)
+    assert (taker.data, taker.lost) == ([b"whole"], 1)
+
+
+def test_line_whose_end_went_by() -> None:
+    """Its beginning is no line, and not put before what comes behind the gap."""
+    taker = Taker()
+    lines = taker.lines()
+    lines.begin_late()
+    lines.feed(b"one\ntw")
+    lines.begin_late()
+    lines.feed(b"three\n")
+    assert (taker.data, taker.lost) == ([b"one", b"three"], 1)
