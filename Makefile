@@ -4,9 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
-HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress access grants hooks lifecycle \
-	shutdown web_streams)
-MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past hooks)
+HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress access grants hooks shutdown \
+	web_streams)
+MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past hooks logs)
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not hostile"
 
 VENV := .venv
