@@ -18,7 +18,6 @@ import structlog
 from pipe.errors import NotMoved, PipeError
 from pipe.hub.far import FarVisit
 from pipe.language.names import parse_topic
-from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
 from pipe.ssh.channel import Channel as SSHChannel
 from pipe.ssh.handover import export, why_not
@@ -116,12 +115,18 @@ class Moves:
         Returns:
             Whether it is gone; if not, nothing has changed.
         """
+        if home.node != self._peers.own.worker.node:
+            return False
+        sent = self._send(front, topic, home)
+        if not sent:
+            self.mesh.figures.moves["stayed"] += 1
+        return sent
+
+    def _send(self, front: object, topic: TopicName, home: WorkerId) -> bool:
         if not isinstance(front, SSHChannel) or why_not(front):
             return False
         visit, peer = front.connection.visit, self._peers.others.get(home)
         if not isinstance(visit, FarVisit) or peer is None or peer.leaving or self._channel.full:
-            return False
-        if isinstance(peer.at, Place):  # on another machine
             return False
         try:
             crate = Crate()
@@ -141,6 +146,7 @@ class Moves:
             log.error("connection lost on its way to another worker", reason=str(error))
             crate.close()
             self._gate.tell_left(visit)
+            self.mesh.figures.moves["failed"] += 1
             return True
         message = {
             "type": "move",
@@ -174,7 +180,9 @@ class Moves:
         try:
             client, state = empty(crate)
             await self._server.adopt(state, client, ready, visit)
+            self.mesh.figures.moves["returned" if message["returned"] else "moved"] += 1
         except (PipeError, OSError) as error:
+            self.mesh.figures.moves["failed"] += 1
             text = error.message if isinstance(error, PipeError) else str(error)
             log.warning("connection not taken over", reason=text)
             visit.leave(None, asyncio.get_running_loop().time())

@@ -41,6 +41,7 @@ from pipe.language.webhook_requests import (
 from pipe.mesh.asking import ask_all, send_answer, wait_answer
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
+from pipe.mesh.figures import LinkFigures
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
@@ -153,7 +154,9 @@ class _There:
         """Have it run there."""
         relay = self._end.open(errand, client)
         self._sent = not self._end.link.over
-        if not self._sent:  # it has ended since it was found
+        if self._sent:
+            self._mesh.figures.hopped(self._worker)
+        else:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
 
@@ -190,6 +193,9 @@ class Mesh:
         answer: answers what other workers ask.
         carry: moves a client, of which it gets the front, to the home of a topic, as
             `pipe.elsewhere.Visit.carry` does.
+
+    Attributes:
+        figures: of the links, for people and metrics.
     """
 
     def __init__(
@@ -210,6 +216,7 @@ class Mesh:
         self.carry = carry
         self._loop = asyncio.get_running_loop()
         self._hello = Hello(PROTOCOL, __version__, me)
+        self.figures = LinkFigures(me)
         self._edges: dict[WorkerId, EdgeEnd] = {}
         self._opening: dict[WorkerId, asyncio.Task[EdgeEnd]] = {}
         self._idle_since: dict[EdgeEnd, float] = {}
@@ -325,6 +332,7 @@ class Mesh:
         if end.link.over:
             raise Unreachable(f"worker {worker} cannot be reached: try again")
         self._edges[worker] = end
+        self.figures.began(end, worker)
         self._watch()
         return end
 
@@ -340,6 +348,7 @@ class Mesh:
         if self._edges.get(worker) is end:
             del self._edges[worker]
         self._idle_since.pop(end, None)
+        self.figures.ended(end)
 
     # -- sessions of clients that are elsewhere ---------------------------------------------------
 
@@ -348,6 +357,7 @@ class Mesh:
         end = HomeEnd(self._welcome, self._asked, self._home_over, self._tell_buriers)
         end.link = self._make_link(end)
         self._homes[end] = None
+        self.figures.began(end)
         self._watch()
         return end.link
 
@@ -406,6 +416,7 @@ class Mesh:
     def _home_over(self, end: HomeEnd, reason: str) -> None:
         log.info("link ended", peer=str(end.hello.worker) if end.hello else "", reason=reason)
         self._homes.pop(end, None)
+        self.figures.ended(end)
         self._tell_buriers()
 
     # -- the directory ----------------------------------------------------------------------------

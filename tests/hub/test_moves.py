@@ -104,7 +104,7 @@ def test_who_comes_back_before_it_has_left() -> None:
 
 async def make_reception() -> Any:  # noqa: ANN401
     """Some room for everybody."""
-    return Reception(Settings(), lambda _: [], lambda _: None, lambda *_: None)
+    return Reception(Settings(), lambda _: [], lambda _: None, lambda *_: None, lambda *_: None)
 
 
 def worker(**values: object) -> Any:  # noqa: ANN401
