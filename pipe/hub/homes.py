@@ -24,6 +24,10 @@ SLACK = 0.1
 """A worker that uses this much more of a core than the mean still keeps its own topics: moving a
 client costs more than it gains."""
 
+FULL = 0.8
+"""A worker that uses this much of a core gets no more readers of its topics: their clients stay
+where they are, and a chunk crosses once for all of them."""
+
 
 class _Entry:
     """One topic's home, and the joins that were sent there and that it has not told of, by who."""
@@ -135,6 +139,12 @@ class Watched:
     def keep(self, workers: Collection[WorkerId]) -> None:
         """Forget what others watched than these, as one of these does now."""
         self._topics = {one: topics for one, topics in self._topics.items() if one in workers}
+
+
+def with_crowd(home: Home, asker: WorkerId, busy: Mapping[WorkerId, float]) -> Home:
+    """Add whether a home has too much to do for another reader, while the asker has less."""
+    used = busy.get(home.worker, 0.0)
+    return home._replace(crowded=used >= FULL and busy.get(asker, used) < used)
 
 
 def choose(asker: WorkerId, busy: Mapping[WorkerId, float]) -> WorkerId:

@@ -39,8 +39,8 @@ class HubDirectory:
         Raises:
             PipeError: it cannot be known now.
         """
-        worker, joins = await self._ask({"type": "enter", "topic": str(topic)})
-        return Home(WorkerId(*worker), joins)
+        worker, *counts = await self._ask({"type": "enter", "topic": str(topic)})
+        return Home(WorkerId(*worker), *counts)
 
     async def find(self, topic: TopicName) -> WorkerId | None:
         """Return a topic's home, or None if it has none.

@@ -20,7 +20,7 @@ from pipe.hub.channel import Lost
 from pipe.hub.contact import Contact
 from pipe.hub.exchange import Exchange
 from pipe.hub.health import Health
-from pipe.hub.homes import choose
+from pipe.hub.homes import choose, with_crowd
 from pipe.language.names import escape
 from pipe.language.places import Place
 from pipe.mesh.certificates import ends_of
@@ -251,7 +251,7 @@ class Nodes:
                     home = await homes.enter(topic, worker.ident, choice)
                     if worker.ended.is_set():
                         await homes.withdraw(topic, home.worker, worker.ident)
-                    worker.channel.answer(message, home)
+                    worker.channel.answer(message, with_crowd(home, worker.ident, self._owner.busy))
                 case "find":
                     worker.channel.answer(message, await homes.find(topic))
                 case "withdraw":

@@ -24,7 +24,7 @@ from pipe.hub.channel import Lost
 from pipe.hub.counts import Counts, name_of
 from pipe.hub.crew import Crew
 from pipe.hub.figures import Figures
-from pipe.hub.homes import Homes, Watched
+from pipe.hub.homes import Homes, Watched, with_crowd
 from pipe.hub.reception import SSH, WEB, Reception
 from pipe.limits.listener import Listener, why_not, why_not_web
 from pipe.mesh.configuration import read_mesh
@@ -285,7 +285,7 @@ class Hub:
                 home = self._homes.enter(
                     message["topic"], worker.ident, self._hosts_for(message["topic"])
                 )
-                channel.answer(message, home)
+                channel.answer(message, with_crowd(home, worker.ident, self._census.busy))
             case "watch" if self._nodes:
                 self._nodes.watch(worker.ident, message["topic"], watched=message["watched"])
             case "watch":

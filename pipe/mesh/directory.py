@@ -24,10 +24,15 @@ class WorkerId(NamedTuple):
 
 
 class Home(NamedTuple):
-    """A topic's home, and how many joins have been sent there, this one included."""
+    """A topic's home, and how many joins have been sent there, this one included.
+
+    ``crowded`` says that it has about all that a core can do, and whoever asked has less: a reader
+    stays there, so that what its client gets is not encrypted at the home.
+    """
 
     worker: WorkerId
     joins: int
+    crowded: bool = False
 
 
 class Directory(Protocol):

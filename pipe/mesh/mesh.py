@@ -136,17 +136,26 @@ class _There:
 
     far = True
 
-    def __init__(self, mesh: Mesh, end: EdgeEnd, worker: WorkerId, topic: TopicName | None) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        end: EdgeEnd,
+        worker: WorkerId,
+        topic: TopicName | None,
+        *,
+        stays: bool = False,
+    ) -> None:
         self._mesh = mesh
         self._end = end
         self._worker = worker
         self._topic = topic
+        self._stays = stays  # its client does
         self._sent = False
         end.visits += 1
 
     def carry(self, front: object) -> bool:
-        """Move the client there."""
-        if self._topic and not self._end.link.over:
+        """Move the client there, unless it is better off here."""
+        if self._topic and not self._stays and not self._end.link.over:
             self._sent = self._mesh.carry(front, self._topic, self._worker)
         return self._sent
 
@@ -257,18 +266,21 @@ class Mesh:
         self, request: Request, topic: TopicName | None, *, again: bool = True
     ) -> Visit:
         counted = topic if isinstance(request, _JOINS) else None
+        crowded = False
         if topic is None:
             worker = self._peers.first
             if worker is None:
                 raise Unreachable("the worker that does this is being replaced: try again")
         elif counted:
-            worker = (await self._directory.enter(topic)).worker
+            worker, _, crowded = await self._directory.enter(topic)
         else:
             worker = await self._directory.find(topic)
         if worker is None or worker == self._me:
             return _Here(self, counted, self._me)
         try:
-            return _There(self, await self._edge(worker), worker, counted)
+            edge = await self._edge(worker)
+            stays = crowded and isinstance(request, Subscribe)
+            return _There(self, edge, worker, counted, stays=stays)
         except PipeError:
             if counted:
                 self.withdraw(counted, worker)

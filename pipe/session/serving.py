@@ -55,6 +55,32 @@ log = structlog.get_logger()
 class Serving(ABC):
     """The part of a `pipe.session.Session` that serves its request; the rest is abstract here."""
 
+    # Waiting readers are many, and a dict for more than 30 names takes a KiB for each.
+    __slots__ = (
+        "_counted",
+        "_front",
+        "_holders",
+        "_intake",
+        "_loop",
+        "_outflow",
+        "_place",
+        "_progress",
+        "_relayed",
+        "_request",
+        "_service",
+        "_state",
+        "_task",
+        "_topic",
+        "_wide",
+        "address",
+        "caller",
+        "member",
+        "movable",
+        "partial",
+        "port",
+        "visit",
+    )
+
     _intake: Intake
     port: Port
 

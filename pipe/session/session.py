@@ -55,6 +55,18 @@ class Session(Serving):
         holders: the user and address whose quotas it counts for.
     """
 
+    __slots__ = (
+        "_deaf",
+        "_ends_stream",
+        "_exit_status",
+        "_opened_at",
+        "_orphaned",
+        "_outcome",
+        "_patience",
+        "_stall_clock",
+        "receipt",
+    )
+
     def __init__(
         self,
         service: Service,

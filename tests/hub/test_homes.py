@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipe.hub.homes import SLACK, Homes, Watched
-from pipe.mesh.directory import WorkerId
+from pipe.hub.homes import FULL, SLACK, Homes, Watched, with_crowd
+from pipe.mesh.directory import Home, WorkerId
 
 TOPICS = ("a", "b")
 
@@ -22,9 +23,9 @@ def test_idle_asker_keeps_its_topic() -> None:
     """A topic is at home where it was asked for, unless that worker is busier than the others."""
     homes = Homes()
     busy = {worker(1): 0.5, worker(2): 0.5 - SLACK, worker(3): 0.9}
-    assert homes.enter("a", worker(1), busy) == (worker(1), 1)
-    assert homes.enter("b", worker(3), busy) == (worker(2), 1)
-    assert homes.enter("b", worker(1), busy) == (worker(2), 2)
+    assert homes.enter("a", worker(1), busy) == Home(worker(1), 1)
+    assert homes.enter("b", worker(3), busy) == Home(worker(2), 1)
+    assert homes.enter("b", worker(1), busy) == Home(worker(2), 2)
 
 
 def test_who_leaves_gets_no_new_topic() -> None:
@@ -180,3 +181,21 @@ def test_watched_topics_are_known_until_another_worker_watches() -> None:
     watched.note(worker(2), "c", watched=True)
     watched.keep([worker(2)])
     assert ("a" in watched, "c" in watched) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("busy", "crowded"),
+    [
+        ({1: FULL, 2: 0.1}, True),
+        ({1: FULL, 2: FULL}, False),
+        ({1: FULL - 0.01, 2: 0.0}, False),
+        ({2: 0.0}, False),  # it is on another machine, or leaves
+        ({1: FULL}, False),
+    ],
+)
+def test_crowd(busy: dict[int, float], crowded: bool) -> None:
+    """A home is crowded if it has about all that a core can do, and whoever asks has less."""
+    home = with_crowd(
+        Home(worker(1), 3), worker(2), {worker(number): used for number, used in busy.items()}
+    )
+    assert home == (worker(1), 3, crowded)

@@ -14,7 +14,7 @@ from pipe.hub.channel import Channel, make_pair
 from pipe.hub.mates import HubDirectory, HubPeers
 from pipe.hub.serve import Hub
 from pipe.language.names import TopicName, parse_topic
-from pipe.mesh.directory import WorkerId
+from pipe.mesh.directory import Home, WorkerId
 from pipe.mesh.peers import Peer
 from pipe.settings import Settings
 
@@ -60,8 +60,8 @@ async def pair() -> AsyncIterator[Pair]:
 async def test_topic_has_one_home_until_it_closes(pair: Pair) -> None:
     """Both workers are sent to the same one; once all that came is told, it has none."""
     assert await pair.first.find(TOPIC) is None
-    assert await pair.second.enter(TOPIC) == (FIRST, 1)
-    assert await pair.first.enter(TOPIC) == (FIRST, 2)
+    assert await pair.second.enter(TOPIC) == Home(FIRST, 1)
+    assert await pair.first.enter(TOPIC) == Home(FIRST, 2)
     assert await pair.second.find(TOPIC) == FIRST
     pair.first.arrived(TOPIC, FIRST)
     pair.first.closed(TOPIC)

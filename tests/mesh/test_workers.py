@@ -13,16 +13,19 @@ import pytest
 import pytest_asyncio
 
 from pipe.errors import Unreachable
-from pipe.language.requests import List
+from pipe.language.requests import List, Publish, Subscribe
 from pipe.mesh import mesh
 from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
+from pipe.ssh.channel import Channel
 from tests.mesh.workers import Workers, working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from pipe.language.names import TopicName
+    from pipe.mesh.directory import WorkerId
     from tests.e2e.clients import KeyRing
 
 
@@ -85,6 +88,31 @@ async def test_fan_out(workers: Workers) -> None:
     assert [run.out == data for run in runs] == [True] * 4
     assert await pub.status() == 0
     assert b"to 4 subscribers" in pub.err
+
+
+@pytest.mark.parametrize(
+    ("crowded", "moved"), [(False, [Subscribe, Publish]), (True, [Publish])], ids=["room", "crowd"]
+)
+async def test_who_goes_to_a_home(workers: Workers, crowded: bool, moved: list[type]) -> None:
+    """A reader stays where it is if the home of its topic has enough to do."""
+    workers.homes.crowded = crowded
+    asked = []
+
+    def carry(front: object, _topic: TopicName, home: WorkerId) -> bool:
+        assert isinstance(front, Channel)
+        assert home == workers[1].me
+        asked.append(type(front.session._request))  # noqa: SLF001
+        return False
+
+    workers[2].mesh.carry = carry
+    here = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    there = await workers.run(2, "sub build")
+    await on_topic(workers, 1, 2)
+    pub = await workers.run(2, "pub -m 2 build", b"hello")
+    assert [await run.status() for run in (pub, here, there)] == [0, 0, 0]
+    assert [here.out, there.out] == [b"hello"] * 2
+    assert asked == moved
 
 
 async def test_waits_for_subscribers(workers: Workers) -> None:

@@ -40,6 +40,7 @@ class Homes:
 
     def __init__(self) -> None:
         self.all = pipe.hub.homes.Homes()
+        self.crowded = False
 
     def of(self, me: WorkerId) -> Desk:
         """One worker's way to ask."""
@@ -50,6 +51,7 @@ class Desk:
     """A `pipe.mesh.directory.Directory`."""
 
     def __init__(self, homes: Homes, me: WorkerId) -> None:
+        self._owner = homes
         self._homes = homes.all
         self._me = me
         self._arrived: dict[str, Counter[WorkerId]] = {}
@@ -57,7 +59,8 @@ class Desk:
     async def enter(self, topic: TopicName) -> Home:
         """Count a join."""
         await asyncio.sleep(0)
-        return self._homes.enter(str(topic), self._me, {})
+        home = self._homes.enter(str(topic), self._me, {})
+        return home._replace(crowded=self._owner.crowded)
 
     async def find(self, topic: TopicName) -> WorkerId | None:
         """Look."""
