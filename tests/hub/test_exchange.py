@@ -13,6 +13,7 @@ from pipe.errors import QuotaExceeded
 from pipe.hub import exchange as module
 from pipe.hub.counts import Counts
 from pipe.hub.exchange import Exchange
+from pipe.hub.far import FarGate
 from pipe.hub.reception import Reception
 from pipe.limits.gate import Visit
 from pipe.limits.penalties import Offence
@@ -205,6 +206,15 @@ async def test_offences_on_all_machines(nodes: tuple[Node, Node]) -> None:
     first, second = nodes
     second.exchange.vanished(first.me)
     assert second.reception.gate.refuses(ADDRESS, 0.0)
+
+
+async def test_worker_behind_a_proxy_hears_of_offences() -> None:
+    """Whom a proxy brings is refused where HTTP is served, whichever machine was offended."""
+    channel: Any = None
+    gate = FarGate(LIMITS, channel)
+    for _ in range(2):
+        gate.hear_of(ADDRESS, Offence.REFUSED, 0.0)
+    assert gate.refuses(ADDRESS, 0.0)
 
 
 async def test_claims_on_all_machines(nodes: tuple[Node, Node]) -> None:
