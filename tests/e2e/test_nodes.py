@@ -205,8 +205,7 @@ def test_webhook_of_all_machines(nodes: Nodes) -> None:
 
 def test_quota_of_all_machines(nodes: Nodes) -> None:
     """Sessions of a user on all machines count together; those of a lost one no longer."""
-    limit: dict[str, str | int] = {"max_sessions_per_user": 2}
-    first, second = nodes.start("n1", **limit), nodes.start("n2", **limit)
+    first, second = (nodes.start(name, max_sessions_per_user=2) for name in ("n1", "n2"))
     first.subscribe("alice", "sub news", count=2)
     wait_until(lambda: is_limited(second), "as many as allowed")
     first.process.send_signal(signal.SIGKILL)

@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -60,16 +60,19 @@ class Database:
     write = read
 
 
+def fake(**fields: object) -> Any:  # noqa: ANN401
+    """Something with these."""
+    return SimpleNamespace(**fields)
+
+
 class Scene:
     """A node in a state that tests change."""
 
     def __init__(self) -> None:
-        self.crew: Any = SimpleNamespace(
-            workers={}, pausing=set(), serving=[], epoch=time.time() * 1000
-        )
-        self.exchange: Any = SimpleNamespace(neighbours={}, lost={})
-        self.database: Any = Database()
-        self.contact = Contact(self.database)
+        self.crew = fake(workers={}, pausing=set(), serving=[], epoch=time.time() * 1000)
+        self.exchange = fake(neighbours={}, lost={})
+        self.database = Database()
+        self.contact = Contact(cast("Any", self.database))
         self.ends = {"node": time.time() + YEAR, "ca": time.time() + 9 * YEAR}
         self.health = Health("n1", self.crew, self.exchange, self.contact, self.ends)
 

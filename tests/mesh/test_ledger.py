@@ -146,11 +146,11 @@ class Mesh(RuleBasedStateMachine):
             for node in self.nodes.values():
                 while node.inbox:
                     node.take()
-        for one in self.nodes.values():
-            for other in self.nodes.values():
-                if one is not other:
-                    found = {key: count for key, count in one.known[other.name].items() if count}
-                    assert found == {key: count for key, count in other.counts.items() if count}
+        for node in self.nodes.values():
+            for told in self.nodes.values():
+                if node is not told:
+                    found = {key: count for key, count in node.known[told.name].items() if count}
+                    assert found == {key: count for key, count in told.counts.items() if count}
 
 
 TestMesh = Mesh.TestCase
