@@ -13,7 +13,8 @@ import pytest
 from .e2e.clients import HOST, KeyRing
 from .e2e.payloads import KIB, noise
 from .e2e.processes import HELD, statuses, wait_until
-from .e2e.server import LANES, ROOT, Server, Status
+from .e2e.server import ROOT, Server, Status
+from .e2e.test_nodes import Nodes
 from .e2e.web import url
 from .prometheus import (
     ALERTS,
@@ -31,24 +32,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .postgres import Postgres
+
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("grafana")]
 
 READERS: Final = 3
 
 
 class Scene(NamedTuple):
-    """A server of two workers with some traffic behind it, and the Prometheus that watches it."""
+    """A node of two workers with some traffic behind it, and the Prometheus that watches it."""
 
     server: Server
     prometheus: Prometheus
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Scene]:
     """Both, running."""
     directory = tmp_path_factory.mktemp("grafana")
-    server = Server(directory / "data", KeyRing(directory), LANES[0], workers=2)
+    nodes = Nodes(directory, KeyRing(directory), postgres.new_database())
     try:
+        server = nodes.start("n1", workers=2)
         prometheus = Prometheus(directory, f"{HOST}:{server.metrics_port}")
         try:
             # A rate needs a sample from before the traffic.
@@ -58,8 +62,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         finally:
             prometheus.stop()
     finally:
-        server.stop()
-    server.check_log()
+        nodes.close()
 
 
 def drive(server: Server) -> None:
@@ -249,6 +252,14 @@ UP: Final = 'up{job="pipe",instance="a"}'
 STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a"}'
 WORKER_UP: Final = 'pipe_up{instance="a",worker="1"}'
 WORKER_STARTED: Final = 'process_start_time_seconds{job="pipe",instance="a",worker="1"}'
+NODES: Final = 'pipe_mesh_nodes{instance="a",state="%s"}'
+NEWS_AGE: Final = 'pipe_mesh_news_age_seconds{instance="a"}'
+DIRECTORY: Final = 'pipe_mesh_directory_up{instance="a"}'
+BROKEN_LINKS: Final = 'pipe_links_broken_total{instance="a",to="node"}'
+UNSENT: Final = 'pipe_link_unsent_bytes{instance="a",to="node"}'
+CERTIFICATE: Final = (
+    'pipe_mesh_certificate_expiry_timestamp_seconds{instance="a",certificate="node"}'
+)
 TRIES: Final = 'pipe_webhook_attempts_total{instance="a",result="%s"}'
 LINES: Final = 'pipe_log_lines_total{instance="a",result="%s"}'
 REFUSED: Final = 'pipe_refused_total{instance="a",reason="%s"}'
@@ -258,6 +269,13 @@ HEALTHY: Final[Series] = {
     STARTED: steady(1000),
     WORKER_UP: steady(1),
     WORKER_STARTED: steady(1000),
+    NODES % "up": steady(3),
+    NODES % "lost": steady(0),
+    NEWS_AGE: steady(1),
+    DIRECTORY: steady(1),
+    BROKEN_LINKS: f"0x{MINUTES - 10} 4x10",  # when a machine is lost, all break at once
+    UNSENT: steady(4000),
+    CERTIFICATE: steady(1e9),
     **histogram("pipe_loop_lag_seconds", 240, 240, "0.1"),
     **histogram("pipe_handshake_seconds", 60, 60, "1"),
     'pipe_logins_total{instance="a",result="accepted"}': growing(600),
@@ -289,6 +307,12 @@ FIRING: Final[dict[str, Series]] = {
     "PipeRestarting": {STARTED: f"1000+300x{MINUTES}"},
     "PipeWorkerDown": {WORKER_UP: steady(0)},
     "PipeWorkerRestarting": {WORKER_STARTED: f"1000+300x{MINUTES}"},
+    "PipeNodeLost": {NODES % "lost": steady(1)},
+    "PipeNodeSilent": {NEWS_AGE: steady(60)},
+    "PipeDirectoryDown": {DIRECTORY: steady(0)},
+    "PipeLinksBreaking": {BROKEN_LINKS: growing(0.2)},
+    "PipeLinksFull": {UNSENT: steady(4e6)},
+    "PipeCertificateExpiring": {CERTIFICATE: steady(1e6)},
     "PipeLoopLag": histogram("pipe_loop_lag_seconds", 200, 240, "0.1"),
     "PipeSlowHandshakes": histogram("pipe_handshake_seconds", 30, 60, "1"),
     "PipeLoginsFailing": {'pipe_logins_total{instance="a",result="refused"}': growing(90)},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +17,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete, shel
 
 from pipe import __version__
 from pipe.cli.accounts import key, token, user
+from pipe.cli.mesh import mesh
 from pipe.cli.options import SettingsCommand
 from pipe.errors import Outcome, PipeError, UsageError
 from pipe.language.names import quoted
@@ -205,31 +205,7 @@ def explain(words: tuple[str, ...]) -> int:
     return main([*words, "--help"])
 
 
-@program.group()
-def mesh() -> None:
-    """Look after several machines that are one service."""
-
-
-@mesh.command("certificate")
-@click.argument("name")
-@click.option(
-    "--ca",
-    "folder",
-    type=click.Path(),
-    metavar="DIR",
-    default="mesh",
-    show_default=True,
-    help="Folder of the CA, made if it is not there; the new files are put there too.",
-)
-def mesh_certificate(name: str, folder: str) -> None:
-    """Make a certificate and key for the node NAME, and a CA for the first one."""
-    from pipe.language.places import parse_node
-    from pipe.mesh.certificates import explain, make
-
-    click.echo(explain(parse_node(name), make(parse_node(name), Path(folder))))
-
-
-for group in (user, key, token):
+for group in (mesh, user, key, token):
     program.add_command(group)
 
 

@@ -11,6 +11,10 @@ it knows neither SSH nor HTTP.
     homes     which topic is at home in which worker
     nodes     the other machines, where there are several
     sums      what each worker counts, and what all do
+    counts    tells them, and what other machines count
+    exchange  what hubs of several machines tell each other
+    health    how one of several machines is, for its operator
+    contact   with the database that machines share
     census    how much memory and time of a processor the workers use
     figures   the metrics of all, added up
     worker    a worker's process

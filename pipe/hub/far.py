@@ -112,6 +112,10 @@ class FarGate(Gate):
         if not self.trusts(address):
             self._channel.send({"type": "charge", "address": address, "offence": offence.name})
 
+    def hear_of(self, source: str, offence: Offence, now: float) -> None:
+        """Add to the penalty of a source for what it has done on another machine."""
+        self._penalties.add(source, offence, now)
+
 
 class FarClaims:
     """Asks the hub who may claim a name.

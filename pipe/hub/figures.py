@@ -36,7 +36,7 @@ _LABEL = "worker"
 _OF_PROCESS = ("pipe_loop_lag", "process_")
 """What begins so is about one process."""
 
-_SAME = frozenset({"pipe_build_info", "python_info", "pipe_memory_alarm"})
+_SAME = frozenset({"pipe_build_info", "python_info", "pipe_memory_alarm", "pipe_link_rtt_seconds"})
 """These say the same in all, or the most that one says holds."""
 
 _LASTING = frozenset({"counter", "histogram"})
@@ -124,6 +124,10 @@ class Figures(Collector):
         registry = CollectorRegistry()
         registry.register(self)
         return await serve(registry, host, port, self._gather)
+
+    def add(self, collector: Collector) -> None:
+        """Add figures that the hub has of itself."""
+        self._own.registry.register(collector)
 
     def refused(self, reason: str) -> None:
         """Count a connection that the gate refused."""

@@ -18,7 +18,6 @@ import structlog
 from pipe.errors import NotMoved, PipeError
 from pipe.hub.far import FarVisit
 from pipe.language.names import parse_topic
-from pipe.language.places import Place
 from pipe.mesh.directory import WorkerId
 from pipe.ssh.channel import Channel as SSHChannel
 from pipe.ssh.handover import export, why_not
@@ -118,13 +117,21 @@ class Moves:
         Returns:
             Whether it is gone; if not, nothing has changed.
         """
+        if home.node != self._peers.own.worker.node:
+            return False
+        sent = self._send(front, topic, home)
+        if not sent:
+            self.mesh.figures.moves["stayed"] += 1
+        return sent
+
+    def _send(self, front: object, topic: TopicName, home: WorkerId) -> bool:
         if not isinstance(front, SSHChannel) or why_not(front):
             return False
         visit, peer = front.connection.visit, self._peers.others.get(home)
         if not isinstance(visit, FarVisit) or peer is None or peer.leaving or self._channel.full:
             return False
-        if isinstance(peer.at, Place) or peer.build != self._peers.own.build:
-            return False  # it is on another machine, or of another version
+        if peer.build != self._peers.own.build:
+            return False  # it is of another version
         try:
             crate = Crate()
         except OSError:
@@ -144,6 +151,7 @@ class Moves:
             crate.close()
             self._gate.tell_left(visit)
             self.mesh.withdraw(topic, home)
+            self.mesh.figures.moves["failed"] += 1
             return True
         message = {
             "type": "move",
@@ -181,7 +189,9 @@ class Moves:
         try:
             client, state = empty(crate)
             await self._server.adopt(state, client, ready, visit)
+            self.mesh.figures.moves["returned" if message["returned"] else "moved"] += 1
         except (PipeError, OSError) as error:
+            self.mesh.figures.moves["failed"] += 1
             text = error.message if isinstance(error, PipeError) else str(error)
             log.warning("connection not taken over", reason=text)
             visit.leave(None, asyncio.get_running_loop().time())

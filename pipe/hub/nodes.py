@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from pipe import __version__
 from pipe.errors import StoreUnavailable
 from pipe.hub.channel import Lost
+from pipe.hub.contact import Contact
+from pipe.hub.exchange import Exchange
+from pipe.hub.health import Health
 from pipe.hub.homes import choose, with_crowd
 from pipe.language.names import escape
 from pipe.language.places import Place
+from pipe.mesh.certificates import ends_of
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.homes import SharedHomes
 from pipe.mesh.identity import PROTOCOL, Identity
+from pipe.mesh.ledger import About
 from pipe.mesh.peer import ZenohPeer
 from pipe.ssh.server import load_host_key
 from pipe.store.database import Database
@@ -32,7 +38,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pipe.hub.channel import Message
-    from pipe.hub.crew import Worker
+    from pipe.hub.counts import Counts
+    from pipe.hub.crew import Crew, Worker
     from pipe.mesh.configuration import MeshConfiguration
     from pipe.settings import Settings
 
@@ -56,6 +63,14 @@ class Owner(Protocol):
         """The workers that may get a topic, and how much of a core each uses."""
 
     @property
+    def crew(self) -> Crew:
+        """All workers."""
+
+    @property
+    def counts(self) -> Counts:
+        """What they count together."""
+
+    @property
     def workers(self) -> Collection[Worker]:
         """Those that are ready."""
 
@@ -73,13 +88,14 @@ class Nodes:
     Attributes:
         first: who has the duties of one, of all machines.
         identity: what all machines have in common.
+        health: how this machine is.
     """
 
     def __init__(
         self,
         configuration: MeshConfiguration,
         identity: Identity,
-        database: Database,
+        database: Contact,
         peer: ZenohPeer,
         owner: Owner,
     ) -> None:
@@ -91,6 +107,15 @@ class Nodes:
         self._table = HomeStore(database)
         self._peer = peer
         self._owner = owner
+        ends = ends_of(configuration.files)
+        self._exchange = Exchange(
+            peer.me,
+            peer,
+            owner.counts,
+            owner.counts.reception,
+            lambda: About(__version__, ends["node"], len(owner.crew.serving)),
+        )
+        self.health = Health(self._node, owner.crew, self._exchange, database, ends)
         self._homes = SharedHomes(self._node, self._table, time.monotonic, self._usurped)
         self._seeking = asyncio.Lock()
         self._led: WorkerId | None = None  # who was told to take the duties
@@ -120,7 +145,8 @@ class Nodes:
         async with contextlib.AsyncExitStack() as cleanup:
             database = await Database.open(settings.resolved_database_url)
             cleanup.push_async_callback(database.close)
-            table = HomeStore(database)
+            contact = Contact(database)
+            table = HomeStore(contact)
             identity = Identity(PROTOCOL, await table.database_id(), host_key)
             join = tuple(map(str, configuration.join))
             peer = await ZenohPeer.open(
@@ -130,7 +156,11 @@ class Nodes:
             await peer.check()
             await table.renew(me.node)
             await table.bury_earlier(me.node, epoch)
-            nodes = cls(configuration, identity, database, peer, owner)
+            nodes = cls(configuration, identity, contact, peer, owner)
+            cleanup.callback(nodes._exchange.close)
+            peer.listen(nodes._exchange.heard)
+            owner.counts.exchange = nodes._exchange
+            await nodes.health.listen(settings.data_dir)
             await peer.appear()
             peer.members.follow(nodes._changed, nodes._gone)
             nodes._changed()
@@ -141,6 +171,8 @@ class Nodes:
     async def close(self) -> None:
         """Leave; the workers are gone."""
         self._closing = True
+        self.health.close()
+        self._exchange.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -271,6 +303,8 @@ class Nodes:
         for worker in others:
             if self._far(worker):
                 self._homes.appeared(worker)
+                if worker.number == 0:
+                    self._exchange.appeared(worker)
             elif worker.number == 0:
                 log.error(
                     "two nodes have one name",
@@ -289,6 +323,7 @@ class Nodes:
         """Nobody sees a worker any more; links end by themselves, as they may still be good."""
         if self._far(worker):
             self._do(self._homes.died(worker))
+            self._exchange.vanished(worker)
 
     async def _tend(self) -> None:
         while True:

@@ -17,15 +17,15 @@ import structlog
 from pipe.errors import QuotaExceeded
 from pipe.limits.bounds import parse_networks
 from pipe.limits.descriptors import most_connections
-from pipe.limits.gate import Refusal, make_gate
+from pipe.limits.gate import Refusal, costs_of, make_gate
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import most_of
-from pipe.limits.shares import SharedQuotas
-from pipe.limits.sources import ClaimLimit, OwnClaims, TrustedSources
+from pipe.limits.shares import SharedClaims, SharedPenalties, SharedQuotas
+from pipe.limits.sources import OwnClaims, TrustedSources
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pipe.hub.channel import Message
     from pipe.hub.crew import Worker
@@ -37,6 +37,9 @@ log = structlog.get_logger()
 SSH, WEB = "ssh", "web"
 """The kinds of connections, as messages name them."""
 
+MAX_TOLD = 4096
+"""Penalties that are told at once: the newest, as the others are about to run down."""
+
 
 class Reception:
     """All connections of all workers.
@@ -45,7 +48,8 @@ class Reception:
         settings: the limits.
         find: returns the workers that can be given connections of a kind.
         refused: counts a refusal, by its label.
-        changed: is told each change of how many connections somebody has.
+        changed: is told each change of what is counted here.
+        charged: is told each offence here.
     """
 
     def __init__(
@@ -54,15 +58,21 @@ class Reception:
         find: Callable[[str], list[Worker]],
         refused: Callable[[str], None],
         changed: Callable[[str, int], None],
+        charged: Callable[[str, Offence], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._find = find
         self._refused = refused
         self._most_of_one = most_connections()
-        quotas = SharedQuotas(most_of(settings), changed)
-        self.gate = make_gate(settings, quotas, self._most_of_one * settings.workers)
-        self._claims = OwnClaims(ClaimLimit(settings.claims_per_day), loop.time)
+        self._quotas = SharedQuotas(most_of(settings), changed)
+        self._penalties = SharedPenalties(
+            costs_of(settings), settings.penalty_min, settings.penalty_max, charged
+        )
+        most = self._most_of_one * settings.workers
+        self.gate = make_gate(settings, self._quotas, most, self._penalties)
+        self._claimed = SharedClaims(settings.claims_per_day, changed)
+        self._claims = OwnClaims(self._claimed, loop.time)
         self._proxies = TrustedSources(parse_networks(settings.web_proxies))
         self._numbers = itertools.count(1)
         self._early: list[tuple[str, socket.socket, Visit]] = []  # nobody can serve them yet
@@ -150,6 +160,32 @@ class Reception:
             self._count(worker, visit)
             home.guests[number] = visit
         return home
+
+    # -- what other processes tell ----------------------------------------------------------------
+
+    def hear_of_others(self, counts: Mapping[str, int]) -> None:
+        """Take what all others count."""
+        for key, count in counts.items():
+            self._quotas.tell_others(key, count)
+            self._claimed.tell_others(key, count)
+
+    def hear_of(self, source: str, offence: Offence, times: int) -> None:
+        """Charge a source with what it has done on another machine."""
+        for _ in range(times):
+            self._penalties.hear_of(source, offence, self._clock())
+
+    def list_penalties(self) -> Sequence[tuple[str, float, bool]]:
+        """The penalties that another machine should know which has missed something."""
+        return tuple(self._penalties.list_newest(MAX_TOLD, self._clock()))
+
+    def merge_penalties(self, penalties: Collection[tuple[str, float, bool]]) -> None:
+        """Take the penalties that another machine knows."""
+        for source, seconds, enforced in penalties:
+            self._penalties.merge(source, seconds, enforced, self._clock())
+
+    def forget_old(self) -> None:
+        """Tell of claims that count no longer."""
+        self._claimed.forget_old(self._clock())
 
     def _count(self, worker: Worker, visit: Visit) -> None:
         if visit.cut is not _known:

@@ -22,11 +22,11 @@ from pipe.errors import StartError
 from pipe.greeting import greet
 from pipe.hub.census import Census
 from pipe.hub.channel import Lost
+from pipe.hub.counts import Counts, name_of
 from pipe.hub.crew import Crew
 from pipe.hub.figures import Figures
 from pipe.hub.homes import Homes, Watched, with_crowd
 from pipe.hub.reception import SSH, WEB, Reception
-from pipe.hub.sums import TELL_SECONDS, Sums
 from pipe.limits.listener import Listener, why_not, why_not_web
 from pipe.mesh.configuration import read_mesh
 from pipe.mesh.directory import WorkerId
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from pipe.settings import Settings
 
 log = structlog.get_logger()
-
-HUB = "hub"
-"""By which it is told apart from workers, where all count."""
 
 BEGIN_SECONDS = 2.0
 """How long workers serve on that are replaced and get nobody new, before they drain: who has just
@@ -67,7 +64,13 @@ def run(settings: Settings) -> int:
 
 
 class Hub:
-    """One server of several processes."""
+    """One server of several processes.
+
+    Attributes:
+        counts: what they count together.
+    """
+
+    counts: Counts
 
     def __init__(self, settings: Settings, supervisor: Supervisor | None = None) -> None:
         self._settings = settings
@@ -83,8 +86,6 @@ class Hub:
         self._renewing = False
         self._homes = Homes()
         self._watched = Watched()
-        self._sums = Sums()
-        self._telling: asyncio.TimerHandle | None = None  # of sums
 
     async def run(self) -> int:
         """Start, serve, drain."""
@@ -92,11 +93,9 @@ class Hub:
         before = make_data_dir(settings)
         self._crew = Crew(settings.workers, self, self._mesh.node if self._mesh else "")
         self._figures = Figures(self._crew)
-        self._reception = Reception(
-            settings,
-            self._find,
-            self._figures.refused,
-            lambda key, count: self._count(HUB, {key: count}),
+        self.counts = Counts(self._crew)
+        self._reception = self.counts.reception = Reception(
+            settings, self._find, self._figures.refused, self.counts.count, self.counts.charged
         )
         self._census = Census(settings, self._crew)
         self._links = Path(tempfile.mkdtemp(prefix="pipe-"))  # for this user alone
@@ -154,6 +153,7 @@ class Hub:
 
             self._nodes = await Nodes.open(self._settings, self._mesh, self._crew.epoch, self)
             cleanup.push_async_callback(self._nodes.close)
+            self._figures.add(self._nodes.health)
 
     async def _bind_web(self, web: Listener) -> None:
         """Take the port for HTTP, unless that is not wanted, as one process does."""
@@ -249,7 +249,7 @@ class Hub:
 
     def came(self, worker: Worker) -> None:
         """A worker is ready."""
-        worker.channel.send({"type": "others", "counts": self._sums.others(_name(worker))})
+        self.counts.came(worker)
         self.tell_of_peers()
         if self._nodes:
             self._nodes.came(worker)
@@ -260,8 +260,7 @@ class Hub:
         """A worker is gone."""
         self._reception.went(worker)
         self._figures.went(worker)
-        self._sums.forget(_name(worker))
-        self._tell_sums_later()
+        self.counts.went(worker)
         if worker.is_ready:
             self._link_of(worker).unlink(missing_ok=True)
             self.tell_of_peers()
@@ -292,7 +291,7 @@ class Hub:
             case "charge":
                 reception.charge(message["address"], message["offence"])
             case "counts":
-                self._count(_name(worker), message["counts"])
+                self.counts.report(name_of(worker), message["counts"])
             case "last figures":
                 self._figures.take(worker, message["families"])
             case "enter" | "find" | "withdraw" | "closed" if self._nodes:
@@ -356,6 +355,11 @@ class Hub:
         return self._census.busy
 
     @property
+    def crew(self) -> Crew:
+        """All workers."""
+        return self._crew
+
+    @property
     def workers(self) -> Collection[Worker]:
         """Those that are ready."""
         return [one for one in self._crew.workers.values() if one.is_ready]
@@ -375,24 +379,6 @@ class Hub:
             first = self._nodes.first
         for worker in ready:
             worker.channel.send({"type": "peers", "peers": peers, "first": first})
-
-    def _count(self, process: str, counts: Mapping[str, int]) -> None:
-        """A process counts otherwise than before: the others hear of it soon."""
-        self._sums.report(process, counts)
-        self._tell_sums_later()
-
-    def _tell_sums_later(self) -> None:
-        if self._telling is None and self._sums.pending:
-            loop = asyncio.get_running_loop()
-            self._telling = loop.call_later(TELL_SECONDS, self._tell_sums)
-
-    def _tell_sums(self) -> None:
-        self._telling = None
-        changed = self._sums.take_changed()
-        for worker in self._crew.workers.values():
-            if worker.is_ready:
-                others = self._sums.others(_name(worker), changed)
-                worker.channel.send({"type": "others", "counts": others})
 
     async def _answer_claim(self, worker: Worker, message: Message) -> None:
         worker.channel.answer(message, await self._reception.answer_claim(message))
@@ -431,8 +417,3 @@ class Hub:
         self._watched.keep(self._crew.workers)
         self.tell_of_peers()
         self._reception.place_early()
-
-
-def _name(worker: Worker) -> str:
-    """By which its counts are told apart: a number may be used again."""
-    return f"{worker.ident.number}.{worker.ident.epoch}"

@@ -2,7 +2,8 @@
 
 Each tells its own counts when they change, and is told the sums of the others'.  So each can judge
 by itself, without asking, and may be late by the time that both take: `TELL_SECONDS` twice.  What
-several workers let in within that time may exceed a limit; nobody is cut for it.
+several workers let in within that time may exceed a limit; nobody is cut for it.  Another machine
+counts as one process more (`pipe.hub.exchange`).
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ class Sums:
         """Take a process's own counts, those that have changed."""
         own = self._counts.setdefault(process, {})
         for key, count in counts.items():
-            total = self._totals.get(key, 0) + count - own.pop(key, 0)
+            before = own.pop(key, 0)
+            total = self._totals.get(key, 0) + count - before
             if count:
                 own[key] = count
             if total:
                 self._totals[key] = total
             else:
                 self._totals.pop(key, None)
-            self._changed[key] = None
+            if count != before:
+                self._changed[key] = None
+
+    def replace(self, process: str, counts: Mapping[str, int]) -> None:
+        """Take all counts that a process has."""
+        self.report(process, {**dict.fromkeys(self._counts.get(process, ()), 0), **counts})
 
     def forget(self, process: str) -> None:
         """A process is gone."""

@@ -25,6 +25,7 @@ from pipe.hub.moves import Moves
 from pipe.hub.sums import TELL_SECONDS
 from pipe.language.names import parse_topic
 from pipe.limits.memory import resident_bytes
+from pipe.limits.penalties import Offence
 from pipe.limits.quotas import most_of
 from pipe.limits.shares import RATE, SharedQuotas, SharedRates
 from pipe.mesh.configuration import read_mesh
@@ -162,6 +163,7 @@ class WorkerApp(App):
         else:
             service.web_url = ""
         service.metrics.add(service.snapshot)
+        service.metrics.registry.register(self._mesh.figures)
         return self._web, 0
 
     async def _join(
@@ -179,6 +181,7 @@ class WorkerApp(App):
         cleanup.callback(links.close)
         if wires:
             await wires.listen(*self._first["mesh"]["place"])
+            self._mesh.figures.refused = lambda: wires.refused
             cleanup.push_async_callback(wires.close)
         service.elsewhere = self._mesh
 
@@ -238,6 +241,10 @@ class WorkerApp(App):
                 self._channel.answer(message, figures)
             case "others":
                 self._hear_of_others(message["counts"])
+            case "offences":
+                self._hear_of_offences(message["charges"])
+            case "status":
+                self._channel.answer(message, self._mesh.figures.list_links())
             case "memory":
                 self._resident = message["resident"]
             case "peers":
@@ -278,6 +285,12 @@ class WorkerApp(App):
                 self._rates.tell_others(key, count, now)
             else:
                 self._quotas.tell_others(key, count)
+
+    def _hear_of_offences(self, charges: list[tuple[str, str, int]]) -> None:
+        """Addresses have offended on other machines."""
+        for source, offence, times in charges:
+            for _ in range(times):
+                self._gate.hear_of(source, Offence[offence], self._loop.time())
 
     async def _bury(self, message: Message) -> None:
         """Another worker is dead: tell which of its joins have come."""

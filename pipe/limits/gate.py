@@ -230,32 +230,36 @@ class Gate:
                 del self._waiting[visit.source]
 
 
-def make_gate(limits: Limits, quotas: Quotas, most_open: int = 0) -> Gate:
+def make_gate(
+    limits: Limits, quotas: Quotas, most_open: int = 0, penalties: Penalties | None = None
+) -> Gate:
     """Make the gate that these limits describe; all fronts of a server share it.
 
     Args:
         limits: what it keeps to.
         quotas: how many connections a user and an address may have.
         most_open: connections at once, logged in or not; 0: as many as fit into this process.
+        penalties: of sources; default: those that `make_penalties` makes.
     """
     return Gate(
         most=limits.max_unauthenticated,
         most_per_source=limits.max_unauthenticated_per_address,
         most_open=most_open or most_connections(),
         trusted=TrustedSources(parse_networks(limits.trusted_sources)),
-        penalties=make_penalties(limits),
+        penalties=make_penalties(limits) if penalties is None else penalties,
         quotas=quotas,
     )
 
 
 def make_penalties(limits: Limits) -> Penalties:
     """Make the table of penalties that these limits describe."""
-    return Penalties(
-        {
-            Offence.REFUSED: limits.penalty_refused,
-            Offence.NO_LOGIN: limits.penalty_no_login,
-            Offence.TIMEOUT: limits.penalty_timeout,
-        },
-        limits.penalty_min,
-        limits.penalty_max,
-    )
+    return Penalties(costs_of(limits), limits.penalty_min, limits.penalty_max)
+
+
+def costs_of(limits: Limits) -> dict[Offence, float]:
+    """What each offence costs, in seconds."""
+    return {
+        Offence.REFUSED: limits.penalty_refused,
+        Offence.NO_LOGIN: limits.penalty_no_login,
+        Offence.TIMEOUT: limits.penalty_timeout,
+    }

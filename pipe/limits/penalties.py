@@ -8,13 +8,14 @@ nothing.  Above it, the address is refused until the whole sum has run down.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from pipe.limits.sources import MAX_SOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Offence(enum.Enum):
@@ -64,19 +65,36 @@ class Penalties:
         seconds = self._seconds.get(offence, 0.0)
         if not seconds:
             return
-        penalty = self._current(source, now)
-        if penalty is None:
-            penalty = self._table[source] = _Penalty(now)
+        penalty = self._take(source, now)
         penalty.until = min(penalty.until + seconds, now + self._most)
         penalty.enforced |= penalty.until - now >= self._least
-        self._table.move_to_end(source)
-        if len(self._table) > self._capacity:
-            self._table.popitem(last=False)
+
+    def list_newest(self, count: int, now: float) -> Iterator[tuple[str, float, bool]]:
+        """The sources that were charged last: how many seconds each has left, whether enforced."""
+        for source, penalty in itertools.islice(reversed(self._table.items()), count):
+            if penalty.until > now:
+                yield source, penalty.until - now, penalty.enforced
+
+    def merge(self, source: str, seconds: float, enforced: bool, now: float) -> None:
+        """Take what another process knows of a source: the longer penalty counts."""
+        penalty = self._take(source, now)
+        penalty.until = max(penalty.until, now + min(seconds, self._most))
+        penalty.enforced |= enforced
 
     def refuses(self, source: str, now: float) -> bool:
         """Whether to refuse a source at ``now``."""
         penalty = self._current(source, now)
         return penalty is not None and penalty.enforced
+
+    def _take(self, source: str, now: float) -> _Penalty:
+        """A source's penalty, made if it has none, as the one that is forgotten last."""
+        penalty = self._current(source, now)
+        if penalty is None:
+            penalty = self._table[source] = _Penalty(now)
+        self._table.move_to_end(source)
+        if len(self._table) > self._capacity:
+            self._table.popitem(last=False)
+        return penalty
 
     def _current(self, source: str, now: float) -> _Penalty | None:
         penalty = self._table.get(source)

@@ -73,7 +73,11 @@ class ClaimLimit:
         """Whether one more claim is allowed at ``now`` (seconds on any steady clock)."""
         if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
             return True
-        return len(self._recent(source_of(address), now)) < self._per_day
+        return self.count(source_of(address), now) < self._per_day
+
+    def count(self, source: str, now: float) -> int:
+        """How many claims of a source count."""
+        return len(self._recent(source, now))
 
     def record(self, address: str, now: float) -> None:
         """Count a claim."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -140,6 +140,24 @@ def contexts(files: MeshFiles) -> tuple[ssl.SSLContext, ssl.SSLContext]:
             raise StartError(f"cannot use the mesh's certificates {names}: {reason}") from error
         made.append(context)
     return made[0], made[1]
+
+
+def ends_of(files: MeshFiles) -> dict[Literal["node", "ca"], float]:
+    """When the certificates of a node end, in seconds since 1970.
+
+    Raises:
+        StartError: one cannot be read.
+    """
+    ends: dict[Literal["node", "ca"], float] = {}
+    names: tuple[Literal["node", "ca"], ...] = ("node", "ca")
+    for name, file in zip(names, (files.certificate, files.ca), strict=True):
+        try:
+            found = x509.load_pem_x509_certificates(file.read_bytes())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StartError(f"cannot read {escape(str(file))}: {reason}") from error
+        ends[name] = min(one.not_valid_after_utc.timestamp() for one in found)
+    return ends
 
 
 def _make_ca(certificate: Path, key_file: Path) -> None:

@@ -277,6 +277,12 @@ class EdgeEnd:
         self._questions: dict[int, Callable[[str | None], None]] = {}
         self._answers: dict[int, bytearray] = {}  # those that have come in part
         self.visits = 0  # that may open a session at any time
+        self.broke = False  # it has ended with sessions on it
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions it carries."""
+        return len(self._relays)
 
     @property
     def idle(self) -> bool:
@@ -373,6 +379,7 @@ class EdgeEnd:
         """The link has ended: nobody knows what becomes of its streams."""
         self._known()
         relays, self._relays = list(self._relays.values()), {}
+        self.broke = bool(relays)
         for relay in relays:
             relay.lose(f"worker {self._name} is gone ({reason})")
         questions, self._questions = list(self._questions.values()), {}

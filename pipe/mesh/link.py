@@ -100,6 +100,10 @@ class Link:
         hello: who this side is.
         user: whom its frames are for.
         later: has `flush` called when this turn is over; called once for each.
+
+    Attributes:
+        sent_bytes: of all frames that have been sent.
+        received_bytes: of all that have come.
     """
 
     def __init__(self, hello: Hello, user: User, later: Callable[[], None]) -> None:
@@ -119,6 +123,8 @@ class Link:
         self._heard = False
         self._missed = 0  # ticks in a row before which nothing was heard
         self._is_blocked = False
+        self.sent_bytes = 0
+        self.received_bytes = 0
 
     def attach(self, wire: Wire) -> None:
         """Begin: say hello on this wire."""
@@ -145,6 +151,16 @@ class Link:
     def quiet(self) -> bool:
         """Whether nothing was heard lately: it may be heard again, or it ends soon."""
         return not self._heard and self._missed >= QUIET_TICKS
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are unsent."""
+        return self._size + (self._wire.unsent if self._wire and not self.over else 0)
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds there and back, where that is known."""
+        return self._wire.rtt if self._wire and not self.over else None
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -203,6 +219,7 @@ class Link:
 
     def _send_out(self) -> None:
         if self._out and self._wire and self._state is not State.LOST:
+            self.sent_bytes += self._size
             out, self._out, self._size = self._out, [], 0
             self._spoke = True
             self._wire.send(out)
@@ -214,6 +231,7 @@ class Link:
         if self._state is State.LOST:
             return
         self._heard = True
+        self.received_bytes += len(frame)
         try:
             self._take(decode(frame))
         except BadFrame as error:

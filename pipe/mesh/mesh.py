@@ -31,6 +31,7 @@ from pipe.language.webhook_requests import AboutWebhooks
 from pipe.mesh.asking import ask_all, send_answer, wait_answer, wait_greeting
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
+from pipe.mesh.figures import LinkFigures
 from pipe.mesh.hello import PROTOCOL, Hello
 from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
@@ -100,6 +101,9 @@ class Mesh:
         answer: answers what other workers ask.
         carry: moves a client, of which it gets the front, to the home of a topic, as
             `pipe.elsewhere.Visit.carry` does.
+
+    Attributes:
+        figures: of the links, for people and metrics.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Mesh:
         self.carry = carry
         self._loop = asyncio.get_running_loop()
         self._hello = Hello(PROTOCOL, __version__, me)
+        self.figures = LinkFigures(me)
         self._edges: dict[WorkerId, EdgeEnd] = {}
         self._opening: dict[WorkerId, asyncio.Task[EdgeEnd]] = {}
         self._idle_since: dict[EdgeEnd, float] = {}
@@ -248,6 +253,7 @@ class Mesh:
         if end.link.over:
             raise Unreachable(f"worker {worker} cannot be reached: try again")
         self._edges[worker] = end
+        self.figures.began(end, worker)
         self._watch()
         return end
 
@@ -264,6 +270,7 @@ class Mesh:
             del self._edges[worker]
         self._idle_since.pop(end, None)
         self._turn_over()
+        self.figures.ended(end)
 
     # -- sessions of clients that are elsewhere ---------------------------------------------------
 
@@ -274,6 +281,7 @@ class Mesh:
         )
         end.link = self._make_link(end)
         self._homes[end] = None
+        self.figures.began(end)
         self._watch()
         return end.link
 
@@ -344,6 +352,7 @@ class Mesh:
     def _home_over(self, end: HomeEnd, reason: str) -> None:
         log.info("link ended", peer=str(end.hello.worker) if end.hello else "", reason=reason)
         self._homes.pop(end, None)
+        self.figures.ended(end)
         self._tell_buriers()
 
     # -- the directory ----------------------------------------------------------------------------

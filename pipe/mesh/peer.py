@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 import zenoh
@@ -25,7 +26,7 @@ from pipe.mesh.identity import PROTOCOL, Identity, disagreement
 from pipe.mesh.members import Members
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pipe.mesh.certificates import MeshFiles
 
@@ -44,6 +45,9 @@ HANDSHAKE_MILLISECONDS = 3000
 
 ASK_SECONDS = 1.0
 
+MAX_UNTOLD = 16
+"""Messages that wait to be sent; with more, the next is lost, as on a network that is full."""
+
 
 class ZenohPeer:
     """One process's session.  Make it with `ZenohPeer.open`.
@@ -61,6 +65,9 @@ class ZenohPeer:
         self._loop = asyncio.get_running_loop()
         self._declared: list[Any] = []
         self._tokens: dict[WorkerId, Any] = {}
+        self._speaker = ThreadPoolExecutor(1, "mesh")
+        self._untold = 0
+        self._listener: Callable[[WorkerId, bytes], None] | None = None
 
     @classmethod
     async def open(
@@ -126,8 +133,22 @@ class ZenohPeer:
             if reason:
                 raise StartError(f"cannot join the mesh: {reason}")
 
+    def listen(self, heard: Callable[[WorkerId, bytes], None]) -> None:
+        """Be told from now on what others `tell`, and who."""
+        self._listener = heard
+
+    def tell(self, data: bytes, *, whole: bool = False) -> None:
+        """Tell all others, in the order of the calls, without waiting.
+
+        What finds the network full is lost; one that is ``whole`` waits for it, in its thread.
+        """
+        if self._untold < MAX_UNTOLD:
+            self._untold += 1
+            self._speaker.submit(self._put, data, whole)
+
     async def close(self) -> None:
-        """Leave the mesh."""
+        """Leave the mesh, once everything is told."""
+        await asyncio.to_thread(self._speaker.shutdown)
         await asyncio.to_thread(self._session.close)
 
     # -- in threads -------------------------------------------------------------------------------
@@ -143,10 +164,30 @@ class ZenohPeer:
             there = sample.kind == zenoh.SampleKind.PUT  # each is a new object
             self._call_soon(self._seen, str(sample.key_expr), there)
 
+        def told(sample: zenoh.Sample) -> None:
+            self._call_soon(self._heard, str(sample.key_expr), sample.payload.to_bytes())
+
         self._declared += (
             self._session.declare_queryable(key, asked),
+            self._session.declare_subscriber(
+                f"{_PREFIX}/told/**", told, allowed_origin=zenoh.Locality.REMOTE
+            ),
             self._session.liveliness().declare_subscriber(f"{_PREFIX}/node/**", seen, history=True),
         )
+
+    def _put(self, data: bytes, whole: bool) -> None:
+        control = zenoh.CongestionControl
+        try:
+            self._session.put(
+                f"{_PREFIX}/told/{_worker_key(self.me)}",
+                data,
+                congestion_control=control.BLOCK if whole else control.DROP,
+                priority=zenoh.Priority.INTERACTIVE_HIGH,
+            )
+        except zenoh.ZError:  # as if it were lost
+            return
+        finally:
+            self._call_soon(self._told)
 
     def _declare_token(self, worker: WorkerId, place: Place | None) -> None:
         key = f"{_PREFIX}/node/{_worker_key(worker)}" + (f"/{place}" if place else "")
@@ -180,6 +221,14 @@ class ZenohPeer:
             return
 
     # -- in the loop ------------------------------------------------------------------------------
+
+    def _told(self) -> None:
+        self._untold -= 1
+
+    def _heard(self, key: str, data: bytes) -> None:
+        worker = _parse_worker_key(key.removeprefix(f"{_PREFIX}/told/").split("/"))
+        if worker and self._listener:
+            self._listener(worker, data)
 
     def _seen(self, key: str, there: bool) -> None:
         parts = key.removeprefix(f"{_PREFIX}/node/").split("/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
@@ -50,6 +51,9 @@ _FIRST_READ = 2 * MAX_GREETING
 """Bytes of the buffer that is read into: a stranger takes little of our memory."""
 
 _BEAT = bytes(_HEAD)
+
+_RTT = slice(68, 72)
+"""Where tcpi_rtt is in struct tcp_info (linux/tcp.h): microseconds."""
 
 
 class TlsWire(asyncio.BufferedProtocol):
@@ -111,6 +115,17 @@ class TlsWire(asyncio.BufferedProtocol):
     def blocked(self) -> bool:
         """Whether more than 1 MiB is unsent."""
         return self._blocked
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are unsent."""
+        return self._unsent + (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds there and back; None if the kernel does not say."""
+        channel = self._transport.get_extra_info("socket") if self._transport else None
+        return _round_trip(channel) if channel else None
 
     def close(self) -> None:
         """End it now."""
@@ -264,6 +279,9 @@ class TlsWires:
         contexts: as `pipe.mesh.certificates.contexts` makes them.
         accept: makes the end of a wire that another worker has opened.
         used: called with the seconds that the frames of a read took.
+
+    Attributes:
+        refused: how many wires it did not want that others have opened.
     """
 
     def __init__(
@@ -280,6 +298,7 @@ class TlsWires:
         self._accept = accept
         self._used = used
         self._arrivals = Arrivals(self._accepting, self._make)
+        self.refused = 0
 
     async def listen(self, host: str, port: int) -> int:
         """Accept wires.
@@ -364,6 +383,7 @@ class TlsWires:
             wire.begin(self._accept(greeting.sender, wire))
         else:
             wire.refuse(refusal)
+            self.refused += 1
             log.warning("link refused", worker=escape(str(greeting.sender)), reason=refusal)
 
 
@@ -388,6 +408,15 @@ def _tune(channel: socket.socket | None, silence: float) -> None:
     if channel is not None:
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silence * 1000))
+
+
+def _round_trip(channel: socket.socket) -> float | None:
+    """What `ss -i` shows as rtt, which is kept up by the beats."""
+    try:
+        info = channel.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT.stop)
+    except (AttributeError, OSError):  # not on Linux, or it is closed
+        return None
+    return int.from_bytes(info[_RTT], sys.byteorder) / 1e6 if len(info) == _RTT.stop else None
 
 
 def _reason(error: BaseException) -> str:

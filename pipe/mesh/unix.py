@@ -79,6 +79,15 @@ class UnixWire(asyncio.BufferedProtocol):
             pieces.extend(frame)
         self._transport.writelines(pieces)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes are unsent."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
+    @property
+    def rtt(self) -> None:
+        """It is no network."""
+
     def close(self) -> None:
         """End it now."""
         self._closed = True

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipe.language.names import TopicName
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.edge import EdgeEnd
+    from pipe.mesh.figures import LinkFigures
 
 MAX_NOTICE_BYTES = 512 * 1024
 """What the server itself may say on a topic elsewhere: it goes in one frame, written as base64."""
@@ -24,10 +25,11 @@ MAX_NOTICE_BYTES = 512 * 1024
 class Owner(Protocol):
     """What a visit tells the mesh.
 
-    ``carry`` moves a client there, as `pipe.elsewhere.Visit.carry` does.
+    ``carry`` moves a client there, as `pipe.elsewhere.Visit.carry` does; ``figures`` counts hops.
     """
 
     carry: Callable[[object, TopicName, WorkerId], bool]
+    figures: LinkFigures
 
     def expect(self, asker: WorkerId) -> None:
         """A join is about to be made here."""
@@ -99,7 +101,9 @@ class There:
         """Have it run there."""
         relay = self._end.open(errand, client)
         self._sent = not self._end.link.over
-        if not self._sent:  # it has ended since it was found
+        if self._sent:
+            self._mesh.figures.hopped(self._worker)
+        else:  # it has ended since it was found
             asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         return relay
 

@@ -38,6 +38,14 @@ class Wire(Protocol):
         One that is blocked stays so until much less is unsent.
         """
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes are unsent."""
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds there and back, as TCP has measured lately; None where that is no question."""
+
     def close(self) -> None:
         """End it now, whatever is unsent; `End.lost` is not called."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import and_, case, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,9 +18,21 @@ from pipe.store.tables import identity as identity_table
 from pipe.store.tables import nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import ColumnElement, Connection
 
-    from pipe.store.database import Database
+T = TypeVar("T")
+
+
+class Access(Protocol):
+    """What it needs of a `pipe.store.database.Database`."""
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Read in one transaction."""
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Write in one transaction."""
 
 
 class HomeRow(NamedTuple):
@@ -42,7 +54,7 @@ class HomeRow(NamedTuple):
 class HomeStore:
     """The table of homes."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Access) -> None:
         self._database = database
 
     async def claim(self, topic: str, home: HomeRow) -> HomeRow:

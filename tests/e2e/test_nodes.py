@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +18,7 @@ from tests.postgres import Postgres
 from . import clients
 from .nodes import Nodes
 from .payloads import MIB, noise, sha256
-from .processes import HELD, statuses, wait_until
+from .processes import DEADLINE, HELD, statuses, wait_until
 from .receiver import receiving
 from .server import ROOT, Status, free_port
 from .test_workers import workers_of
@@ -126,6 +130,84 @@ def test_webhook_of_all_machines(nodes: Nodes) -> None:
         assert first.run("alice", "pub deploys", b"v2\n").wait() == Status.OK
         assert [post.body for post in receiver.wait(2)] == [b"v1", b"v2"]
     assert not second.lines("duties taken")
+
+
+def test_quota_of_all_machines(nodes: Nodes) -> None:
+    """Sessions of a user on all machines count together; those of a lost one no longer."""
+    first, second = (nodes.start(name, max_sessions_per_user=2) for name in ("n1", "n2"))
+    first.subscribe("alice", "sub news", count=2)
+    wait_until(lambda: is_limited(second), "as many as allowed")
+    first.process.send_signal(signal.SIGKILL)
+    wait_until(lambda: not is_limited(second), "room for another")
+
+
+def is_limited(node: Server) -> bool:
+    """Whether a user has as many sessions as allowed."""
+    session = node.ssh("alice", "whoami", options=("-o", "LogLevel=INFO"))
+    if session.wait() == Status.OK:
+        return False
+    assert "too many sessions of this user: at most 2 at once" in session.text
+    return True
+
+
+def test_status(nodes: Nodes) -> None:
+    """It says 0 and how all are, and 1 once a machine is lost; 69 where nobody can say."""
+    first, second = nodes.start("n1"), nodes.start("n2", workers=2)
+    sub = first.ssh("alice", "sub t")
+    first.wait_sessions(subscribe=1)
+    pub = second.ssh("alice", "pub t", stdin=HELD)
+    pub.write(b"some")
+    sub.wait_stdout(4)
+
+    def is_known() -> bool:
+        return "None" not in str([ask(node)[1]["nodes"] for node in (first, second)])
+
+    wait_until(is_known, "news of each other")
+    status, found = ask(first)
+    assert (status, found["problems"], found["warnings"]) == (Status.OK, [], [])
+    assert [(one["node"], one["state"], one["workers"]) for one in found["nodes"]] == [
+        ("n1", "here", 1),
+        ("n2", "there", 2),
+    ]
+    assert [(one["worker"], one["state"], one["connections"]) for one in found["workers"]] == [
+        ("n1/1", "serves", 1)
+    ]
+    [link] = found["links"]
+    assert link["peer"] in {"n2/1", "n2/2"}
+    assert (link["worker"], link["opened"], link["sessions"]) == ("n1/1", "there", 1)
+    assert link["received_bytes"] > 4
+    assert 0 < link["rtt_seconds"] < 60
+    assert found["directory"]["reachable"]
+    assert {one["name"] for one in found["certificates"]} == {"node", "ca"}
+    assert second.metrics().value("pipe_links", to="node") == 1
+    assert second.metrics().value("pipe_hops_total", to="node") == 1
+
+    first.process.send_signal(signal.SIGKILL)
+    wait_until(lambda: ask(second)[0] == 1, "a lost node")
+    shown = pipe("mesh", "status", "--data-dir", str(second.data_dir))
+    assert "problem: node n1 is lost" in shown.stdout
+    assert second.metrics().value("pipe_mesh_nodes", state="lost") == 1
+    wait_until(lambda: ask(first)[0] == Status.SHUTDOWN, "its socket's end")
+
+
+def ask(node: Server) -> tuple[int, dict[str, Any]]:
+    """The status of `pipe mesh status` on a node's machine, and what it says."""
+    ran = pipe("mesh", "status", "--json", "--data-dir", str(node.data_dir))
+    if ran.stdout:
+        return ran.returncode, json.loads(ran.stdout)
+    assert re.fullmatch(r"pipe: no node of a mesh runs in .*\n", ran.stderr)
+    return ran.returncode, {}
+
+
+def pipe(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipe", *words],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
 
 
 def test_another_service_is_refused(nodes: Nodes, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ async def test_hub_has_no_descriptor_left() -> None:
 
 async def make_reception() -> Any:  # noqa: ANN401
     """Some room for everybody."""
-    return Reception(Settings(), lambda _: [], lambda _: None, lambda *_: None)
+    return Reception(Settings(), lambda _: [], lambda _: None, lambda *_: None, lambda *_: None)
 
 
 def worker(**values: object) -> Any:  # noqa: ANN401

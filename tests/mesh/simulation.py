@@ -49,6 +49,12 @@ class MemoryWire:
         self.size = 0
         self.blocked = False
         self.closed = False
+        self.rtt = None
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes are on their way."""
+        return self.size
 
     def send(self, frames: Sequence[Pieces]) -> None:
         """Put frames on their way."""

@@ -25,6 +25,8 @@ class Line:
         self.sends: list[list[bytes]] = []
         self.closed = False
         self.blocked = False
+        self.unsent = 0
+        self.rtt = None
 
     def send(self, frames: Sequence[Pieces]) -> None:
         """Keep what is sent."""

@@ -43,6 +43,27 @@ async def test_who_is_there(tmp_path: Path) -> None:
     await first.close()
 
 
+async def test_what_is_told(tmp_path: Path) -> None:
+    """The others hear it in order, and from whom; who tells does not."""
+    places = [f"{HOST}:{free_port()}" for _ in range(2)]
+    first = await ZenohPeer.open(FIRST, IDENTITY, node_files(tmp_path, "n1"), places[0])
+    second = await ZenohPeer.open(
+        SECOND, IDENTITY, node_files(tmp_path, "n2"), places[1], places[:1]
+    )
+    told: asyncio.Queue[tuple[WorkerId, bytes]] = asyncio.Queue()
+    for peer in (first, second):
+        peer.listen(lambda worker, data: told.put_nowait((worker, data)))
+    await second.appear()
+    await until(first, lambda: SECOND in first.members.others)
+    large = bytes(1 << 20)
+    for data in (b"1", large, b"2"):
+        first.tell(data, whole=data is large)
+    assert [await told.get() for _ in range(3)] == [(FIRST, b"1"), (FIRST, large), (FIRST, b"2")]
+    await first.close()
+    await second.close()
+    assert told.empty()
+
+
 async def test_two_nodes_of_one_name(tmp_path: Path) -> None:
     """Who joins under the name of a node that is there does not start, and says how to mend it."""
     places = [f"{HOST}:{free_port()}" for _ in range(2)]
