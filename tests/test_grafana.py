@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from .e2e.clients import HOST, KeyRing
+from .e2e.nodes import Nodes
 from .e2e.payloads import KIB, noise
 from .e2e.processes import HELD, statuses, wait_until
 from .e2e.server import ROOT, Server, Status
-from .e2e.test_nodes import Nodes
 from .e2e.web import url
 from .prometheus import (
     ALERTS,
