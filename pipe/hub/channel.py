@@ -80,11 +80,15 @@ class Channel:
         if self._empty.is_set():
             self._write()
 
-    async def ask(self, message: Message) -> Any:  # noqa: ANN401 - it is JSON
+    async def ask(self, message: Message, *, patience: float | None = None) -> Any:  # noqa: ANN401 - it is JSON
         """Send a message, and return the answer.
 
+        Args:
+            message: what is asked.
+            patience: seconds to wait; None for ever, as for who may have much to do.
+
         Raises:
-            Lost: there will be none.
+            Lost: there will be none, or it has not come.
         """
         if self.closed:
             raise Lost
@@ -92,7 +96,10 @@ class Channel:
         future = self._questions[number] = self._loop.create_future()
         self.send({**message, "ask": number})
         try:
-            return await future
+            async with asyncio.timeout(patience):
+                return await future
+        except TimeoutError:
+            raise Lost from None
         finally:
             self._questions.pop(number, None)
 

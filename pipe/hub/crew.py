@@ -33,6 +33,10 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 """How long to wait before a worker that died is started again; it doubles each time."""
 
+LAY_DOWN_SECONDS = 5.0
+"""How long to wait until a worker has laid down its duties: one that stands still never does, and
+shall not keep others from them."""
+
 LIVED_SECONDS = 10.0
 """A worker that has lived for so long died of something new: the pause begins anew."""
 

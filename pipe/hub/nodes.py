@@ -18,6 +18,7 @@ from pipe import __version__
 from pipe.errors import StoreUnavailable
 from pipe.hub.channel import Lost
 from pipe.hub.contact import Contact
+from pipe.hub.crew import LAY_DOWN_SECONDS
 from pipe.hub.exchange import Exchange
 from pipe.hub.health import Health
 from pipe.hub.homes import choose, with_crowd
@@ -412,7 +413,7 @@ class Nodes:
         for worker in self._owner.workers:
             if worker.ident == led:
                 with contextlib.suppress(Lost):
-                    await worker.channel.ask({"type": "lay down"})
+                    await worker.channel.ask({"type": "lay down"}, patience=LAY_DOWN_SECONDS)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         if self._closing:

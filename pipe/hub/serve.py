@@ -23,7 +23,7 @@ from pipe.greeting import greet
 from pipe.hub.census import Census
 from pipe.hub.channel import Lost
 from pipe.hub.counts import Counts, name_of
-from pipe.hub.crew import Crew
+from pipe.hub.crew import LAY_DOWN_SECONDS, Crew
 from pipe.hub.figures import Figures
 from pipe.hub.homes import Homes, Watched, with_crowd
 from pipe.hub.reception import SSH, WEB, Reception
@@ -218,7 +218,7 @@ class Hub:
                 await self._nodes.lay_down()
             else:
                 with contextlib.suppress(Lost):
-                    await leader.channel.ask({"type": "lay down"})
+                    await leader.channel.ask({"type": "lay down"}, patience=LAY_DOWN_SECONDS)
             self._leader = None
         self._elect()
         await asyncio.sleep(BEGIN_SECONDS)

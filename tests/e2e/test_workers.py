@@ -238,6 +238,23 @@ def test_new_workers_for_new_clients(start_server: StartServer) -> None:
     assert set(workers_of(server)) == {3, 4}
 
 
+@pytest.mark.slow
+def test_new_workers_although_old_ones_stand_still(start_server: StartServer) -> None:
+    """What one worker does for all is done by a new one, whatever has become of the old one."""
+    server = start_server(workers=2)
+    old = workers_of(server)
+    for pid in old.values():
+        os.kill(pid, signal.SIGSTOP)
+    server.process.send_signal(signal.SIGHUP)
+    for number in (3, 4):
+        server.wait_metric("pipe_up", 1, worker=str(number))
+    wait_until(lambda: server.run("alice", "webhooks").wait() == Status.OK, "a new worker's answer")
+    assert set(workers_of(server)) > set(old)
+    for pid in old.values():
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: all(map(is_gone, old.values())), "the old workers to end")
+
+
 def health(server: Server) -> int:
     """Ask by HTTP whether it is well."""
     connection = http.client.HTTPConnection("127.0.0.1", server.web_port, timeout=DEADLINE)

@@ -45,6 +45,21 @@ async def test_messages_of_any_size_come_in_order() -> None:
     second.channel.close()
 
 
+async def test_answer_that_does_not_come() -> None:
+    """Who asks with some patience is told; an answer that comes later is nobody's."""
+    first, second = make_ends()
+    with pytest.raises(Lost):
+        await first.channel.ask({"text": "hello?"}, patience=0.001)
+    question, _ = await second.received.get()
+    second.channel.answer(question, "late")
+    asking = asyncio.ensure_future(first.channel.ask({"text": "and now?"}, patience=60))
+    question, _ = await second.received.get()
+    second.channel.answer(question, "here")
+    assert await asking == "here"
+    first.channel.close()
+    second.channel.close()
+
+
 async def test_descriptor_comes_with_its_message() -> None:
     """The other end has the same socket; this one's copy is closed, behind a long message too."""
     first, second = make_ends()
