@@ -68,7 +68,8 @@ class Worker:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.silent = asyncio.Event()  # all that it has said is read
         self.ended = asyncio.Event()
-        self.leaving = False  # it was told to, and gets nothing new
+        self.leaving = False  # it gets nothing new
+        self.draining = False  # it was told to
         self.guests: dict[int, Visit] = {}
         self.logging_in = 0
         self.build = ""  # of its program, which may be replaced while others run
@@ -159,12 +160,12 @@ class Crew:
         """Tell all to drain, or if they drain already, to stop now."""
         self._halt.set()
         for worker in list(self.workers.values()):
-            if now or not worker.leaving:
+            if now or not worker.draining:
                 self.dismiss(worker)
 
     def dismiss(self, worker: Worker) -> None:
         """Tell one to drain; told again, it stops now."""
-        worker.leaving = True
+        worker.leaving = worker.draining = True
         if worker.is_ready:
             worker.channel.send({"type": "stop"})
         elif not worker.ended.is_set():

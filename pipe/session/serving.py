@@ -57,6 +57,7 @@ class Serving(ABC):
 
     # Waiting readers are many, and a dict for more than 30 names takes a KiB for each.
     __slots__ = (
+        "__weakref__",
         "_counted",
         "_front",
         "_holders",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,7 @@ class Carried:
         mesh: Any = SimpleNamespace(
             withdraw=lambda *join: self.withdrawn.append(join),
             receive=lambda *_: SimpleNamespace(settle=self._settle),
+            figures=SimpleNamespace(moves=Counter()),
         )
         self.moves.mesh = mesh
         visit = gate.receive(7, "192.0.2.1", trusted=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
 
 from pipe.hub.crew import Worker
 from pipe.hub.nodes import Nodes
@@ -14,6 +17,8 @@ from pipe.mesh.members import Members
 
 class Peer:
     """A machine's peer of the mesh, which is slow to show a worker."""
+
+    me = WorkerId("n1", 0, 1)
 
     def __init__(self) -> None:
         self.members = Members()
@@ -32,12 +37,31 @@ class Peer:
         self.shown.discard(worker)
 
 
-async def test_worker_that_dies_at_once_is_not_seen() -> None:
+@pytest.fixture
+def peer() -> Peer:
+    """This machine's."""
+    return Peer()
+
+
+@pytest_asyncio.fixture
+async def nodes(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+    """The other machines, as a hub without workers sees them."""
+    monkeypatch.setattr("pipe.hub.nodes.ends_of", lambda _: {"node": 0.0})
+    nothing: Any = None
+    configuration: Any = SimpleNamespace(node="n1", listen=("127.0.0.1", 7000), files=None)
+    owner: Any = SimpleNamespace(
+        leader=None,
+        tell_of_peers=lambda: None,
+        workers=[],
+        crew=SimpleNamespace(serving=[]),
+        counts=SimpleNamespace(reception=None),
+    )
+    return Nodes(configuration, nothing, nothing, cast("Any", peer), owner)
+
+
+async def test_worker_that_dies_at_once_is_not_seen(nodes: Any, peer: Peer) -> None:  # noqa: ANN401
     """Others do not see a worker for ever that is gone before it was shown."""
     nothing: Any = None
-    peer: Any = Peer()
-    configuration: Any = SimpleNamespace(node="n1", listen=("127.0.0.1", 7000))
-    nodes = Nodes(configuration, nothing, nothing, peer, nothing)
     worker = Worker(WorkerId("n1", 1, 1), nothing)
     shown = asyncio.ensure_future(nodes._appear(worker))  # noqa: SLF001
     await peer.asked.wait()
@@ -48,13 +72,8 @@ async def test_worker_that_dies_at_once_is_not_seen() -> None:
     assert not peer.shown
 
 
-async def test_machine_is_tended_beside_a_worker_that_stands_still() -> None:
+async def test_machine_is_tended_beside_a_worker_that_stands_still(nodes: Any) -> None:  # noqa: ANN401
     """Others hear of a machine although a worker does not answer who should take the duties."""
-    nothing: Any = None
-    peer: Any = Peer()
-    configuration: Any = SimpleNamespace(node="n1", listen=("127.0.0.1", 7000))
-    owner: Any = SimpleNamespace(leader=None, tell_of_peers=lambda: None, workers=[])
-    nodes: Any = Nodes(configuration, nothing, nothing, peer, owner)
     tended: list[object] = []
     never = asyncio.Event()
 

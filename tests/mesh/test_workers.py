@@ -89,9 +89,10 @@ async def test_fan_out(workers: Workers) -> None:
     await on_topic(workers, 1, 1)
     there = [await workers.run(2, "sub build") for _ in range(3)]
     await on_topic(workers, 1, 4)
-    pub = await workers.run(1, "pub -m 4 build", data)
     runs = [here, *there]
-    assert [await run.status() for run in runs] == [0] * 4
+    reading = [asyncio.ensure_future(run.status()) for run in runs]  # or the publisher has to wait
+    pub = await workers.run(1, "pub -m 4 build", data)
+    assert await asyncio.gather(*reading) == [0] * 4
     assert [run.out == data for run in runs] == [True] * 4
     assert await pub.status() == 0
     assert b"to 4 subscribers" in pub.err

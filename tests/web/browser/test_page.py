@@ -154,7 +154,7 @@ async def test_a_tail_that_breaks_says_so(page: Page, standin: StandIn) -> None:
 
 async def test_a_file_that_is_dropped_is_sent_with_progress(page: Page, standin: StandIn) -> None:
     """It waits for its reader; its name goes along, and the receipt is shown at the end."""
-    size = 8 << 20
+    size = 32 << 20  # more than sockets take
     standin.reads.clear()
     await open_view(page, standin, "#/topic/alice/build")
     await drop(page, ["müll, 'x'.bin"], size)
@@ -162,7 +162,7 @@ async def test_a_file_that_is_dropped_is_sent_with_progress(page: Page, standin:
     await expect(progress).to_be_visible()
     assert 0 <= float(await progress.evaluate("bar => bar.value")) < 1
     standin.reads.set()
-    await expect(page.get_by_text("sent 8.0 MiB to 1 reader")).to_be_visible()
+    await expect(page.get_by_text("sent 32.0 MiB to 1 reader")).to_be_visible()
     await expect(progress).to_have_count(0)
     assert standin.received["/topic/alice/build"] == b"\x07" * size
     names = [name for method, _, name in standin.asked if method == "PUT"]
