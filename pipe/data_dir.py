@@ -90,9 +90,9 @@ def locked(settings: Settings) -> Iterator[None]:
             ) from None
         except OSError as error:
             log.warning("database is not locked", path=escape(str(path)), reason=error.strerror)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with contextlib.suppress(OSError):  # the disk is full: it is locked all the same
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +55,19 @@ def test_what_needs_no_lock(tmp_path: Path, url: str) -> None:
     settings = load({"data_dir": str(tmp_path), "database_url": url})
     with locked(settings), locked(settings):
         assert not list(tmp_path.iterdir())
+
+
+def test_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is locked although its lock cannot say by whom; the database tells what is wrong."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    settings = load({"data_dir": str(tmp_path)})
+    monkeypatch.setattr("pipe.data_dir.os.write", fail)
+    with (
+        locked(settings),
+        pytest.raises(StartError, match="another server has it"),
+        locked(settings),
+    ):
+        pass

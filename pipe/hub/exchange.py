@@ -118,6 +118,7 @@ class Exchange:
         self._own = Sums()
         self.neighbours: dict[WorkerId, Neighbour] = {}
         self.lost: dict[str, float] = {}
+        self._left: set[WorkerId] = set()  # have said so, and may be seen for a moment yet
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._beat = self._loop.call_later(BEAT_SECONDS, self._tell)
@@ -176,7 +177,7 @@ class Exchange:
 
     def appeared(self, hub: WorkerId) -> None:
         """Another node is there."""
-        if hub not in self.neighbours:
+        if hub not in self.neighbours and hub not in self._left:
             self.neighbours[hub] = Neighbour(hub)
             self.lost.pop(hub.node, None)
             self._ledger.greet(hub, name_of(hub))
@@ -184,6 +185,7 @@ class Exchange:
 
     def vanished(self, hub: WorkerId) -> None:
         """Another node is not seen any more, unless it has said that it leaves."""
+        self._left.discard(hub)
         if self._drop(hub) and all(one.node != hub.node for one in self.neighbours):
             self.lost[hub.node] = time.monotonic()
 
@@ -200,6 +202,7 @@ class Exchange:
         neighbour.heard = time.monotonic()
         neighbour.about = message.about or neighbour.about
         if message.leaves:
+            self._left.add(hub)
             self._drop(hub)
             return
         heard = self._ledger.hear(hub, name_of(hub), message)

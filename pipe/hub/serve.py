@@ -219,11 +219,12 @@ class Hub:
             else:
                 with contextlib.suppress(Lost):
                     await leader.channel.ask({"type": "lay down"}, patience=LAY_DOWN_SECONDS)
-            self._leader = None
+            if self._leader is leader:  # if it has died meanwhile, another one has them already
+                self._leader = None
         self._elect()
         await asyncio.sleep(BEGIN_SECONDS)
-        if not self._stopping:
-            for worker in old:
+        for worker in old:
+            if not worker.draining:  # since an earlier SIGHUP, or as all stop
                 self._crew.dismiss(worker)
 
     # -- the workers ------------------------------------------------------------------------------

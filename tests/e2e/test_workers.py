@@ -227,15 +227,19 @@ def test_new_workers_for_new_clients(start_server: StartServer) -> None:
     assert server.run("alice", "whoami").wait() == Status.OK
     (end,) = server.wait_lines("connection ended")
     assert end["worker"] in {3, 4}
+    server.process.send_signal(signal.SIGHUP)  # once more, while the first ones drain
+    wait_until(
+        lambda: {line.get("worker") for line in server.lines("stopping")} >= {3, 4}, "the next ones"
+    )
 
     member.write(b" and after")
     member.wait_stdout(16)
     assert member.output == "before and after"
-    assert set(workers_of(server)) > {3, 4}
+    assert set(workers_of(server)) > {5, 6}
     member.interrupt()
     member.wait()
     wait_until(lambda: all(map(is_gone, old.values())), "the old workers to end")
-    assert set(workers_of(server)) == {3, 4}
+    assert set(workers_of(server)) == {5, 6}
 
 
 @pytest.mark.slow
