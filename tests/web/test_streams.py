@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from pipe.session.session import Session
 from pipe.stream.ports import Mode
 from pipe.web import link
 
@@ -105,6 +107,22 @@ async def test_nobody_comes(served: Served) -> None:
     assert writer.text == "gave up: 1 subscriber still missing after 10ms\n"
     reader = await served.ask("GET", "/topic/build?timeout=10ms")
     assert (reader.status, reader.headers["pipe-outcome"]) == (504, "timeout")
+
+
+async def test_refusal_comes_before_the_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not read hears that, although the time was over before anybody had looked."""
+    start = Session.start
+
+    def start_later(session: Session, *request: Any) -> None:  # noqa: ANN401
+        asyncio.get_running_loop().call_later(0.05, start, session, *request)
+
+    monkeypatch.setattr(Session, "start", start_later)
+    stranger = await served.ask("GET", "/topic/bob/build?timeout=0s")
+    assert (stranger.status, stranger.headers["pipe-outcome"]) == (403, "denied")
+    nobody = await served.ask("GET", "/topic/build?timeout=0s")
+    assert (nobody.status, nobody.headers["pipe-outcome"]) == (504, "timeout")
 
 
 async def test_denied_and_unknown(served: Served) -> None:

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from pipe.service import Service
     from pipe.web.caller import Visitor
 
+GRACE_SECONDS = 1.0
+"""A session that has not begun when its time is over has so much more for that: who may not read
+is told so, and not that nothing came."""
+
+LOOK_SECONDS = 0.01
+
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
     "X-Content-Type-Options": "nosniff",
@@ -174,8 +180,14 @@ class _Reading:
                 self._offer = the_offer(offers, members)
                 self._first_byte = first_byte(session.member)
 
-    def _give_up(self, seconds: float) -> None:
-        self._exchange.session.end(
+    def _give_up(self, seconds: float, grace: float = GRACE_SECONDS) -> None:
+        exchange = self._exchange
+        if grace > 0 and not exchange.session.topic and not exchange.end:  # it has not begun
+            loop = asyncio.get_running_loop()
+            left = grace - LOOK_SECONDS
+            self._timer = loop.call_later(LOOK_SECONDS, self._give_up, seconds, left)
+            return
+        exchange.session.end(
             Outcome.TIMEOUT, f"gave up: nothing came within {format_duration(seconds)}"
         )
 

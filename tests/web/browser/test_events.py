@@ -152,7 +152,10 @@ async def test_a_hook_is_made_used_and_removed(served: Served, page: Page) -> No
     await expect(page.get_by_role("button", name="Test: the shop")).to_be_focused()
     await page.get_by_text("deliveries").click()
     await expect(cards(page).get_by_role("row")).to_have_count(3)
-    await expect(cards(page)).to_contain_text("nobody read the topic")
+    # It depends on whether the answer waited for what became of it.
+    await expect(cards(page)).to_contain_text(
+        re.compile("nobody read the topic|waits for a reader")
+    )
     await page.get_by_role("button", name="New secret: the shop").click()
     await page.get_by_role("dialog").get_by_role("button", name="New secret").click()
     await expect(cards(page).locator(".secret code")).to_have_count(2)
