@@ -19,7 +19,7 @@ The packages, from the ground up; each docstring says what lives there:
     client      the other end: a server's topics for programs, and as commands
     app         puts the parts together; starts, drains, stops
     check       looks at a configuration before a start, and changes nothing
-    cli         `pipe serve | check | user | key | version`: the command line
+    cli         `pipe serve | check | user | key | token | mesh | version`: the command line
 
 To follow a byte, read ``ssh.server``, ``ssh.lane``, ``session``, ``stream.router``, and back.
 """

@@ -112,7 +112,7 @@ class Moves:
         self._peers = peers
 
     def carry(self, front: object, topic: TopicName, home: WorkerId) -> bool:
-        """Send a client to the worker where its topic is at home: a `pipe.mesh.mesh.Carry`.
+        """Send a client to the worker where its topic is at home.
 
         Returns:
             Whether it is gone; if not, nothing has changed.

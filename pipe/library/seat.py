@@ -19,7 +19,7 @@ from pipe.library.ends import End, end_by, end_of
 from pipe.library.streams import chunks_of
 from pipe.session.patience import Patience
 from pipe.session.stall import StallClock
-from pipe.stream.chunks import Chunk, Framer, RecordTooLong
+from pipe.stream.chunks import CHUNK_COST, Chunk, Framer, RecordTooLong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pipe.stream.ports import Receipt
     from pipe.stream.router import Router
     from pipe.stream.topics import Member
-
-CHUNK_COST = 512
-"""Bytes that a chunk takes in memory however little is in it, as for the ports of SSH."""
 
 GONE = end_of(Outcome.LEFT, "the program has left this stream")
 

@@ -25,6 +25,7 @@ from pipe.events.logs.lines import (
 )
 from pipe.events.logs.rings import Ring, Rings
 from pipe.language.names import MAX_USER_LENGTH
+from pipe.stream.chunks import CHUNK_COST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 MAX_BACKLOG_BYTES = 8 << 20
 """Lines that wait to be read: four of the largest batches that `pipe.events.logs.batches` takes."""
-
-CHUNK_COST = 512
-"""Bytes that a chunk takes in memory besides its own."""
 
 PIECE_BYTES = 16 * 1024
 """How much is cut into lines at a time: it may be nothing but newlines."""
