@@ -24,7 +24,7 @@ from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Container
 
     from pipe.elsewhere import Facts, Way
     from pipe.language.names import TopicName
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pipe.stream.router import Router
 
 log = structlog.get_logger()
+
+RETRY_SECONDS = 2.0
+"""How often it is tried again to watch what could not be watched."""
 
 
 class Order(NamedTuple):
@@ -64,8 +67,33 @@ _ORDER = TypeAdapter(Order)
 _NEWS = TypeAdapter(News)
 
 
+class _Port(FarPort):
+    """A watch's port: calls ``freed`` when the link goes on, before any publisher does."""
+
+    def __init__(
+        self,
+        owner: FarWatch,
+        freed: Callable[[], None],
+        link: Link,
+        number: int,
+        router: Router,
+        buffer: int,
+    ) -> None:
+        super().__init__(owner, link, number, router, buffer)
+        self._freed = freed
+
+    def link_changed(self) -> None:
+        """The link is blocked, or no longer."""
+        if not self._link.blocked:
+            self._freed()
+        super().link_changed()
+
+
 class FarWatch:
     """Watches a topic for another worker, whenever it is at home here.
+
+    While the link is blocked it adds up how many bytes come, and tells that when the link goes on,
+    or with whatever else it has to tell: nobody is paused for those who only want to know that.
 
     Args:
         link: to that worker.
@@ -97,7 +125,8 @@ class FarWatch:
         self._number = number
         self._router = router
         self._over = over
-        self.port = FarPort(self, link, number, router, buffer)
+        self._unsaid = 0  # bytes
+        self.port: FarPort = _Port(self, self._say, link, number, router, buffer)
         self._member = Member(Mode.SUBSCRIBE, sink=self.port, keep_alive=True)
         self._member.internal = True
 
@@ -118,7 +147,12 @@ class FarWatch:
         self._over()
 
     def _tell(self, news: News) -> None:
+        news, self._unsaid = news._replace(size=self._unsaid), 0
         self._link.send(Kind.TELL, self._number, _NEWS.dump_json(news))
+
+    def _say(self) -> None:
+        if self._unsaid:
+            self._tell(News())
 
     def closed(self, name: TopicName) -> None:
         """Tell that a topic is gone, if it is this one."""
@@ -128,8 +162,10 @@ class FarWatch:
     # -- the router's watcher ---------------------------------------------------------------------
 
     def published(self, size: int) -> None:
-        """Tell it."""
-        self._tell(News(size))
+        """Tell it, if not now then later."""
+        self._unsaid += size
+        if not self._link.blocked:
+            self._say()
 
     def ended(self, status: int, broken: bool) -> None:
         """Tell it."""
@@ -142,6 +178,7 @@ class FarWatch:
 
     def cut(self, outcome: Outcome, text: str = "") -> None:  # noqa: ARG002 - none is told
         """The router gives it up."""
+        self._say()
         self._link.send(Kind.CUT, self._number, pack_end(outcome, outcome.status))
         self._link.send(Kind.CLOSED, self._number)
         self._stop()
@@ -202,13 +239,23 @@ class _Watched:
         self._watchers = watchers
         self._look = look
         self._under_way = False
+        self._known = set(watchers())
+
+    def greet(self) -> None:
+        """Let those who have begun to watch know if a stream is under way."""
+        known, self._known = self._known, set(self._watchers())
+        if self._under_way:
+            self._tell_late(known)
 
     def leave(self) -> None:
         """Watch it there no more."""
+        if self._under_way:  # nobody hears of its end
+            self._tell_late()
         self.way.leave(Gone(Outcome.DONE, "", confirmed=True, lost=False, complete=False))
 
     def write(self, chunk: Chunk) -> None:
         """Give the watchers a chunk."""
+        self._under_way = True  # how many bytes there are may be told later
         for watcher in self._watchers():
             if isinstance(watcher, Listener):
                 watcher.relay(chunk)
@@ -224,7 +271,8 @@ class _Watched:
         except ValidationError:
             raise BadFrame("news that cannot be read") from None
         if news.begun:
-            self._begin_late()
+            self._under_way = True
+            self._tell_late()
         if news.size:
             self._under_way = True
             for watcher in self._watchers():
@@ -234,10 +282,10 @@ class _Watched:
         if news.closed:
             self._look(self, False)
 
-    def _begin_late(self) -> None:
-        self._under_way = True
+    def _tell_late(self, known: Container[Watcher] = ()) -> None:
+        """Tell all but those who know it that there will not be all of a stream."""
         for watcher in self._watchers():
-            if isinstance(watcher, Listener):
+            if isinstance(watcher, Listener) and watcher not in known:
                 watcher.late()
 
     def _end(self, status: int, broken: bool, last: bool) -> None:
@@ -323,11 +371,14 @@ class Watches:
         self._due: dict[TopicName, None] = {}
         self._failed: dict[TopicName, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._over = False
 
     def watch(self, name: TopicName, watched: bool) -> None:
         """Somebody begins to watch a topic here, or ends that."""
         self._directory.watch(name, watched)
+        if far := self._far.get(name):
+            far.greet()
         self.look(name)
 
     def look(self, name: TopicName) -> None:
@@ -339,14 +390,20 @@ class Watches:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     def look_again(self) -> None:
-        """Workers have come or gone: what could not be seen may be seen now."""
-        failed, self._failed = self._failed, {}
-        for name in failed:
+        """Workers have come or gone, or time has passed: see what could not be seen."""
+        self._stop_timer()
+        for name in self._failed:
             self.look(name)
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
     def close(self) -> None:
         """End it."""
         self._over = True
+        self._stop_timer()
         if self._task:
             self._task.cancel()
 
@@ -363,8 +420,14 @@ class Watches:
         try:
             await self._see(name)
         except PipeError as error:
+            if name not in self._failed:
+                log.warning("topic not watched elsewhere", reason=error.message)
             self._failed[name] = None
-            log.warning("topic not watched elsewhere", reason=error.message)
+            if self._timer is None and not self._over:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(RETRY_SECONDS, self.look_again)
+        else:
+            self._failed.pop(name, None)
 
     async def _see(self, name: TopicName) -> None:
         home = await self._directory.find(name) if self._router.watchers(name) else None
@@ -382,7 +445,9 @@ class Watches:
                 lambda: self._router.watchers(name),
                 lambda watched, lost: self._changed(name, watched, lost),
             )
-            after.way = end.watch(_ORDER.dump_json(order), after)
+            after.way = relay = end.watch(_ORDER.dump_json(order), after)
+            if end.link.over:  # it has ended since it was found
+                asyncio.get_running_loop().call_soon(relay.lose, "the other worker is gone")
         if before:
             before.leave()
             del self._far[name]
