@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from . import clients
 from .payloads import GIB, KIB, MIB, noise, sha256, write_blob
 from .processes import HELD, SMALL_PIPE, Pace, Process, statuses
-from .server import Server, Status, free_port
+from .server import WORKERS, Server, Status, free_port
 from .web import Curl, token, url
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def test_many_waiting_readers_are_cheap(start_server: StartServer) -> None:
             sockets.append(one)
         server.wait_sessions(subscribe=1100)
         each = (server.rss_bytes() - before) / 1000
-        assert each < 20 * KIB  # it is 16
+        assert each < (20 if WORKERS == 1 else 32) * KIB  # it is 16, and in two workers 25
         # No program is started now: the descriptors of its pipes would be too high for select(2).
         auth = {"Authorization": f"Bearer {secret}"}
         sent = httpx.put(url(server, "/topic/build"), content=b"all", headers=auth, timeout=60)
