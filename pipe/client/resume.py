@@ -10,6 +10,7 @@ missed, nor how much of what it wrote has arrived, so nothing is written twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from dataclasses import replace
@@ -303,7 +304,7 @@ class Writing(_Resumed):
                 try:
                     await self._go_on(end)
                 except PipeError as error:
-                    self._finish(end_by(error)._replace(lost=isinstance(error, ConnectionLost)))
+                    self._finish(end_by(error))
 
     async def _go_on(self, end: End) -> None:
         started = self._link.lines.started or not self._request.block
@@ -396,7 +397,12 @@ class Talking(_Resumed):
         """Everything is sent; from now on this reads."""
         async with self._turn:
             self._all = True
-            await self._link.send_eof()
+            link = self._link
+            try:
+                await link.send_eof()
+            except (ConnectionLost, Unavailable):
+                if not self._end:
+                    await self._join_again(link)
 
     async def receive(self) -> bytes:
         """Return the next bytes, over whichever connection they come."""
@@ -424,9 +430,10 @@ class Talking(_Resumed):
             await self._rest(end.message or end.outcome.text, next(self._tries))
             self._link = await self._open(self._request)
             if self._all:
-                await self._link.send_eof()
+                with contextlib.suppress(ConnectionLost, Unavailable):  # whoever reads tries again
+                    await self._link.send_eof()
         except PipeError as error:
-            self._finish(end_by(error)._replace(lost=isinstance(error, ConnectionLost)))
+            self._finish(end_by(error))
             return
         if self._end:  # the program has left meanwhile
             await self._link.abort()

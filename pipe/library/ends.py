@@ -210,7 +210,8 @@ def end_of(outcome: Outcome, text: str = "", receipt: Receipt | None = None) -> 
 
 def end_by(error: PipeError) -> End:
     """Return the end that an error stands for."""
-    return End(error.outcome, error.exit_status, error.message)
+    lost = isinstance(error, ConnectionLost)
+    return End(error.outcome, error.exit_status, error.message, lost=lost)
 
 
 def end_from_json(said: Mapping[str, Any]) -> End:

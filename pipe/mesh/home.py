@@ -130,6 +130,7 @@ class FarFront:
         self._screen = Screen(*errand.screen) if errand.screen else None
         self._resized: Callable[[int], None] = _ignore
         self._told = False  # of an end
+        self._receipt_told = False
         self._waiting = 0  # readers, as the client knows
         self._left: Gone | None = None  # the client, whose end of file is on its way
 
@@ -151,6 +152,12 @@ class FarFront:
             writers = [one for one in member.topic.everybody if one.source] if member.topic else []
             self._note(Facts(first=first_byte(member), alone=len(writers) == 1))
 
+    def _note_receipt(self) -> None:
+        """Send a receipt as soon as there is one, before the line that says the same."""
+        if self.session.receipt and not self._receipt_told:
+            self._receipt_told = True
+            self._note(Facts(receipt=self.session.receipt))
+
     def tell(self, text: str) -> None:
         """Send a line for the user."""
         member = self.session.member
@@ -158,6 +165,7 @@ class FarFront:
         if waiting != self._waiting:
             self._waiting = waiting
             self._note(Facts(waiting=waiting))
+        self._note_receipt()
         self._link.send(Kind.TELL, self._number, text.encode())
 
     def draw(self, line: str, *, last: bool) -> None:
@@ -190,9 +198,8 @@ class FarFront:
         """Send the end, once."""
         if not self._told:
             self._told = True
-            if self.session.receipt:
-                self._note(Facts(receipt=self.session.receipt))
-            elif outcome is Outcome.LATE:
+            self._note_receipt()
+            if outcome is Outcome.LATE and not self.session.receipt:
                 self._tell_what_is_kept()
             self._link.send(Kind.FINISH, self._number, pack_end(outcome, exit_status))
 

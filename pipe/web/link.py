@@ -42,6 +42,7 @@ class WebLink:
 
     __slots__ = (
         "_ahead",
+        "_draining",
         "_exchange",
         "_in_hand",
         "_port",
@@ -60,6 +61,7 @@ class WebLink:
         self._port.reads_ahead = bool(window)
         self._ahead = 0  # bytes that were sent since more was wanted
         self._in_hand = 0  # bytes that the handler has, and has not come back for
+        self._draining: asyncio.Task[None] | None = None
         self._turn_ends = time.monotonic() + TURN_SECONDS
 
     async def open(self) -> Self:
@@ -139,6 +141,8 @@ class WebLink:
             port.handed(self._in_hand)
             self._in_hand = 0
             await self._drain()
+        elif port.unsent or self._draining:  # a beat came before that was written
+            await self._drain()
         while not (chunk := port.pop()):
             if port.unsent:
                 await self._drain()
@@ -151,7 +155,18 @@ class WebLink:
         return data  # type: ignore[return-value]  # or a memoryview, which a transport takes as well
 
     async def _drain(self) -> None:
-        await self._exchange.request.writer.drain()
+        """Wait until the transport has written everything.
+
+        Whoever is cancelled here leaves alone what aiohttp waits for: all that drain share it, and
+        it would stay cancelled.
+        """
+        if self._port.unsent and not self._draining:
+            self._draining = asyncio.create_task(self._exchange.request.writer.drain())
+            self._draining.add_done_callback(_look_at)
+        if self._draining:
+            await asyncio.wait([self._draining])
+            drained, self._draining = self._draining, None
+            drained.result()
         self._port.drained()
 
     async def wait_end(self) -> End:
@@ -182,6 +197,12 @@ class WebLink:
                 self._exchange.session.cut(error.outcome, error.message)
         finally:
             task.cancel()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Take note of how it ended: nobody may be left to ask."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def with_beats(

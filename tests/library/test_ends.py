@@ -41,6 +41,16 @@ def test_lost_connection() -> None:
     assert caught.value.exit_status == CONNECTION_LOST
 
 
+@pytest.mark.parametrize("kind", [pipe.ConnectionLost, pipe.LoginRefused])
+def test_end_by_a_lost_connection(kind: type[pipe.ConnectionLost]) -> None:
+    """It is no server that cannot be had, but a connection, and stays one."""
+    end = end_by(kind("gone"))
+    assert end.lost
+    with pytest.raises(pipe.ConnectionLost, match="gone") as caught:
+        end.check()
+    assert caught.value.exit_status == CONNECTION_LOST
+
+
 @pytest.mark.parametrize("end", [*ENDS, end_of(Outcome.DONE, "sent")], ids=str)
 def test_json(end: End) -> None:
     """What a server writes is what a client reads."""

@@ -15,8 +15,8 @@ from pipe.client import resume
 from pipe.client.lines import Lines
 from pipe.errors import Outcome
 from pipe.language.past import Last
-from pipe.language.requests import OnSlow, Subscribe
-from pipe.library.ends import End
+from pipe.language.requests import OnSlow, Pipe, Subscribe
+from pipe.library.ends import ConnectionLost, End, LoginRefused
 from tests.e2e.server import free_port
 from tests.library.places import Place, credentials, soon
 from tests.ssh.serving import serving
@@ -326,6 +326,30 @@ async def test_pipe_joins_again_over_http() -> None:
                     assert await soon(reading or anext(ours)) == b"to us"
 
 
+async def test_pipe_whose_end_of_file_is_not_taken_joins_again_over_http() -> None:
+    """It may be the end of file that finds out; no program is told of that."""
+    told: list[str] = []
+    async with serving_http() as served:
+        server = pipe.connect(
+            served.url, token="token-alice", reconnect=True, on_status=told.append
+        )
+        other = pipe.connect(served.url, token="token-alice")
+        async with server, other.pipe("tea") as theirs:
+            [first] = served.members()
+            async with server.pipe("tea") as ours:
+                [session] = [one for one in served.members() if one is not first]
+                session._front.transport.abort()  # noqa: SLF001
+                opened: Any = ours._opened  # noqa: SLF001
+                transport = opened._link._socket._writer.transport  # noqa: SLF001
+                await served.until(transport.is_closing, "the loss")
+                await soon(ours.write_eof())
+                assert sum("meanwhile is lost" in line for line in told) == 1
+                await served.wait_members(2)
+                await theirs.write(b"to us")
+                await theirs.write_eof()
+                assert await soon(ours.read()) == b"to us"
+
+
 LOST = End(Outcome.CUT, Outcome.CUT.status, "the connection to the server is lost", lost=True)
 
 
@@ -361,9 +385,15 @@ class Way:
         self.asked: list[Any] = []
 
     async def open(self, request: object) -> Broken:
-        """The next one."""
+        """The next one.
+
+        Raises:
+            LoginRefused: there is none.
+        """
         self.asked.append(request)
-        return next(self._links)
+        for link in self._links:
+            return link
+        raise LoginRefused("the token is not valid any more")
 
 
 async def read_all(way: Way, request: Subscribe) -> list[bytes]:
@@ -404,3 +434,47 @@ async def test_past_comes_once(past: dict[str, Any]) -> None:
     request = Subscribe("build", keep_alive=True, on_slow=OnSlow.DROP, **past)
     assert await read_all(way, request) == [b"old", b"new"]
     assert (way.asked[1].last, way.asked[1].offset) == (None, None)
+
+
+async def test_login_that_is_refused_later() -> None:
+    """A reader that is not let in again has lost its connection, as a writer has."""
+    anyway: Any = Way(Broken("pipe: begins with byte 0 of stream s1\n", b"one"))
+    reading = resume.Reading(anyway, Subscribe("build"), lambda _: None)
+    await reading.begin()
+    assert [await reading.receive(), await reading.receive()] == [b"one", b""]
+    with pytest.raises(pipe.ConnectionLost, match="not valid any more"):
+        (await reading.wait_end()).check()
+
+
+class Deaf(Broken):
+    """A link that is lost once an end of file is to be sent."""
+
+    async def send_eof(self) -> None:
+        """It is not sent.
+
+        Raises:
+            ConnectionLost: always.
+        """
+        raise ConnectionLost("the connection to the server is lost")
+
+
+class Hearing(Broken):
+    """A link that takes an end of file."""
+
+    heard = False
+
+    async def send_eof(self) -> None:
+        """Take it."""
+        self.heard = True
+
+
+async def test_end_of_file_that_is_lost_again_and_again() -> None:
+    """A pipe joins until its end of file is taken, and reads on."""
+    last = Hearing("", b"the rest", End(Outcome.DONE))
+    anyway: Any = Way(Deaf("", b""), Deaf("", b"a part"), last)
+    talking = resume.Talking(anyway, Pipe("tea"), lambda _: None)
+    await talking.begin()
+    await talking.send_eof()
+    assert [await talking.receive() for _ in range(3)] == [b"a part", b"the rest", b""]
+    assert last.heard
+    assert (await talking.wait_end()).error() is None

@@ -6,6 +6,8 @@ import asyncio
 import base64 as encoding
 import contextlib
 import json
+import socket
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +16,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pipe.chat.room import BURST_LINES
 from pipe.errors import Outcome
+from pipe.web import streams
+from pipe.web.link import with_beats
 
 from .served import HOST, Served, request_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    from pipe.library.streams import Reader
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -293,3 +299,52 @@ async def test_who_hangs_up_without_a_close_has_confirmed_nothing(served: Served
     assert await reader.reader.readexactly(len(frames)) == frames
     reader.reset()
     assert (await answer).status == 502
+
+
+async def test_beats_do_not_cut_off_who_reads_late(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that is full at many a beat loses nothing, and its close says how it ended."""
+
+    def hurried(stream: Reader, _: float, beat: Callable[[], Awaitable[None]]) -> Any:  # noqa: ANN401
+        return with_beats(stream, 0.02, beat)
+
+    monkeypatch.setattr(streams.socket, "with_beats", hurried)
+    data = Random(4).randbytes(LATE_BYTES)
+    connection = await narrow(served)
+    async with join(served, "build?mode=sub&status=true", sock=connection, max_queue=1) as reader:
+        await served.wait_members(1)
+        writer = asyncio.create_task(served.ask("PUT", "/topic/build", data))
+        await full_for_beats(served)
+        *pieces, end = await asyncio.wait_for(rest_of(reader), LATE_SECONDS)
+        assert b"".join(pieces) == data
+        assert json.loads(end)["end"]["outcome"] == "done"
+        assert reader.close_code == 1000
+        assert (await writer).text == f"sent {len(data)} bytes to 1 subscriber\n"
+
+
+LATE_BYTES = 16 * MIB
+"""More than the kernel keeps for a reader that does not read."""
+
+LATE_SECONDS = 20.0
+"""Long enough to read that."""
+
+
+async def narrow(served: Served) -> socket.socket:
+    """Connect so that the kernel keeps little of what is not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (HOST, served.port))
+    return connection
+
+
+async def full_for_beats(served: Served) -> None:
+    """Wait until a reader's connection is full, and many beats longer: it gets nothing more."""
+    [port] = [one._front.port for one in served.members() if one.member.sink]  # noqa: SLF001
+    await served.until(lambda: port.unsent and port.clogged, "a full connection")
+    await asyncio.sleep(0.1)
+    full = port.unsent
+    assert full
+    await asyncio.sleep(0.2)
+    assert port.unsent == full
