@@ -23,7 +23,7 @@ from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
 from pipe.stream.ports import Mode
-from tests.mesh.workers import Workers, working
+from tests.mesh.workers import Worker, Workers, working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -506,6 +506,12 @@ async def begin_elsewhere(workers: Workers) -> tuple[Run, Watching]:
     return pub, watching
 
 
+def cut_all(worker: Worker) -> None:
+    """End all its sessions."""
+    for session in list(worker.service.sessions):
+        session.cut(Outcome.CUT)
+
+
 async def test_watched_where_it_is_at_home(workers: Workers) -> None:
     """Who begins to watch a topic that is in use in another worker gets what comes from then on."""
     pub, watching = await begin_elsewhere(workers)
@@ -532,15 +538,15 @@ async def test_watched_until_the_link_is_cut(workers: Workers) -> None:
 
 async def test_watched_no_more(workers: Workers) -> None:
     """Once nobody watches it, or it has closed there, nothing is left there."""
-    pub, watching = await begin_elsewhere(workers)
+    _, watching = await begin_elsewhere(workers)
     assert workers[2].service.router.statistics().sessions[Mode.SUBSCRIBE] == 1
     watching.listener.stop()
     watching.router.unwatch(NAME, watching)
     await workers.until(lambda: len(workers[2].service.router.members(NAME)) == 2)
-    pub.process.kill()
+    cut_all(workers[2])
+    await workers.until(lambda: not workers[2].topics)
     _, watching = await begin_elsewhere(workers)
-    for session in list(workers[2].service.sessions):
-        session.cut(Outcome.CUT)
+    cut_all(workers[2])
     await workers.until(lambda: not workers[2].service.router._watchers)  # noqa: SLF001
     assert [broken for _, broken in watching.ends] == [True], watching.ends
 
