@@ -8,6 +8,7 @@ has written it, and what a client sends is read when the session wants it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from pipe.language.requests import Request
     from pipe.library.ends import End
-    from pipe.library.streams import Reader
     from pipe.stream.chunks import Chunk
     from pipe.web.session import Exchange
 
@@ -42,7 +42,6 @@ class WebLink:
 
     __slots__ = (
         "_ahead",
-        "_draining",
         "_exchange",
         "_in_hand",
         "_port",
@@ -61,7 +60,6 @@ class WebLink:
         self._port.reads_ahead = bool(window)
         self._ahead = 0  # bytes that were sent since more was wanted
         self._in_hand = 0  # bytes that the handler has, and has not come back for
-        self._draining: asyncio.Task[None] | None = None
         self._turn_ends = time.monotonic() + TURN_SECONDS
 
     async def open(self) -> Self:
@@ -141,8 +139,6 @@ class WebLink:
             port.handed(self._in_hand)
             self._in_hand = 0
             await self._drain()
-        elif port.unsent or self._draining:  # a beat came before that was written
-            await self._drain()
         while not (chunk := port.pop()):
             if port.unsent:
                 await self._drain()
@@ -155,18 +151,7 @@ class WebLink:
         return data  # type: ignore[return-value]  # or a memoryview, which a transport takes as well
 
     async def _drain(self) -> None:
-        """Wait until the transport has written everything.
-
-        Whoever is cancelled here leaves alone what aiohttp waits for: all that drain share it, and
-        it would stay cancelled.
-        """
-        if self._port.unsent and not self._draining:
-            self._draining = asyncio.create_task(self._exchange.request.writer.drain())
-            self._draining.add_done_callback(_look_at)
-        if self._draining:
-            await asyncio.wait([self._draining])
-            drained, self._draining = self._draining, None
-            drained.result()
+        await self._exchange.request.writer.drain()
         self._port.drained()
 
     async def wait_end(self) -> End:
@@ -199,27 +184,22 @@ class WebLink:
             task.cancel()
 
 
-def _look_at(task: asyncio.Task[None]) -> None:
-    """Take note of how it ended: nobody may be left to ask."""
-    if not task.cancelled():
-        task.exception()
+@contextlib.asynccontextmanager
+async def beating(seconds: float, beat: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Do something now and then beside a stream: proxies give up on the silent.
 
-
-async def with_beats(
-    stream: Reader, seconds: float, beat: Callable[[], Awaitable[None]]
-) -> AsyncIterator[bytes]:
-    """What comes, with a beat each time that nothing comes for a while.
-
-    Raises:
-        PipeError: that was not all.
+    It takes no turn of whoever reads the stream: aiohttp has one future for all that wait until
+    a transport has room, so none of them may be cancelled for a beat.
     """
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                piece = await anext(stream, b"")
-        except TimeoutError:
-            await beat()
-            continue
-        if not piece:
-            return
-        yield piece
+
+    async def go_on() -> None:
+        with contextlib.suppress(ConnectionError):  # the handler is told
+            while True:
+                await asyncio.sleep(seconds)
+                await beat()
+
+    task = asyncio.get_running_loop().create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()

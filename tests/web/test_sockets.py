@@ -17,14 +17,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from pipe.chat.room import BURST_LINES
 from pipe.errors import Outcome
 from pipe.web import streams
-from pipe.web.link import with_beats
+from pipe.web.link import beating
 
 from .served import HOST, Served, request_head
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from pipe.library.streams import Reader
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -305,11 +304,7 @@ async def test_beats_do_not_cut_off_who_reads_late(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket that is full at many a beat loses nothing, and its close says how it ended."""
-
-    def hurried(stream: Reader, _: float, beat: Callable[[], Awaitable[None]]) -> Any:  # noqa: ANN401
-        return with_beats(stream, 0.02, beat)
-
-    monkeypatch.setattr(streams.socket, "with_beats", hurried)
+    monkeypatch.setattr(streams.socket, "beating", lambda _, beat: beating(0.02, beat))
     data = Random(4).randbytes(LATE_BYTES)
     connection = await narrow(served)
     async with join(served, "build?mode=sub&status=true", sock=connection, max_queue=1) as reader:

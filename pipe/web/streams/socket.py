@@ -23,7 +23,7 @@ from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.library.ends import receipt_as_json
 from pipe.library.streams import Duplex
 from pipe.web.caller import WEBSOCKET_PROTOCOL, admit
-from pipe.web.link import WebLink, with_beats
+from pipe.web.link import WebLink, beating
 from pipe.web.parts import PARTS
 from pipe.web.session import Exchange
 from pipe.web.statuses import UpgradeRequired, json_text
@@ -158,11 +158,12 @@ class _Conversation:
         exchange = self._exchange
         interval = exchange.parts.service.settings.keepalive_interval
         with contextlib.suppress(PipeError):
-            async for piece in with_beats(self._stream, interval, self._ping):
-                if self._decode:
-                    self._write_text(self._decode(bytes(piece)))
-                else:
-                    self._write(piece)
+            async with beating(interval, self._ping):
+                async for piece in self._stream:
+                    if self._decode:
+                        self._write_text(self._decode(bytes(piece)))
+                    else:
+                        self._write(piece)
 
     def _write(self, data: bytes | memoryview) -> None:
         """Send a piece of the stream as binary frames."""

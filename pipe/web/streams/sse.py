@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipe.errors import PipeError
-from pipe.web.link import with_beats
+from pipe.web.link import beating
 from pipe.web.statuses import json_text
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ async def write_events(
     response = await exchange.begin({**headers, "Content-Type": CONTENT_TYPE})
     exchange.write(BEAT)  # so that the head goes out, through proxies too
     with contextlib.suppress(PipeError):
-        async for piece in with_beats(stream, BEAT_SECONDS, partial(_beat, exchange)):
-            exchange.write(event(piece))
+        async with beating(BEAT_SECONDS, partial(_beat, exchange)):
+            async for piece in stream:
+                exchange.write(event(piece))
     end = await exchange.wait_end()
     exchange.write(last())
     exchange.write(f"event: end\ndata: {json_text(end.as_json())}\n\n".encode())
@@ -102,3 +103,4 @@ async def write_events(
 async def _beat(exchange: Exchange) -> None:
     if not exchange.port.unsent:
         exchange.write(BEAT)
+        exchange.port.bell.ring()  # whoever reads the stream waits until it is written
