@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipe.hub.contact import Contact
     from pipe.hub.crew import Crew, Worker
     from pipe.hub.exchange import Exchange, Neighbour
+    from pipe.mesh.status import WorkerState
 
 log = structlog.get_logger()
 
@@ -205,7 +206,7 @@ async def _ask(worker: Worker) -> list[Any] | None:
     return None
 
 
-def _state_of(worker: Worker, found: list[Any] | None) -> Any:  # noqa: ANN401 - one of its words
+def _state_of(worker: Worker, found: list[Any] | None) -> WorkerState:
     if not worker.is_ready:
         return "starts"
     if worker.leaving:

@@ -29,6 +29,9 @@ SOON_SECONDS = 30 * 86_400
 """A certificate that ends so soon is told of, as by `pipe check`."""
 
 
+WorkerState = Literal["serves", "leaves", "starts", "silent", "dead"]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node.
@@ -51,7 +54,7 @@ class WorkerStatus:
     """A worker of this node; who ``leaves`` is replaced, and who is ``dead`` is started again."""
 
     worker: str
-    state: Literal["serves", "leaves", "starts", "silent", "dead"]
+    state: WorkerState
     connections: int
 
 

@@ -237,3 +237,9 @@ async def _stop(server: SSHServer, listener: asyncio.Server, mesh: Mesh) -> None
     await server.close(GOODBYE)
     listener.close()
     mesh.close()
+
+
+async def on_topic(workers: Workers, number: int, count: int) -> None:
+    """Wait until so many members are on topics at home in a worker."""
+    router = workers[number].service.router
+    await workers.until(lambda: sum(router.statistics().sessions.values()) == count)
