@@ -56,6 +56,7 @@ class Listener:
         self._admits = admits
         self.late = late
         self._status, self._broken = 0, False  # of the publishers that have gone before the last
+        self._ends = False  # some have
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
         self._member.internal = True
 
@@ -97,13 +98,25 @@ class Listener:
 
     def ended(self, status: int, broken: bool) -> None:
         """Pass on what all of them left, if this was the last publisher and it could be read."""
+        self._note_end(status, broken)
+        if not self._router.has_publishers(self._name):
+            self._pass_on(bool(self._member.topics))
+
+    def idle(self) -> None:
+        """The same, if any had gone before."""
+        if self._ends:
+            self._pass_on(bool(self._member.topics))
+
+    def _note_end(self, status: int, broken: bool) -> None:
+        self._ends = True
         self._status = self._status or status
         self._broken |= broken
-        if not self._router.has_publishers(self._name):
-            status, broken = self._status, self._broken
-            self._status, self._broken = 0, False
-            if self._member.topics:
-                self._ended(status, broken)
+
+    def _pass_on(self, could_read: bool) -> None:
+        status, broken = self._status, self._broken
+        self._status, self._broken, self._ends = 0, False, False
+        if could_read:
+            self._ended(status, broken)
 
     # -- a topic that is in another server of the service -----------------------------------------
 
@@ -119,10 +132,11 @@ class Listener:
 
     def relay_end(self, status: int, *, broken: bool, last: bool) -> None:
         """One of its publishers is gone, and with ``last`` none is left."""
-        self._status = self._status or status
-        self._broken |= broken
+        self._note_end(status, broken)
         if last:
-            status, broken = self._status, self._broken
-            self._status, self._broken = 0, False
-            if self.may_read:
-                self._ended(status, broken)
+            self._pass_on(self.may_read)
+
+    def relay_idle(self) -> None:
+        """A pipe that has sent nothing is gone, and no publisher is left."""
+        if self._ends:
+            self._pass_on(self.may_read)

@@ -53,12 +53,14 @@ class News(NamedTuple):
     """What has happened on it, besides bytes.
 
     ``size`` counts bytes that have come.  ``ended`` is how a publisher has ended, if one has: its
-    status, whether it broke off, whether it was the last.  ``begun`` tells at the beginning that a
-    stream is under way, ``closed`` that the topic is gone.
+    status, whether it broke off, whether it was the last.  ``idle`` tells that the last is gone
+    and had sent nothing, ``begun`` at the beginning that a stream is under way, ``closed`` that the
+    topic is gone.
     """
 
     size: int = 0
     ended: tuple[int, bool, bool] | None = None
+    idle: bool = False
     begun: bool = False
     closed: bool = False
 
@@ -171,6 +173,10 @@ class FarWatch:
         """Tell it."""
         self._tell(News(ended=(status, broken, not self._router.has_publishers(self._name))))
 
+    def idle(self) -> None:
+        """Tell it."""
+        self._tell(News(idle=True))
+
     # -- the port's owner -------------------------------------------------------------------------
 
     def end_reading(self, outcome: Outcome, exit_status: int) -> None:
@@ -279,6 +285,8 @@ class _Watched:
                 watcher.published(news.size)
         if news.ended:
             self._end(*news.ended)
+        if news.idle:
+            self._idle()
         if news.closed:
             self._look(self, False)
 
@@ -295,6 +303,14 @@ class _Watched:
                 watcher.relay_end(status, broken=broken, last=last)
             else:
                 watcher.ended(status, broken)
+
+    def _idle(self) -> None:
+        self._under_way = False
+        for watcher in self._watchers():
+            if isinstance(watcher, Listener):
+                watcher.relay_idle()
+            else:
+                watcher.idle()
 
     def cut(self, outcome: Outcome, text: str) -> None:  # noqa: ARG002
         """It was given up there."""

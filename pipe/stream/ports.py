@@ -93,6 +93,12 @@ class Watcher(Protocol):
             broken: Whether it left without an end of file.
         """
 
+    def idle(self) -> None:
+        """A pipe that has sent nothing is gone, and no publisher is left.
+
+        That is not the end of anything that was published, but of the stream on the topic.
+        """
+
 
 class Mode(enum.Enum):
     """What a member does; the ``mode`` label of the metrics."""

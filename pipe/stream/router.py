@@ -373,9 +373,8 @@ class Router(Flow, AwayReaders):
             self._postponed.append((self._review, topic))  # readers had to wait for the end
         silent_pipe = member.mode is Mode.PIPE and not member.received_bytes
         topic.breaks += broken and not silent_pipe
-        if topic.watchers and member.started and not silent_pipe:
-            for watcher in list(topic.watchers):
-                watcher.ended(member.exit_status, broken)
+        if topic.watchers and member.started:
+            self._tell_watchers(topic, member, broken, silent_pipe)
         if member.started:
             topic.finish(member)
             if member.exit_status:
@@ -398,6 +397,13 @@ class Router(Flow, AwayReaders):
         for reader in finishing:
             self._begin_to_finish(reader, topic)
         return bool(finishing)
+
+    def _tell_watchers(self, topic: Topic, member: Member, broken: bool, silent_pipe: bool) -> None:
+        for watcher in list(topic.watchers or ()):
+            if not silent_pipe:
+                watcher.ended(member.exit_status, broken)
+            elif not topic.publishers:
+                watcher.idle()
 
     def _begin_to_finish(self, reader: Member, topic: Topic) -> None:
         """Note that a reader gets nothing more; it is told in its turn."""

@@ -8,7 +8,7 @@ from pipe.errors import Outcome
 from pipe.events.listener import Listener
 from pipe.stream.ports import Receipt
 from pipe.stream.router import Router
-from tests.fakes import NAME, publisher, subscriber
+from tests.fakes import NAME, pipe, publisher, subscriber
 
 
 @pytest.fixture(name="router")
@@ -56,6 +56,26 @@ def test_end_comes_with_the_last_publisher(router: Router) -> None:
             else:
                 source.end()
     assert ends == [(3, True), (3, True), (3, False)]
+
+
+def test_end_comes_with_a_silent_pipe_that_was_there_last(router: Router) -> None:
+    """One that has sent nothing ends no stream but that which it has kept open."""
+    ends: list[tuple[int, bool]] = []
+    listener = Listener(
+        router, NAME, lambda _: None, lambda status, broken: ends.append((status, broken))
+    )
+    listener.start()
+    pipe(router, NAME)[0].vanish()
+    assert not ends
+    for status in (3, 0):
+        waits, _ = pipe(router, NAME)
+        source = publisher(router, NAME, exit_status=status)
+        source.send("a")
+        source.end()
+        assert NAME in router
+        before = len(ends)
+        waits.vanish()
+        assert ends[before:] == [(status, False)]
 
 
 def test_listener_that_may_not_read_is_told_nothing(router: Router) -> None:

@@ -45,6 +45,9 @@ class Watching:
         """Note it."""
         self.seen.append((status, broken))
 
+    def idle(self) -> None:
+        """It is no end of what was published."""
+
 
 NAME = TopicName("alice", ("build",))
 

@@ -21,7 +21,7 @@ from pipe.mesh.link import Link
 from pipe.mesh.watching import FarWatch, News, Order, Watches
 from pipe.stream.chunks import Chunk
 from pipe.stream.router import Router
-from tests.fakes import NAME, publisher, subscriber
+from tests.fakes import NAME, pipe, publisher, subscriber
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -204,6 +204,29 @@ class Far:
         """Block the link, or let it go on."""
         self.link.blocked = blocked
         self.watch.port.link_changed()
+
+
+def test_silent_pipe_that_was_there_last() -> None:
+    """It ends no job, but the stream that it has kept open."""
+    far = Far()
+    waits, _ = pipe(far.router, NAME)
+    source = publisher(far.router, NAME)
+    source.send("abc")
+    source.end()
+    waits.vanish()
+    assert far.news == [News(3), News(ended=(0, False, False)), News(idle=True)]
+
+
+async def test_stream_that_a_silent_pipe_has_kept_open(scene: Scene) -> None:
+    """It is one body, and what comes after it another."""
+    hook = Hook(scene.router)
+    await settle()
+    scene.write(b"abc")
+    scene.tell(News(3), News(ended=(0, False, False)), News(idle=True))
+    assert hook.bodies == [b"abc"]
+    scene.write(b"next")
+    scene.tell(News(4), LAST)
+    assert hook.bodies == [b"abc", b"next"]
 
 
 def test_blocked_link_does_not_get_a_frame_per_chunk() -> None:

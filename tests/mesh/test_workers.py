@@ -22,9 +22,9 @@ from pipe.ssh.channel import Channel
 from tests.mesh.workers import Workers, on_topic, working
 
 if TYPE_CHECKING:
-    from pipe.language.names import TopicName
     from pathlib import Path
 
+    from pipe.language.names import TopicName
     from pipe.mesh.directory import WorkerId
     from tests.e2e.clients import KeyRing
 

@@ -26,6 +26,9 @@ class Notes:
         """Note it."""
         self.seen.append((status, broken))
 
+    def idle(self) -> None:
+        """It is no end of what was published."""
+
 
 def test_watcher_sees_chunks_and_ends_of_its_topic_only(router: Router) -> None:
     """It is told sizes and ends, before the topic exists and after it came again."""

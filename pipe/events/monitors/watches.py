@@ -66,6 +66,9 @@ class Watch:
         if not before:
             self._wake(ends=True)
 
+    def idle(self) -> None:
+        """Nothing has ended that had begun."""
+
     def collect(self) -> Activity:
         """Take what has come."""
         activity = Activity(self._size, self._last, self._end)
