@@ -328,16 +328,22 @@ async def test_reconnect(service: Service, shell: Shell) -> None:
 
 async def test_disk_is_full(service: Service, shell: Shell) -> None:
     """A stdout that takes nothing is one line and 74; the writer learns of it."""
-    reader = await shell.start("sub build", stdout="/dev/full")
+    full = await shell.start("sub build", stdout="/dev/full")
     await place_of(service).wait_members("build", 1)
-    writer = await shell.run("pub build", b"bytes")
-    ended = await shell.end(reader)
+    writer = await shell.start("pub build")
+    assert writer.stdin
+    writer.stdin.write(b"bytes")
+    ended = await shell.end(full)
     assert (ended.status, ended.err) == (
         74,
         "pipe: cannot write to stdout: No space left on device\n",
     )
-    assert writer.status == 74
-    assert writer.err.endswith("all readers left early\n")
+    late = await shell.start("sub build")  # without it, the writer would wait for a reader
+    await place_of(service).wait_members("build", 2)
+    told = await shell.end(writer, b"")
+    assert "no subscriber left after 5 bytes; waiting for another" in told.err
+    assert told.err.endswith("sent 5 bytes to 2 subscribers, 1 of them left early\n")
+    assert (await shell.end(late)).status == 0
 
 
 async def test_stdin_that_cannot_be_read(service: Service, shell: Shell) -> None:
