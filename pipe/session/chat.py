@@ -32,6 +32,7 @@ from pipe.errors import Outcome, UsageError
 from pipe.language.chat_requests import DEFAULT_KEEP, DEFAULT_LINES
 from pipe.language.names import parse_topic
 from pipe.language.requests import Pipe
+from pipe.session.midstream import what_it_missed
 from pipe.stream.chunks import Backlog, Chunk
 from pipe.stream.ports import Mode
 from pipe.stream.topics import Member
@@ -166,10 +167,12 @@ class Conversation:
             lost: called when the right to be there ends.
 
         Raises:
-            PipeError: it may not, or there is no way to draw in its terminal.
+            PipeError: it may not, there is no way to draw in its terminal, or a stream is under
+                way that nobody may have only a part of.
         """
         self._side = self._make_side(front)
         self._place.enter(self.topic, self._wish, lost)
+        what_it_missed(self._router, self.topic, self._wish)  # it shows what is kept of that
         self._bucket = self._place.publish(self._loop.time())
         with self._router.at_once():
             self._place.join(self.member)

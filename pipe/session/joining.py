@@ -61,11 +61,13 @@ class Newcomer(NamedTuple):
             PipeError: the session came too late.
         """
         service, announce = self.service, self.announce
-        told: list[str] = []
+        # Whoever takes a place that was held has been there all along.
+        told = [] if resumption.reader else what_it_missed(service.router, name, request)
         if isinstance(request, Subscribe):
             member.lag = place_in_the_past(service.router, name, request, resumption.reader)
-            told = what_it_gets(member.lag, name, request)
-        for line in told or what_it_missed(service.router, name, request):
+            gets = what_it_gets(member.lag, name, request)
+            told = gets if member.lag else [*gets, *told]
+        for line in told:
             announce(line)
         self.port.bind(member)
         if isinstance(request, Subscribe):

@@ -80,6 +80,9 @@ async def test_talk_has_no_beginning(line: Line) -> None:
         ("-w", "sub -c film"),
         ("-w", "sub -w film"),
         ("-w", "pipe film"),
+        ("-w", "chat film"),
+        ("-w", "sub --last 1 film"),
+        ("-w", "sub -k --last 2l film"),
     ],
 )
 async def test_latecomer_is_refused(line: Line, flags: str, command: str) -> None:
@@ -91,7 +94,7 @@ async def test_latecomer_is_refused(line: Line, flags: str, command: str) -> Non
 
     assert (line.client.stderr(2), line.statuses(2)) == (TOO_LATE, [75])
     assert line.client.data(2) == b""
-    assert line.ended("pipe" if "pipe" in command else "subscribe")["late"] == 1
+    assert line.ended("subscribe" if "sub" in command else "pipe")["late"] == 1
     assert line.statuses(1) == [0]
 
 
