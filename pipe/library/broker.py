@@ -96,11 +96,11 @@ class Broker(Verbs):
         return seat
 
     def _join(self, seat: Seat, name: TopicName, request: Publish | Subscribe | Pipe) -> None:
-        told: list[str] = []
+        told = what_it_missed(self._router, name, request)
         if isinstance(request, Subscribe):
             seat.member.lag = place_in_the_past(self._router, name, request, None)
-            told = what_it_gets(seat.member.lag, name, request)
-        told = told or what_it_missed(self._router, name, request)
+            gets = what_it_gets(seat.member.lag, name, request)
+            told = gets if seat.member.lag else [*gets, *told]
         self._router.join(seat.member, name)
         for line in (*told, *what_is_kept(self._router, name, request)):
             self._tell(line)

@@ -9,6 +9,7 @@ asked for what follows the last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,7 @@ class Seat:
         self._router = router
         self._request = request
         self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
         self._end: End | None = None
         self._over = asyncio.Event()
         # As a publisher.
@@ -76,7 +78,7 @@ class Seat:
         self._framer = Framer(self._separator) if self._separator else None
         self._sent_all = False
         self._open = asyncio.Event()  # it may publish, or need not wait for that any more
-        self._patience = Patience(asyncio.get_running_loop(), tell, self._give_up)
+        self._patience = Patience(self._loop, tell, self._give_up)
         # As a reader.
         self._last: End | None = None  # the end, once what is queued was read
         self._news = asyncio.Event()
@@ -183,9 +185,14 @@ class Seat:
             PipeError: the stream has ended.
         """
         for chunk in chunks_of(data):
-            await self._open.wait()
+            await self._wait_open()
             self._check_open()
             self._publish(chunk)
+
+    async def _wait_open(self) -> None:
+        """Wait until it may publish: what let it may be over again once its task has its turn."""
+        while not self._open.is_set():
+            await self._open.wait()
 
     def _check_open(self) -> None:
         if self._end:
@@ -210,7 +217,7 @@ class Seat:
         if self._sent_all or self._end:
             return
         if self._framer and (last := self._framer.close()):
-            await self._open.wait()
+            await self._wait_open()
             self._router.publish(self.member, Chunk(last))  # of no effect if it has ended
         self._sent_all = True
         self._router.end(self.member)
@@ -248,12 +255,14 @@ class Seat:
         return self._end or GONE
 
     async def abort(self) -> None:
-        """Leave now."""
-        self.drop()
-
-    def drop(self) -> None:
         """Leave now: to others, a publisher is broken, and a reader has left early."""
         self._leave(GONE)
+
+    def drop(self) -> None:
+        """Leave soon: garbage is found in any thread, and in the middle of whatever runs there."""
+        if not self._end:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self._loop.call_soon_threadsafe(self._leave, GONE)
 
     def _leave(self, end: End) -> None:
         if self._end:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 import pipe
+from pipe.language.names import TopicName
 from pipe.stream.ports import Mode
 from tests.library.places import soon
+
+if TYPE_CHECKING:
+    from pipe.library.verbs import Frame
+    from pipe.stream.topics import Member
 
 KIB = 1 << 10
 
@@ -37,6 +44,47 @@ async def test_what_is_written_may_be_changed_afterwards() -> None:
         await stream.write(data)
         data[:] = b"after!"
         assert await soon(anext(stream)) == b"before"
+
+
+async def test_reader_that_goes_at_once() -> None:
+    """What lets a publisher go on may be over before it does: then it waits for the next."""
+    broker = pipe.Broker()
+
+    async def write(data: bytes, frame: Frame) -> None:
+        async with broker.publish("x", frame=frame) as stream:
+            await stream.write(data)
+
+    frames: tuple[Frame, ...] = ("none", "line")
+    for frame in frames:
+        writer = asyncio.create_task(write(b"whole", frame))
+        while not (await broker.topics("x") and (await broker.topics("x"))[0].waiting):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        async with broker.subscribe("x"):
+            pass
+        await asyncio.sleep(0)  # the publisher has its turn
+        assert (await broker.topics("x"))[0].waiting == 1
+        assert await soon(broker.subscribe("x").read()) == b"whole"
+        await soon(writer)
+
+
+async def test_forgotten_in_another_thread() -> None:
+    """Garbage may be found in any thread, and leaves its topic in the broker's own."""
+    broker = pipe.Broker()
+    router = broker._router  # noqa: SLF001
+    left: list[int] = []
+    leave = router.leave
+
+    def note(member: Member) -> None:
+        left.append(threading.get_ident())
+        leave(member)
+
+    router.leave = note  # type: ignore[method-assign]
+    forgotten = [broker.subscribe("x")]
+    await forgotten[0].__aenter__()
+    await asyncio.to_thread(forgotten.clear)
+    while router.members(TopicName("local", ("x",))):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert left == [threading.get_ident()]
 
 
 async def test_stalled_reader() -> None:
