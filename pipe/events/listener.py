@@ -34,7 +34,9 @@ class Listener:
             one of them left, and whether one broke off.
         admits: Says whether the topic may be read.  The router asks as the topic opens, and again
             when its rules change.
-        late: Called when a stream is under way whose beginning went by in another server.
+        late: Called when a stream is under way of which something went by: before this began, in
+            another server, or while it might not be read.  Whoever may read no more is told that
+            the stream broke off, and nothing of its end.
     """
 
     clogged = False
@@ -54,7 +56,10 @@ class Listener:
         self._take = take
         self._ended = ended
         self._admits = admits
-        self.late = late
+        self._late = late
+        self._reads = False  # whether the topic might be read when that was asked last
+        self._under_way = False  # bytes of a stream have gone by
+        self._heard = False  # of those, some were taken
         self._status, self._broken = 0, False  # of the publishers that have gone before the last
         self._ends = False  # some have
         self._member = Member(Mode.SUBSCRIBE, sink=self, keep_alive=True, on_slow=OnSlow.DROP)
@@ -62,18 +67,39 @@ class Listener:
 
     def start(self) -> None:
         """Begin to read."""
+        self._reads = self.may_read
+        begun = self._router.begun(self._name)
+        if begun.stream_bytes + begun.pipe_bytes:
+            self.late()
         self._router.watch(self._name, self)
-        self._router.follow(self._member, self._name, self._admits)
+        self._router.follow(self._member, self._name, self._ask)
 
     def stop(self) -> None:
         """Read no more; a listener starts only once."""
         self._router.unwatch(self._name, self)
         self._router.leave(self._member)
 
+    def late(self) -> None:
+        """A stream is under way, and some of it was not heard."""
+        self._under_way = True
+        if self._reads:
+            self._late()
+
+    def _ask(self, name: TopicName) -> bool:
+        """Say whether the topic may be read; in mid-stream a change of that leaves a part."""
+        before, self._reads = self._reads, self._admits(name)
+        if self._under_way and self._reads is not before:
+            if self._reads:
+                self._late()
+            else:
+                self._ended(0, True)
+        return self._reads
+
     # -- the router's sink ------------------------------------------------------------------------
 
     def write(self, chunk: Chunk) -> None:
         """Take a chunk."""
+        self._heard = True
         self._take(chunk)
 
     def flush(self) -> None:
@@ -94,29 +120,32 @@ class Listener:
     # -- the router's watcher ---------------------------------------------------------------------
 
     def published(self, size: int) -> None:
-        """What it may read comes to `write`."""
+        """Note it; what it may read comes to `write`."""
+        if size and not self._under_way:
+            self._ask(self._name)
+            self._under_way = True
 
     def ended(self, status: int, broken: bool) -> None:
-        """Pass on what all of them left, if this was the last publisher and it could be read."""
+        """Pass on what all of them left, if this was the last publisher and it may be read."""
         self._note_end(status, broken)
         if not self._router.has_publishers(self._name):
-            self._pass_on(bool(self._member.topics))
+            self._pass_on()
 
     def idle(self) -> None:
         """The same, if any had gone before."""
         if self._ends:
-            self._pass_on(bool(self._member.topics))
+            self._pass_on()
 
     def _note_end(self, status: int, broken: bool) -> None:
         self._ends = True
         self._status = self._status or status
         self._broken |= broken
 
-    def _pass_on(self, could_read: bool) -> None:
-        status, broken = self._status, self._broken
+    def _pass_on(self) -> None:
+        if self._ask(self._name):
+            self._ended(self._status, self._broken)
         self._status, self._broken, self._ends = 0, False, False
-        if could_read:
-            self._ended(status, broken)
+        self._under_way = self._heard = False
 
     # -- a topic that is in another server of the service -----------------------------------------
 
@@ -127,16 +156,23 @@ class Listener:
 
     def relay(self, chunk: Chunk) -> None:
         """Take a chunk from there."""
-        if self.may_read:
-            self._take(chunk)
+        if self._ask(self._name):
+            self.write(chunk)
+        self._under_way = True
 
     def relay_end(self, status: int, *, broken: bool, last: bool) -> None:
         """One of its publishers is gone, and with ``last`` none is left."""
         self._note_end(status, broken)
         if last:
-            self._pass_on(self.may_read)
+            self._pass_on_from_there()
 
     def relay_idle(self) -> None:
         """A pipe that has sent nothing is gone, and no publisher is left."""
         if self._ends:
-            self._pass_on(self.may_read)
+            self._pass_on_from_there()
+
+    def _pass_on_from_there(self) -> None:
+        """Pass it on; only sizes come from there as long as nobody here might read the topic."""
+        if self._under_way and not self._heard:
+            self.late()
+        self._pass_on()

@@ -38,12 +38,18 @@ _NEWS = TypeAdapter(News)
 class Hook:
     """A webhook's reader, which keeps the bodies."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, *, allowed: bool = True) -> None:
+        self.allowed = allowed
         self.bodies: list[bytes] = []
         self.lost = 0
         self._streams = Streams(self._emit, self._lose, lambda: 1 << 20)
         self._listener = Listener(
-            router, NAME, self._take, self._end, late=self._streams.begin_late
+            router,
+            NAME,
+            self._take,
+            self._end,
+            lambda _: self.allowed,
+            self._streams.begin_late,
         )
         self._listener.start()
 
@@ -164,6 +170,37 @@ async def test_second_webhook_between_streams(scene: Scene) -> None:
     scene.write(b"two")
     scene.tell(LAST)
     assert (second.bodies, second.lost) == ([b"two"], 0)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("back", [True, False])
+async def test_right_that_comes_and_goes_in_mid_stream(
+    scene: Scene, told: bool, back: bool
+) -> None:
+    """Of two readers one may not read for a part of a stream, and sends none of it as a whole."""
+    first, second = Hook(scene.router), Hook(scene.router, allowed=back)
+    await settle()
+    for data, allowed in ((b"one ", back), (b"two ", not back), (b"three", True)):
+        second.allowed = allowed
+        scene.tell(*[News(size=len(data))] * told)
+        scene.write(data)
+    scene.tell(News(size=13 * (not told), ended=(0, False, True)))
+    assert (first.bodies, second.bodies) == ([b"one two three"], [])
+    assert second.lost
+    scene.tell(News(size=4))
+    scene.write(b"next")
+    scene.tell(LAST)
+    assert (first.bodies[1:], second.bodies) == ([b"next"], [b"next"])
+
+
+async def test_right_that_comes_between_streams(scene: Scene) -> None:
+    """Of a stream from which nothing was sent here there is no empty body."""
+    scene.router.watch(NAME, Mock())  # so that it is watched, if only for its sizes
+    hook = Hook(scene.router, allowed=False)
+    await settle()
+    hook.allowed = True
+    scene.tell(News(size=5), LAST)
+    assert (hook.bodies, hook.lost) == ([], 1)
 
 
 async def test_moved_in_mid_stream(scene: Scene) -> None:

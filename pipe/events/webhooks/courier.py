@@ -150,9 +150,7 @@ class Courier:
         if self.webhook.posting is Posting.LINE:
             self._cutter = Lines(self._emit, self._break, shared.spare, self._has_room)
         else:
-            begun = shared.router.begun(topic)
-            under_way = begun.stream_bytes + begun.pipe_bytes > 0
-            self._cutter = Streams(self._emit, self._break, shared.spare, begun=under_way)
+            self._cutter = Streams(self._emit, self._break, shared.spare)
         self._listener = Listener(
             shared.router, topic, self._take, self._ended, self._admits, self._begin_late
         )

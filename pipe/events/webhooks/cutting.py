@@ -82,20 +82,14 @@ class Streams:
         emit: takes a body; returns whether there is room for more.
         lost: is told how many bodies there will not be, as there is not all of their streams.
         spare: how many bytes more may be kept.
-        begun: whether a stream is under way, whose beginning went by.
     """
 
     def __init__(
-        self,
-        emit: Callable[[Body], bool],
-        lost: Callable[[int], None],
-        spare: Callable[[], int],
-        *,
-        begun: bool = False,
+        self, emit: Callable[[Body], bool], lost: Callable[[int], None], spare: Callable[[], int]
     ) -> None:
         self._emit = emit
         self._lost = lost
-        self._begun = begun
+        self._begun = False  # some of the stream under way went by
         self._stream = _Beginning(spare)
 
     @property

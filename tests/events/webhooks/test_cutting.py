@@ -45,9 +45,9 @@ class Taker:
         """Cut into lines."""
         return Lines(self.emit, self.lose, self.spare, self.has_room)
 
-    def streams(self, *, begun: bool = False) -> Streams:
+    def streams(self) -> Streams:
         """Cut into streams."""
-        return Streams(self.emit, self.lose, self.spare, begun=begun)
+        return Streams(self.emit, self.lose, self.spare)
 
     @property
     def data(self) -> list[bytes]:
@@ -112,7 +112,9 @@ def test_streams_by_their_ends() -> None:
 def test_half_a_stream_is_none(begun: bool) -> None:
     """One that breaks is not sent, nor one that had begun; the next one is."""
     taker = Taker()
-    cutter = taker.streams(begun=begun)
+    cutter = taker.streams()
+    if begun:
+        cutter.begin_late()
     cutter.feed(b"half")
     cutter.end(0, broken=not begun)
     cutter.feed(b"whole")

@@ -169,6 +169,54 @@ async def test_stream_that_had_begun_is_not_posted(world: World) -> None:
     assert await world.poster.wait(1) == [b"whole"]
 
 
+async def test_whole_stream_that_had_begun_is_not_posted(world: World) -> None:
+    """Nor one that nobody may join in mid-stream, and the stream after that is posted."""
+    reader = world.people.on("alice", Mode.SUBSCRIBE, "build")
+    source = publisher(world.service.router, BUILD, whole=True)
+    source.send("begun")
+    await world.add(Posting.NONE)
+    source.send("and ended")
+    source.end()
+    reader.leave()
+    world.say("whole")
+    assert await world.poster.wait(1) == [b"whole"]
+
+
+@pytest.mark.parametrize("rest", ["", "tail"])
+async def test_right_that_comes_in_mid_stream(world: World, rest: str) -> None:
+    """What may be read of a stream is not posted as if it were all, however much of it is left."""
+    await world.add(Posting.NONE, "bob")
+    source = world.publish()
+    source.send("head ")
+    await world.people.run("alice", "grant build bob --read")
+    source.send(*[rest] * bool(rest))
+    source.end()
+    world.say("whole")
+    assert await world.poster.wait(1) == [b"whole"]
+    assert world.dropped("broken") == 1
+
+
+@pytest.mark.parametrize("within", [True, False])
+async def test_right_that_goes_in_mid_stream(world: World, within: bool) -> None:
+    """What was heard before that is no beginning of what is heard once the right is back.
+
+    Whether that is in the same stream, or after its end.
+    """
+    await world.people.run("alice", "grant build bob --read")
+    await world.add(Posting.NONE, "bob")
+    source = world.publish()
+    source.send("one ")
+    await world.people.run("alice", "revoke build bob")
+    source.send("two ")
+    if not within:
+        source.end()
+    await world.people.run("alice", "grant build bob --read")
+    source.send("three")
+    source.end()
+    world.say("whole")
+    assert await world.poster.wait(1) == [b"whole"]
+
+
 async def test_long_body_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too long is cut off, a header has its length, and the owner is told."""
     monkeypatch.setattr("pipe.events.webhooks.cutting.MAX_BODY_BYTES", 8)
