@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_FILES = 1024
-"""Files whose contents are cached; the least recently used goes first."""
+"""Files whose contents are cached, and names whose trouble is remembered: older ones go first."""
 
 _NEVER_GIVEN = frozenset(
     {
@@ -107,8 +107,26 @@ class KeyFiles:
             ) from error
 
     def knows(self, user: str) -> bool:
-        """Whether a user has a file, whatever it says."""
-        return (self._folder / user).exists()
+        """Whether a user has a file, whatever it says; a link that leads nowhere is one, too.
+
+        Raises:
+            UsageError: That cannot be found out, as the folder cannot be looked into or its disk is
+                gone; the log says why.
+        """
+        path = self._folder / user
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            if self._is_removed(user):
+                return False
+            reason = "its folder was replaced, and is empty or missing"
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror}"  # as `find` says it
+        else:
+            return True
+        with self._lock:
+            self._complain(user, reason)
+        raise UsageError(reason)
 
     def find(
         self,
@@ -166,9 +184,7 @@ class KeyFiles:
                 self._files.pop(user, None)
                 raise
             except UsageError as error:
-                if self._complained.get(user) != error.message:
-                    self._complained[user] = error.message
-                    log.warning("key file not used", file=str(file.path), reason=error.message)
+                self._complain(user, error.message)
                 raise
             self._complained.pop(user, None)
             self._files[user] = file
@@ -176,6 +192,15 @@ class KeyFiles:
             if len(self._files) > MAX_FILES:
                 self._files.popitem(last=False)
             return entries
+
+    def _complain(self, user: str, reason: str) -> None:
+        """Say once in the log what is wrong with a user's file."""
+        if self._complained.get(user) == reason:
+            return
+        self._complained[user] = reason
+        if len(self._complained) > MAX_FILES:  # strangers choose the names
+            del self._complained[next(iter(self._complained))]
+        log.warning("key file not used", file=str(self._folder / user), reason=reason)
 
     def _is_removed(self, user: str) -> bool:
         """Whether a missing file was removed on purpose.

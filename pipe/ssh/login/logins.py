@@ -52,6 +52,11 @@ log = structlog.get_logger()
 
 UNTRUSTED_TEXT = "access denied: the CA of the certificate that you logged in with is not trusted"
 
+UNKNOWN_TEXT = (
+    "no name can be claimed now, as the server cannot read whose they are: tell its operator"
+)
+"""Those who have keys in the database get in all the same."""
+
 OTHERS_KEY_TEXT = "this key belongs to another user: log in by that name, as in ssh NAME@HOST"
 """Most users who see this left out the name, so `ssh` took their name on their own machine."""
 
@@ -247,12 +252,18 @@ class Logins:
             )
         if not self._open:
             raise AccessDenied("")
-        filed = files is not None and await asyncio.to_thread(files.knows, user)
-        if login or filed:
+        if login or (files and await self._has_file(files, user)):
             raise AccessDenied(
                 f"the name {quoted(user)} is taken, and this key is not one of its keys"
             )
         return None
+
+    @staticmethod
+    async def _has_file(files: KeyFiles, user: str) -> bool:
+        try:
+            return await asyncio.to_thread(files.knows, user)
+        except UsageError as error:
+            raise AccessDenied(UNKNOWN_TEXT) from error
 
     async def _find_certified(self, user: str, certificate: Certificate, address: str) -> Identity:
         restrictions = await self._judge(user, certificate, address)

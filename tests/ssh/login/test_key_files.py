@@ -6,21 +6,20 @@ import contextlib
 import ipaddress
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import asyncssh
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pipe.errors import AccessDenied, StartError, UsageError
+from pipe.ssh.login import key_files
 from pipe.ssh.login.files import MAX_FILE_BYTES, WatchedFile
 from pipe.ssh.login.key_files import KeyFiles, parse_line
 from pipe.ssh.login.restrictions import Restrictions
 from tests.ssh.serving import connect, refusal, run, serving
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEYS = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(3)]
 LINES = [key.export_public_key().decode().strip() for key in KEYS]
@@ -186,6 +185,41 @@ def test_only_an_end_of_line_ends_a_line(folder: Path, separator: str) -> None:
     assert [entry is not None for entry in found] == [False, False, True]
 
 
+def test_knows_what_it_cannot_read(folder: Path, tmp_path: Path) -> None:
+    """Whoever has a file has it also if nobody can read it, and a folder in doubt is no answer."""
+    (folder / "alice").symlink_to(folder / "nowhere")
+    (folder / "bob").symlink_to("bob")
+    files = KeyFiles(folder)
+    assert [files.knows(name) for name in ("alice", "bob", "carol")] == [True, True, False]
+    away = tmp_path / "away"
+    folder.rename(away)
+    folder.mkdir()  # where a disk was mounted
+    with pytest.raises(UsageError, match="is empty or missing"):
+        files.knows("alice")
+    folder.rmdir()
+    folder.touch()
+    with pytest.raises(UsageError, match="cannot be read: Not a directory"):
+        files.knows("carol")
+    folder.unlink()
+    away.rename(folder)
+    assert not files.knows("carol")
+
+
+def test_trouble_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often somebody tries, and however many names, no more is kept than of some."""
+    monkeypatch.setattr(key_files, "MAX_FILES", 3)
+    files = KeyFiles(folder)
+    folder.rmdir()
+    folder.touch()
+    names = ["alice", "alice", "bob", "carol", "dave", "alice"]
+    with capture_logs() as logs:
+        for name in names:
+            with pytest.raises(UsageError):
+                files.knows(name)
+    told = [Path(one["file"]).name for one in logs]
+    assert told == ["alice", "bob", "carol", "dave", "alice"]
+
+
 def test_changes(folder: Path) -> None:
     """A file that was changed, replaced or removed counts as it is at the next look-up."""
     file, other = folder / "alice", folder / ".new"
@@ -330,6 +364,28 @@ async def test_names_with_a_file_cannot_be_claimed(folder: Path, tmp_path: Path)
     (folder / "alice").write_text(LINES[0])
     async with serving(tmp_path / "data", authorized_keys=folder) as service:
         assert "the name 'alice' is taken" in await refusal(service, "alice", KEYS[1])
+        async with await connect(service, "bob", KEYS[1]):
+            pass
+        assert [user.name for user in await service.store.list_users()] == ["bob"]
+
+
+def spoil(folder: Path) -> None:
+    """Let nobody look into it any more: root may look where others may not, but not there."""
+    folder.rename(folder.with_name("away"))
+    folder.symlink_to(folder)
+
+
+async def test_folder_that_cannot_be_looked_into(folder: Path, tmp_path: Path) -> None:
+    """Nobody claims a name that may be somebody's, the log says why, and known keys go on."""
+    (folder / "alice").write_text(LINES[0])
+    async with serving(tmp_path / "data", authorized_keys=folder) as service:
+        async with await connect(service, "bob", KEYS[1]):
+            pass
+        spoil(folder)
+        with capture_logs() as logs:
+            assert "no name can be claimed now" in await refusal(service, "alice", KEYS[2])
+        told = [one["reason"] for one in logs if one["event"] == "key file not used"]
+        assert told == ["it cannot be read: Too many levels of symbolic links"]
         async with await connect(service, "bob", KEYS[1]):
             pass
         assert [user.name for user in await service.store.list_users()] == ["bob"]
