@@ -56,10 +56,13 @@ QUIET = (
 """They would log secrets: the address in a head that is too long, with a trace, and the token that
 a client offers as its subprotocol.  Faults of ours are logged by `_serve`."""
 
-ALLOWED_HEADERS = "Authorization, Content-Type, Content-Encoding, Content-Disposition, Accept"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Content-Encoding, Content-Disposition, Accept, Range,"
+    " Content-Range, Pipe-Stream"
+)
 EXPOSED_HEADERS = (
     "Pipe-Outcome, Pipe-Status, Pipe-Length, Pipe-Publishers, Pipe-Subscribers, Pipe-Rejected,"
-    " Retry-After, Content-Disposition"
+    " Pipe-Stream, Pipe-Offset, Pipe-Kept, Content-Range, Retry-After, Content-Disposition"
 )
 PREFLIGHT_SECONDS = 7200
 """What Chromium keeps at most."""

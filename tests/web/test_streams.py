@@ -333,6 +333,12 @@ async def test_preflight(served: Served) -> None:
     assert got.headers["access-control-allow-origin"] == "*"
     assert "PUT" in got.headers["access-control-allow-methods"]
     assert "access-control-allow-credentials" not in got.headers
+    allowed, exposed = (
+        set(got.headers[f"access-control-{what}-headers"].lower().split(", "))
+        for what in ("allow", "expose")
+    )
+    assert {"authorization", "range", "content-range", "pipe-stream"} <= allowed
+    assert {"pipe-stream", "pipe-offset", "pipe-kept", "content-range"} <= exposed
 
 
 async def test_draining(served: Served) -> None:
