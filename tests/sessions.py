@@ -112,7 +112,7 @@ class Session:
             if port:
                 port.member = member
         if not isinstance(topic, TopicName):
-            admits = access.enter_pattern(self.caller, topic, grantees or None)
+            admits = access.enter_pattern(self.caller)
             self.member = member
             router.join_pattern(member, topic, admits)
             return

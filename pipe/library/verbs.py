@@ -25,6 +25,7 @@ from pipe.library.streams import Duplex, Reader, Writer
 
 if TYPE_CHECKING:
     import enum
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     from pipe.library.streams import Link
@@ -80,6 +81,7 @@ class Verbs(ABC):
         keep: int | str = 0,
         linger: float = 0.0,
         public: bool = False,
+        access: str | Iterable[str] | None = None,
     ) -> Writer:
         """Write a stream to a topic: ``async with broker.publish("build") as stream``.
 
@@ -97,6 +99,8 @@ class Verbs(ABC):
                 such as ``"1MiB"``.
             linger: Seconds to keep it after the last publisher.
             public: Whether the name is in the space that all users share.
+            access: Who else may join while this stream is there: users, keys (``"SHA256:…"``) or
+                ``"@users"``, as a list or as ``"bob,carol"``.  A broker keeps nobody out.
 
         Raises:
             UsageError: A value is not allowed, or some contradict each other.
@@ -113,6 +117,7 @@ class Verbs(ABC):
             keep=_size(keep),
             linger=float(linger),
             public=public,
+            access=_entries(access),
         )
         return Writer(partial(self._open, checked(request)))
 
@@ -127,6 +132,7 @@ class Verbs(ABC):
         from_: int | None = None,
         stream: str | None = None,
         public: bool = False,
+        access: str | Iterable[str] | None = None,
     ) -> Reader:
         """Read a topic, or all that match a pattern: ``async for piece in broker.subscribe("x")``.
 
@@ -142,6 +148,7 @@ class Verbs(ABC):
             from_: The byte of the stream to begin with, or raise `TooLate`.
             stream: The identifier of the stream that ``from_`` means.
             public: Whether the name is in the space that all users share.
+            access: As of `publish`.
 
         Raises:
             UsageError: A value is not allowed, or some contradict each other.
@@ -155,6 +162,7 @@ class Verbs(ABC):
             offset=from_,
             stream=stream,
             public=public,
+            access=_entries(access),
         )
         return Reader(partial(self._open, checked(request)))
 
@@ -169,6 +177,7 @@ class Verbs(ABC):
         keep: int | str = 0,
         linger: float = 0.0,
         public: bool = False,
+        access: str | Iterable[str] | None = None,
     ) -> Duplex:
         """Read and write a topic at once: ``async with broker.pipe("chat") as stream``.
 
@@ -181,6 +190,7 @@ class Verbs(ABC):
             keep: As of `publish`.
             linger: As of `publish`.
             public: Whether the name is in the space that all users share.
+            access: As of `publish`.
 
         Raises:
             UsageError: A value is not allowed, or some contradict each other.
@@ -194,6 +204,7 @@ class Verbs(ABC):
             keep=_size(keep),
             linger=float(linger),
             public=public,
+            access=_entries(access),
         )
         return Duplex(partial(self._open, checked(request)))
 
@@ -210,6 +221,12 @@ def _choose(choices: type[_Choice], text: str) -> _Choice:
     found = one_of(choices)(text)
     assert isinstance(found, choices)  # noqa: S101 - for the type checker
     return found
+
+
+def _entries(access: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    if access is None:
+        return None
+    return (access,) if isinstance(access, str) else tuple(access)
 
 
 def _size(size: int | str) -> int:

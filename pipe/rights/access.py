@@ -27,7 +27,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipe.errors import AccessDenied, UsageError
+from pipe.errors import AccessDenied
 from pipe.language.names import EVERYONE, PUBLIC
 from pipe.rights.bearers import Bearers
 from pipe.rights.callers import Caller, callers_alive, next_login
@@ -36,7 +36,7 @@ from pipe.rights.grants import GrantBook, Operation
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
-    from pipe.language.names import Pattern, TopicName
+    from pipe.language.names import TopicName
     from pipe.rights.grants import Grant
 
 REMOVED_TEXT = "access denied: the account or key that you logged in with was removed"
@@ -264,20 +264,16 @@ class Access:
             self._changed((name,), [], Loss.UNSHARED)
         return entered
 
-    def enter_pattern(
-        self, caller: Caller, pattern: Pattern, grantees: tuple[str, ...] | None
-    ) -> Callable[[TopicName], bool]:
-        """Let a caller read the topics that match a pattern, as far as it may read each one.
+    def enter_pattern(self, caller: Caller) -> Callable[[TopicName], bool]:
+        """Let a caller read the topics of a pattern, as far as it may read each one.
 
         Returns:
             A function that tells, now and later, whether the caller may read a topic.
 
         Raises:
-            UsageError: the caller brought a list.
+            AccessDenied: the caller may no longer do anything.
         """
         self.require(caller)
-        if grantees is not None:
-            raise UsageError(f"the pattern {pattern} cannot be shared: leave out --access")
         return lambda topic: self.decide(caller, topic, Operation.READ).allowed
 
     def _denial(self, caller: Caller, name: TopicName, operation: Operation) -> str:

@@ -103,7 +103,7 @@ class Place:
             QuotaExceeded: the caller reads as many patterns as allowed.
         """
         check_pattern(request)
-        admits = self._service.access.enter_pattern(self._caller, pattern, request.access)
+        admits = self._service.access.enter_pattern(self._caller)
         self._service.take(Resource.PATTERNS, self._holders)
         self._pattern = pattern, admits
 
@@ -167,8 +167,10 @@ def check_pattern(request: Publish | Subscribe | Pipe) -> None:
     """Refuse what a reader on a pattern cannot have.
 
     Raises:
-        UsageError: it asks for the whole stream, or for something of the past.
+        UsageError: it asks for the whole stream or for something of the past, or has a list.
     """
+    if request.access is not None:
+        raise UsageError("--access is for one topic, not for a pattern")
     if isinstance(request, Subscribe) and request.whole:
         raise UsageError("--whole is for one topic, not for a pattern")
     if isinstance(request, Subscribe) and (request.last or request.offset is not None):

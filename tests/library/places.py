@@ -16,6 +16,7 @@ from tests.web.served import serving as serving_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import TypeVar
 
@@ -39,12 +40,14 @@ class Place:
         router: where its members are, in this process too.
         told: the lines about streams so far.
         cut: what a reader gets that was cut off; HTTP has no word for it.
+        as_bob: the verbs as another user has them; in a broker there is none.
     """
 
     verbs: Verbs
     router: Router
     told: list[str]
     cut: type[pipe.PipeError] = pipe.CutOff
+    as_bob: Callable[[], AbstractAsyncContextManager[Verbs]] | None = None
 
     async def wait_members(self, topic: str = "", count: int = 0) -> None:
         """Wait until so many members are on a topic, or on all."""
@@ -77,7 +80,8 @@ async def in_process(folder: Path) -> AsyncIterator[Place]:  # noqa: ARG001
     """A broker."""
     told: list[str] = []
     broker = pipe.Broker(buffer=BUFFER, on_status=told.append)
-    yield Place(broker, broker._router, told)  # noqa: SLF001
+    router = broker._router  # noqa: SLF001
+    yield Place(broker, router, told, as_bob=lambda: contextlib.nullcontext(broker))
 
 
 @contextlib.asynccontextmanager
@@ -86,13 +90,14 @@ async def over_ssh(folder: Path) -> AsyncIterator[Place]:
     told: list[str] = []
     async with serving(folder, buffer=BUFFER) as service:
         url, options = credentials(service, folder)
+        other, others = credentials(service, folder, "bob")
         async with pipe.connect(url, on_status=told.append, **options) as server:
-            yield Place(server, service.router, told)
+            yield Place(server, service.router, told, as_bob=lambda: pipe.connect(other, **others))
 
 
-def credentials(service: Service, folder: Path) -> tuple[str, dict[str, Any]]:
-    """How alice reaches a server: its address, and the options of `pipe.connect`."""
-    identity, known_hosts = folder / "identity", folder / "known_hosts"
+def credentials(service: Service, folder: Path, user: str = "alice") -> tuple[str, dict[str, Any]]:
+    """How a user reaches a server: its address, and the options of `pipe.connect`."""
+    identity, known_hosts = folder / f"identity-{user}", folder / "known_hosts"
     if not identity.exists():
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(identity)
     host_key = asyncssh.read_private_key(folder / "host_key")
@@ -100,7 +105,7 @@ def credentials(service: Service, folder: Path) -> tuple[str, dict[str, Any]]:
     known_hosts.write_text(f"[{HOST}]:{service.port} {line}")
     config = folder / "config"
     config.write_text("")
-    return f"ssh://alice@{HOST}:{service.port}", {
+    return f"ssh://{user}@{HOST}:{service.port}", {
         "identity": identity,
         "known_hosts": known_hosts,
         "config": config,
@@ -113,4 +118,10 @@ async def over_http(folder: Path) -> AsyncIterator[Place]:  # noqa: ARG001
     told: list[str] = []
     async with serving_http(buffer=BUFFER) as served:  # noqa: SIM117
         async with pipe.connect(served.url, token="token-alice", on_status=told.append) as server:
-            yield Place(server, served.service.router, told, cut=pipe.ConnectionLost)
+            yield Place(
+                server,
+                served.service.router,
+                told,
+                cut=pipe.ConnectionLost,
+                as_bob=lambda: pipe.connect(served.url, token="token-bob"),
+            )

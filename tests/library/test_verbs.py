@@ -166,6 +166,21 @@ async def test_late_reader(place: Place) -> None:
     assert await soon(reader) == b"after"
 
 
+async def test_late_reader_of_a_whole_stream(place: Place) -> None:
+    """Nobody gets only the rest of it, whatever they ask for."""
+    asked: tuple[dict[str, Any], ...] = ({}, {"last": 1}, {"from_": 0}, {"keep_alive": True})
+    async with place.verbs.subscribe("build") as reader:
+        async with place.verbs.publish("build", whole=True) as stream:
+            await stream.write(b"be")
+            assert await soon(anext(reader)) == b"be"
+            for options in asked:
+                with pytest.raises(pipe.TooLate):
+                    await soon(place.verbs.subscribe("build", **options).read())
+            await stream.write(b"gun")
+            rest = asyncio.create_task(reader.read())
+        assert await soon(rest) == b"gun"
+
+
 async def test_whole_stream_without_readers(place: Place) -> None:
     """A stream that nobody may have in part breaks with its last reader."""
     async with place.verbs.subscribe("build") as reader:
@@ -270,6 +285,46 @@ async def test_pipe(place: Place) -> None:
         assert await soon(alice.read()) == b""
 
 
+async def test_access(place: Place) -> None:
+    """Others may join while a stream is there that names them; its owner always may."""
+    assert place.as_bob
+    readers = [asyncio.create_task(place.verbs.subscribe("build").read())]
+    await place.wait_members("build", 1)
+    async with place.as_bob() as other:
+        async with place.verbs.publish("build", min_subscribers=2, access="bob, @users") as stream:
+            name = (await soon(place.verbs.topics("build")))[0].name
+            readers.append(asyncio.create_task(other.subscribe(name).read()))
+            await soon(stream.write(b"shared"))
+        assert await soon(asyncio.gather(*readers)) == [b"shared"] * 2
+        if not isinstance(place.verbs, pipe.Broker):
+            with pytest.raises(pipe.AccessDenied, match="build is not shared with you"):
+                await soon(other.subscribe(name).read())
+
+
+async def test_access_of_readers(place: Place) -> None:
+    """A reader and a pipe share their topic as well."""
+    assert place.as_bob
+    async with place.as_bob() as other:
+        for opened in (
+            place.verbs.subscribe("build", access=["carol", "bob"]),
+            place.verbs.pipe("build", access=("@users",)),
+        ):
+            async with opened as stream:
+                name = (await soon(place.verbs.topics("build")))[0].name
+                writer = asyncio.create_task(write(other.publish(name)))
+                if isinstance(stream, pipe.Duplex):
+                    await stream.write_eof()
+                assert await soon(stream.read()) == b"back"
+                await soon(writer)
+            await place.wait_members()
+
+
+async def write(writer: pipe.Writer) -> None:
+    """Write a stream of one piece."""
+    async with writer as stream:
+        await stream.write(b"back")
+
+
 async def test_topics(place: Place) -> None:
     """What is there can be listed."""
     async with place.verbs.pipe("one"), place.verbs.pipe("two"):
@@ -290,6 +345,7 @@ async def test_topics(place: Place) -> None:
         ("x", {"dispatch": "some"}, "it takes multicast or round_robin"),
         ("x", {"keep": "much"}, "this is not a size"),
         ("x", {"linger": 3}, "--linger needs something to keep"),
+        ("x", {"access": []}, "the list has an empty entry"),
     ],
 )
 async def test_wrong_options(
@@ -302,8 +358,8 @@ async def test_wrong_options(
 
 
 async def test_pattern_takes_no_whole(place: Place) -> None:
-    """A reader of a pattern can have neither the whole nor the past."""
-    everything: tuple[dict[str, Any], ...] = ({"whole": True}, {"last": 1})
+    """A reader of a pattern can have neither the whole nor the past, and shares nothing."""
+    everything: tuple[dict[str, Any], ...] = ({"whole": True}, {"last": 1}, {"access": "bob"})
     for options in everything:
         with pytest.raises(pipe.UsageError, match="for one topic, not for a pattern"):
             await soon(place.verbs.subscribe("a*", **options).read())

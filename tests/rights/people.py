@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipe.language.names import Pattern, TopicName, parse_pattern
+from pipe.language.names import TopicName
 from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
 
@@ -61,10 +61,3 @@ def grant(
 ) -> Grant:
     """A grant by alice."""
     return Grant(topic, who, operation, until, "alice", NOW)
-
-
-def pattern(text: str, caller: str) -> Pattern:
-    """A pattern as this caller writes it."""
-    parsed = parse_pattern(text, caller=caller)
-    assert not isinstance(parsed, TopicName)
-    return parsed

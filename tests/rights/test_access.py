@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pipe.errors import AccessDenied, Outcome, UsageError
+from pipe.errors import AccessDenied, Outcome
 from pipe.language.names import EVERYONE, TopicName
 from pipe.rights.access import Access, Loss, Rule
 from pipe.rights.callers import Caller
@@ -27,7 +27,6 @@ from tests.rights.people import (
     Clock,
     Visit,
     grant,
-    pattern,
 )
 
 if TYPE_CHECKING:
@@ -372,7 +371,7 @@ def test_only_the_owner_brings_a_list(access: Access, caller: Caller) -> None:
 
 def test_pattern_admits_what_may_be_read(access: Access) -> None:
     """What a pattern takes in is judged each time, for reading."""
-    admits = access.enter_pattern(BOB, pattern("alice/*", "bob"), None)
+    admits = access.enter_pattern(BOB)
     assert not admits(BUILD)
     access.set_grants(BUILD, [grant("bob", WRITE)], Loss.REVOKED)
     assert not admits(BUILD)
@@ -380,12 +379,6 @@ def test_pattern_admits_what_may_be_read(access: Access) -> None:
     assert admits(BUILD)
     access.set_grants(BUILD, [], Loss.REVOKED)
     assert not admits(BUILD)
-
-
-def test_pattern_cannot_be_shared(access: Access) -> None:
-    """A list on a pattern is a mistake, and is not passed over in silence."""
-    with pytest.raises(UsageError, match=r"pattern alice/\* cannot be shared: leave out --access"):
-        access.enter_pattern(ALICE, pattern("*", "alice"), ("bob",))
 
 
 def test_changes_are_told_in_one_piece(clock: Clock) -> None:

@@ -296,7 +296,7 @@ class AccessMachine(RuleBasedStateMachine):
         caller = self._login(user, stale=stale)
         visitor = Visitor(self, caller, Mode.SUBSCRIBE, pattern)
         try:
-            admits = self.access.enter_pattern(caller, pattern, None)
+            admits = self.access.enter_pattern(caller)
         except AccessDenied:
             assert caller.login in self.rights.ended, "kept out for nothing"
             visitor.gone = True

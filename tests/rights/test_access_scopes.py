@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipe.errors import AccessDenied
-from pipe.language.names import EVERYONE, Pattern, TopicName
+from pipe.language.names import EVERYONE, TopicName
 from pipe.rights.access import OVER_TEXT, WITHDRAWN_TEXT, Access, Loss, Rule
 from pipe.rights.callers import Caller
 from pipe.rights.grants import Grant, Operation
@@ -89,7 +89,7 @@ def test_denial_says_that_it_is_the_token(operation: Operation) -> None:
 def test_pattern_takes_in_what_the_scope_reads() -> None:
     """A reader on a wide pattern gets the topics of its scope, and no others."""
     access = Access()
-    admits = access.enter_pattern(scoped("x y", "*"), Pattern("*", ("**",)), None)
+    admits = access.enter_pattern(scoped("x y", "*"))
     assert [name for name in NAMES if admits(name)] == [NAMES[0], NAMES[1]]
 
 

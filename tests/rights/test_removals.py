@@ -8,7 +8,7 @@ from pipe.errors import AccessDenied
 from pipe.language.names import parse_topic
 from pipe.rights.access import SPARED_BARS, Access, Loss
 from pipe.rights.callers import Caller
-from tests.rights.people import ALICE, BOB, BUILD, CAROL, CLUB, READ, Visit, grant, pattern
+from tests.rights.people import ALICE, BOB, BUILD, CAROL, CLUB, READ, Visit, grant
 
 
 @pytest.mark.parametrize("gone", [BOB.user, BOB.fingerprint])
@@ -47,7 +47,7 @@ def test_barred_are_those_who_logged_in_before(access: Access, fingerprint: str)
     with pytest.raises(AccessDenied, match="was removed"):
         access.enter(before, own, READ, exists=False)
     with pytest.raises(AccessDenied, match="was removed"):
-        access.enter_pattern(before, pattern("*", "bob"), None)
+        access.enter_pattern(before)
     access.enter(after, own, READ, exists=False)
 
     assert not access.why_barred(Caller("bob2", BOB.fingerprint))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pipe.errors import AccessDenied, QuotaExceeded
+from pipe.errors import AccessDenied, QuotaExceeded, UsageError
 from pipe.language.names import Pattern, TopicName, parse_pattern
+from pipe.language.past import Last
 from pipe.language.requests import Pipe, Publish, Subscribe
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
@@ -131,6 +132,24 @@ async def test_rate_is_shared_while_publishing(service: Service) -> None:
     assert len(service.rates) == 1
     second.place.leave(second.member, 0)
     assert len(service.rates) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "flag"),
+    [
+        (Subscribe("**", access=("bob",)), "--access"),
+        (Subscribe("**", whole=True), "--whole"),
+        (Subscribe("**", last=Last(1)), "--last and --from"),
+        (Subscribe("**", hold=1.0), "--hold"),
+    ],
+)
+async def test_pattern_takes_no_such_flag(service: Service, wanted: Subscribe, flag: str) -> None:
+    """What is for one topic is a mistake with a pattern, and is not passed over in silence."""
+    pattern = parse_pattern("**", caller="alice")
+    assert isinstance(pattern, Pattern)
+    with pytest.raises(UsageError, match=f"{flag} (is|are) for one topic, not for a pattern"):
+        seat(service).place.enter_pattern(pattern, wanted)
+    assert held(service, Resource.PATTERNS) == 0
 
 
 async def test_pattern_is_counted_until_its_reader_is_off(
