@@ -193,16 +193,27 @@ def completion(shell: str) -> None:
 
 
 @program.command()
-def version() -> None:
+@click.option("--server", metavar="URL", help="Print that of a server: ssh://USER@HOST:PORT.")
+def version(server: str | None) -> int:
     """Print the version."""
-    click.echo(f"pipe {__version__}")
+    if server is None:
+        click.echo(f"pipe {__version__}")
+        return 0
+    from pipe.client.command import run_words
+
+    return run_words(["version", "--server", server])
 
 
-@program.command("help")
+@program.command("help", context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, metavar="[COMMAND]")
 def explain(words: tuple[str, ...]) -> int:
-    """Explain a command, or list them all."""
-    return main([*words, "--help"])
+    """Explain a command, or list them all.
+
+    help resume asks the server for functions for a shell, which go on after a lost connection.
+    """
+    from pipe.client.command import is_for_server, run_words
+
+    return run_words(["help", *words]) if is_for_server(words) else main([*words, "--help"])
 
 
 for group in (mesh, user, key, token):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipe.errors import UsageError
+from pipe.language import resume_help
 from pipe.language.flags import help_row
 from pipe.language.requests import COMMANDS, Help, help_text, parse
 
@@ -101,7 +102,7 @@ def run_words(words: Sequence[str]) -> int:
         request = parse(command)
     except UsageError as error:
         raise UsageError(error.message.replace("ssh HOST", "pipe")) from None
-    if isinstance(request, Help):
+    if isinstance(request, Help) and request.command != resume_help.TOPIC:
         click.echo(help_text(request.command, "pipe"), nl=False)
         click.echo("".join(f"{line}\n" for line in _own_help()), nl=False)
         return 0
@@ -114,6 +115,11 @@ def run_words(words: Sequence[str]) -> int:
 
     token: Any = os.environ.get(TOKEN_VARIABLE)
     return run(request, command, url, token, reconnect=reconnect)
+
+
+def is_for_server(words: Sequence[str]) -> bool:
+    """Whether help about this is the server's alone, as it has the server's address in it."""
+    return _take_own(words)[0] == [resume_help.TOPIC]
 
 
 def _own_help() -> Iterator[str]:

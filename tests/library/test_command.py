@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+import pipe
 from pipe.client.terminal import Patience
 from tests.library.places import Place, credentials, soon
 from tests.ssh.serving import HOST, serving
@@ -146,9 +147,10 @@ async def test_typos(tmp_path: Path, words: str, line: str) -> None:
     assert failed.err.count("\n") == 1
 
 
-async def test_no_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["sub x", "help resume"])
+async def test_no_server(tmp_path: Path, words: str) -> None:
     """Without a server the line says how to name one."""
-    failed = await Shell(tmp_path, "").run("sub x")
+    failed = await Shell(tmp_path, "").run(words)
     assert failed.status == 64
     assert failed.err.startswith("pipe: say which server: --server ssh://USER@HOST:PORT")
 
@@ -286,6 +288,17 @@ async def test_help(tmp_path: Path) -> None:
     assert b"--server URL" in shown.out
     assert b"--reconnect" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
+
+
+async def test_what_only_a_server_knows(service: Service, shell: Shell) -> None:
+    """The functions that resume have its address, and its version is its own."""
+    shown = await shell.run("help resume")
+    assert (shown.status, shown.err) == (0, "")
+    assert b"\npipe_get() (" in shown.out
+    assert b"-p %d" % service.port in shown.out
+    assert await shell.run("help --server box resume") == shown
+    version = await shell.run("version --server box")
+    assert version == (0, f"pipe {pipe.__version__}\n".encode(), "")
 
 
 async def test_by_http(tmp_path: Path) -> None:
