@@ -58,6 +58,10 @@ NOT_OVER_HTTP = ("progress", "size", "hold")
 
 ONLY_SSH = "commands are for SSH: write the server's address as ssh://USER@HOST:PORT"
 
+NOBODY_TEXT = (
+    "access denied: HTTP needs a token: 'tokens add' over SSH makes one, for PIPE_TOKEN or token="
+)
+
 LOST = End(Outcome.CUT, CONNECTION_LOST, "the connection to the server is lost", lost=True)
 
 
@@ -326,5 +330,6 @@ async def _check(response: ClientResponse) -> None:
             f"the server answers with {response.status}: is {response.url.origin()} a pipe server?"
         ) from None
     if response.status == 401:
-        raise LoginRefused(end.message)
+        shown = "Authorization" in response.request_info.headers
+        raise LoginRefused(end.message if shown else NOBODY_TEXT)
     end.check()

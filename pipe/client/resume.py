@@ -64,7 +64,7 @@ def delays() -> Iterator[float]:
     """Seconds to wait before each further try."""
     longest = FIRST_SECONDS
     while True:
-        yield random.uniform(longest / 2, longest)  # noqa: S311 - nobody need not guess it
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - it may be guessed
         longest = min(2 * longest, LONGEST_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from pipe.errors import UsageError
@@ -41,8 +42,9 @@ def parse_last(text: str) -> Last:
     """Read a size such as ``64KiB``, or a number of lines such as ``100l``."""
     number = text.removesuffix("l")
     if number == text:
-        return Last(parse_size(text))
-    if number.isascii() and number.isdigit() and int(number) <= MAX_LAST_LINES:
+        with contextlib.suppress(UsageError):
+            return Last(parse_size(text))
+    elif number.isascii() and number.isdigit() and int(number) <= MAX_LAST_LINES:
         return Last(int(number), lines=True)
     raise UsageError(f"it takes a size such as 64KiB, or lines: 0l to {MAX_LAST_LINES}l")
 

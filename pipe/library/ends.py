@@ -2,7 +2,7 @@
 
 PipeError           the base of all; ``exit_status`` is what the command would exit with
 ├── UsageError      a name or option that cannot be used                              64
-├── Unavailable     the server is shutting down, or cannot be reached                 69
+├── Unavailable     the server is shutting down, or cannot reach its accounts         69
 ├── ServerFailed    something went wrong in the server                                70
 ├── Broken          a publisher vanished, or no reader is left for a whole stream     74
 ├── CutOff          this reader fell behind, or its connection was cut off            74

@@ -1,4 +1,4 @@
-"""A stream over HTTP whose connection breaks."""
+"""HTTP's own: a connection that breaks, and a server that wants to know who it is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
+import pipe
 from pipe.client.http import Socket
 from pipe.library.ends import ConnectionLost
+from tests.web.served import serving
 
 
 class Broken:
@@ -62,3 +64,11 @@ async def test_write_fails_while_another_task_reads() -> None:
     with pytest.raises(ConnectionLost):
         await link.send(b"lost")
     assert await reading == b""
+
+
+@pytest.mark.parametrize(("token", "told"), [(None, "HTTP needs a token"), ("x", "no such token")])
+async def test_who_is_not_let_in(token: str | None, told: str) -> None:
+    """Whoever shows no token is told where one comes from, and not how curl is given it."""
+    async with serving() as served:
+        with pytest.raises(pipe.LoginRefused, match=told):
+            await pipe.connect(served.url, token=token).__aenter__()
