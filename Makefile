@@ -4,9 +4,15 @@
 PYTHON ?= python3
 ARGS ?=
 HOSTILE ?= tests/hostile
-HOPPING ?= $(patsubst %,tests/e2e/test_%.py,transfer midstream receipts progress access grants hooks shutdown \
-	web_streams)
-MOVING ?= $(patsubst %,tests/e2e/test_%.py,transfer waiting past hooks logs)
+# What runs once more with two workers: what a topic that is elsewhere could break, or all with WHOLE=1.  The rest
+# says by itself how many workers or machines it has.
+e2e = $(patsubst %,tests/e2e/test_%.py,$(1))
+WHOLE ?=
+EVERYTHING = $(filter-out $(call e2e,across cut cuts faults nodes slow_links spread upgrades wires workers), \
+	$(wildcard tests/e2e/test_*.py))
+HOPPING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer midstream receipts progress access grants hooks shutdown \
+	web_streams))
+MOVING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer waiting past hooks logs))
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not hostile"
 
 VENV := .venv
@@ -45,7 +51,7 @@ test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or ho
 test-hostile: $(VENV)/.dev ssh-programs ## let misbehaving clients at a server, beside an innocent one
 	$(BIN)/python -m pytest $(HOSTILE) -n 2 --dist loadfile
 
-test-workers: $(VENV)/.dev ssh-programs ## run a part of the tests with two workers, and topics elsewhere
+test-workers: $(VENV)/.dev ssh-programs ## run tests with two workers and topics elsewhere: a part, or all with WHOLE=1
 	PIPE_TEST_WORKERS=2 PIPE_TEST_LANES=fast PIPE_TEST_PROGRAM=tests.e2e.hopping \
 		$(BIN)/python -m pytest $(HOPPING) $(PYTEST_ARGS)
 	PIPE_TEST_WORKERS=2 PIPE_TEST_LANES=fast PIPE_TEST_PROGRAM=tests.e2e.moving \

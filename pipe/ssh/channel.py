@@ -24,6 +24,7 @@ from pipe.ssh.terminal import (
     STREAM_TEXTS,
     Terminal,
 )
+from pipe.ssh.windows import MAX_PACKET_BYTES
 from pipe.stream.chunks import Chunk
 
 if TYPE_CHECKING:
@@ -176,8 +177,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             ended: whether that was all.
         """
         self.exec_requested(command)
-        if early:
-            self.session.feed(Chunk(early))
+        for start in range(0, len(early), MAX_PACKET_BYTES):  # a chunk is no larger than a packet
+            self.session.feed(Chunk(early[start : start + MAX_PACKET_BYTES]))
         if ended:
             self.session.feed_eof()
         self.session_started()

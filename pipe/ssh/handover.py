@@ -56,12 +56,11 @@ from pipe.ssh.lane.moving import (
 from pipe.ssh.login.logins import Identity
 from pipe.ssh.login.restrictions import Restrictions
 from pipe.store.guard import Mark
-from pipe.stream.chunks import Chunk
 from pipe.stream.traffic import Traffic
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pipe.limits.gate import Visit
     from pipe.rights.callers import Caller
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from pipe.session.session import Session
     from pipe.ssh.channel import Channel
     from pipe.ssh.lane import Outbox
+    from pipe.stream.chunks import Chunk
 
 LAYOUT = 1
 """Goes up when a field means something else than before."""
@@ -306,22 +306,22 @@ def export(service: Service, channel: Channel) -> Parcel:
     pieces = list(channel.session.take_back())
     early = b"".join(piece.data for piece in pieces)
     if len(early) + len(unread) > MAX_CARRIED_BYTES:
-        _put_back(channel, early)
+        _put_back(channel, pieces)
         raise NotMoved("too much of its input is unread")
     connection.ending = Ending.MOVED
     try:
         socket = detach(connection)
     except OSError as error:
         connection.ending = None
-        _put_back(channel, early)
+        _put_back(channel, pieces)
         raise NotMoved(f"no copy of its descriptor can be made: {error.strerror}") from error
     return Parcel(Cargo(state, early, unread), socket)
 
 
-def _put_back(channel: Channel, early: bytes) -> None:
+def _put_back(channel: Channel, pieces: Iterable[Chunk]) -> None:
     """Give a session what was taken from it."""
-    if early:
-        channel.session.feed(Chunk(early))
+    for piece in pieces:
+        channel.session.feed(piece)
 
 
 def _state(service: Service, visit: Visit, standing: Standing, lane: LaneState) -> State:

@@ -10,6 +10,7 @@ import sys
 from typing import Final
 
 import pipe.app
+import pipe.hub.figures
 import pipe.metrics.scrapes
 import pipe.ssh.lane.connection
 from pipe.cli import main
@@ -27,6 +28,8 @@ def be_patient() -> None:
     # After that whoever has not yet read the exit status loses the connection.
     pipe.app.GOODBYE_SECONDS = PATIENCE
     pipe.metrics.scrapes.REST_FACTOR = 0
+    # After that a hub answers a scrape without a worker's gauges: a little less than a scrape has.
+    pipe.hub.figures.ANSWER_SECONDS = 4.0
 
 
 if __name__ == "__main__":

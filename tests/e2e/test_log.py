@@ -14,6 +14,7 @@ from .clients import HOST, bare_environment
 from .payloads import KIB, MIB, noise
 from .processes import Process, statuses, wait_until
 from .server import ROOT, Server, Status, serve_command
+from .web import is_listening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +44,9 @@ class MuteServer(Server):
             raise
 
     def _answers(self) -> bool:
+        # A hub tells its own figures before there is a worker that could serve.
         with contextlib.suppress(ConnectionRefusedError):
-            return bool(self.metrics())
+            return is_listening(self.port) and "pipe_sessions" in self.metrics().names
         return False
 
 

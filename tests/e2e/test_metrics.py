@@ -30,6 +30,7 @@ NAMES = (
 
 SMALL_LABELS = {
     *("mode", "outcome", "result", "reason", "lane", "le", "route", "class", "state", "kind"),
+    *("worker", "to", "way"),  # where there are several workers
 }
 
 

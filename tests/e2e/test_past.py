@@ -296,7 +296,13 @@ def test_receipt_waits_for_its_publisher(server: Server) -> None:
     )
     lose(server, writer, "publish")
     assert int(server.run("alice", "offset film").output) == len(data)
-    second = server.ssh("alice", f"pub --hold 1h --at {len(data)} film", stdin=b"")
+    second = server.ssh(
+        "alice",
+        f"pub --hold 1h --at {len(data)} film",
+        stdin=b"",
+        options=("-o", "LogLevel=DEBUG2"),
+    )
+    second.wait_stderr("exec request accepted")  # now there is a session that can be lost
     wrong = server.run("alice", f"pub --hold 1h --at {len(data)} film", stdin=b"more")
     assert wrong.wait() == Status.TIMEOUT
     lose(server, second, "publish")

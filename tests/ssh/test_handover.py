@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.ssh.handover import why_not
+from pipe.ssh.windows import MAX_PACKET_BYTES
 from tests.e2e.clients import HOST, dropbear
 from tests.e2e.payloads import MIB, noise
 from tests.e2e.server import Status
@@ -74,7 +75,7 @@ async def test_pipe(house: House) -> None:
 
 
 async def test_input_from_before(house: House) -> None:
-    """What was sent before the move is the beginning of the stream."""
+    """What was sent before the move begins the stream, in chunks no larger than packets."""
     reader = await house.ssh("alice", "sub there")
     await house.until_reading()
     house.hold = True
@@ -90,8 +91,11 @@ async def test_input_from_before(house: House) -> None:
     )
     await house.move(channel)
     more = noise(MIB, seed=1)
-    wrote, read = await all_ended(writer, more, reader)
+    with capture_logs() as logs:
+        wrote, read = await all_ended(writer, more, reader)
     assert (wrote.status, read.status, read.stdout == data + more) == (0, 0, True)
+    [told] = [one for one in logs if one["event"] == "session ended" and one["mode"] == "publish"]
+    assert told["received_chunks"] >= len(data + more) / MAX_PACKET_BYTES
 
 
 async def test_end_of_file_from_before(house: House) -> None:
