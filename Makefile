@@ -122,7 +122,7 @@ screenshots: $(VENV)/.dev ## take docs/page-*.png, the page that README shows
 lock: $(BIN)/uv ## bring requirements/*.lock into step with pyproject.toml
 	@echo "locking what pyproject.toml allows, in requirements/"
 	@$(LOCK) $(LOCK_ARGS) pyproject.toml --output-file requirements/base.lock
-	@$(LOCK) $(LOCK_ARGS) pyproject.toml --extra mesh --extra postgres \
+	@$(LOCK) $(LOCK_ARGS) pyproject.toml --extra postgres \
 		--constraint requirements/base.lock --output-file requirements/mesh.lock
 	@$(LOCK) $(LOCK_ARGS) pyproject.toml --group test --group lint --group docs --group bench \
 		--constraint requirements/mesh.lock --output-file requirements/dev.lock

@@ -18,7 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "base": ((), (), True),
-    "mesh": ((), ("mesh", "postgres"), True),
+    "mesh": ((), ("postgres",), True),
     "dev": (("test", "lint", "bench"), (), True),
     "load": (("load",), (), False),
     "fuzz": (("fuzz",), (), False),

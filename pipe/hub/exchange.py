@@ -37,10 +37,10 @@ LOST_SECONDS = 86_400.0
 
 
 class Herald(Protocol):
-    """What carries it; `pipe.mesh.peer.ZenohPeer`."""
+    """What carries it; `pipe.mesh.hubs.Hubs`."""
 
-    def tell(self, data: bytes, *, whole: bool) -> None:
-        """Tell all others; it may be lost, less easily if it is ``whole``."""
+    def tell(self, data: bytes) -> None:
+        """Tell all others; it may be lost, or come twice."""
 
 
 class Counter(Protocol):
@@ -171,7 +171,7 @@ class Exchange:
         self._forget_lost()
 
     def _send(self, message: Message) -> None:
-        self._herald.tell(encode(message), whole=message.whole)
+        self._herald.tell(encode(message))
 
     # -- the others -------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """This machine's hub among those of the other machines.
 
-Zenoh tells who is there, and PostgreSQL where topics are at home; links are the workers' own
-(`pipe.mesh.ways`).  What of all machines one worker does alone, as webhooks and monitors, is a row
-in the same table: so it is never two who can both reach the database.
+Hubs tell each other who is there, and PostgreSQL where topics are at home; links are the workers'
+own (`pipe.mesh.ways`).  What of all machines one worker does alone, as webhooks and monitors, is a
+row in the same table: so it is never two who can both reach the database.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pipe.language.places import Place
 from pipe.mesh.certificates import ends_of
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.homes import SharedHomes
+from pipe.mesh.hubs import Hubs
 from pipe.mesh.identity import PROTOCOL, Identity
 from pipe.mesh.ledger import About
-from pipe.mesh.peer import ZenohPeer
 from pipe.ssh.server import load_host_key
 from pipe.store.database import Database
 from pipe.store.homes import HomeRow, HomeStore
@@ -97,7 +97,7 @@ class Nodes:
         configuration: MeshConfiguration,
         identity: Identity,
         database: Contact,
-        peer: ZenohPeer,
+        hubs: Hubs,
         owner: Owner,
     ) -> None:
         self.first: WorkerId | None = None
@@ -106,12 +106,12 @@ class Nodes:
         self._node = configuration.node
         self._database = database
         self._table = HomeStore(database)
-        self._peer = peer
+        self._hubs = hubs
         self._owner = owner
         ends = ends_of(configuration.files)
         self._exchange = Exchange(
-            peer.me,
-            peer,
+            hubs.me,
+            hubs,
             owner.counts,
             owner.counts.reception,
             lambda: About(__version__, ends["node"], len(owner.crew.serving)),
@@ -149,21 +149,20 @@ class Nodes:
             contact = Contact(database)
             table = HomeStore(contact)
             identity = Identity(PROTOCOL, await table.database_id(), host_key)
-            join = tuple(map(str, configuration.join))
-            peer = await ZenohPeer.open(
-                me, identity, configuration.files, str(configuration.listen), join
+            hubs = await Hubs.open(
+                me, identity, configuration.files, configuration.listen, configuration.join
             )
-            cleanup.push_async_callback(peer.close)
-            await peer.check()
+            cleanup.push_async_callback(hubs.close)
+            await hubs.check()
             await table.renew(me.node)
             await table.bury_earlier(me.node, epoch)
-            nodes = cls(configuration, identity, contact, peer, owner)
+            nodes = cls(configuration, identity, contact, hubs, owner)
             cleanup.callback(nodes._exchange.close)
-            peer.listen(nodes._exchange.heard)
+            hubs.listen(nodes._exchange.heard)
             owner.counts.exchange = nodes._exchange
             await nodes.health.listen(settings.data_dir)
-            await peer.appear()
-            peer.members.follow(nodes._changed, nodes._gone)
+            hubs.appear()
+            hubs.members.follow(nodes._changed, nodes._gone)
             nodes._changed()
             nodes._do(nodes._tend())
             cleanup.pop_all()
@@ -179,7 +178,7 @@ class Nodes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(StoreUnavailable):
             await self._table.bury_earlier(self._node, time.time_ns())  # beyond any epoch
-        await self._peer.close()
+        await self._hubs.close()
         await self._database.close()
 
     # -- the hub's workers ------------------------------------------------------------------------
@@ -191,16 +190,17 @@ class Nodes:
     @property
     def peers(self) -> list[list[Any]]:
         """The workers of other machines, as workers are told of them."""
-        places = self._peer.members.places.items()
+        places = self._hubs.members.places.items()
         return [[worker, place, False] for worker, place in places if place and self._far(worker)]
 
     def came(self, worker: Worker) -> None:
         """A worker of this machine is ready."""
-        self._do(self._appear(worker))
+        self._hubs.appear(worker.ident, self._place(worker.ident.number))
         self.seek()
 
     def went(self, worker: WorkerId) -> None:
         """A worker of this machine is gone."""
+        self._hubs.vanish(worker)
         self._do(self._bury(worker))
 
     def take(self, worker: Worker, message: Message) -> None:
@@ -270,16 +270,10 @@ class Nodes:
         except StoreUnavailable as error:
             worker.channel.answer(message, error.message)
 
-    async def _appear(self, worker: Worker) -> None:
-        await self._peer.appear(worker.ident, self._place(worker.ident.number))
-        if worker.ended.is_set():  # meanwhile, and then there was nothing to take back
-            await self._peer.vanish(worker.ident)
-
     async def _bury(self, worker: WorkerId) -> None:
         for topics in (self._watched, self._held):
             for topic in [topic for topic, one in topics.items() if one == worker]:
                 del topics[topic]
-        await self._peer.vanish(worker)
         await self._homes.died(worker)
         await self._seek()
 
@@ -300,18 +294,12 @@ class Nodes:
         return worker.node != self._node
 
     def _changed(self) -> None:
-        others = self._peer.members.others
+        others = self._hubs.members.others
         for worker in others:
             if self._far(worker):
                 self._homes.appeared(worker)
                 if worker.number == 0:
                     self._exchange.appeared(worker)
-            elif worker.number == 0:
-                log.error(
-                    "two nodes have one name",
-                    node=self._node,
-                    remedy="give one of them another --node, and restart it",
-                )
         nodes = frozenset(escape(one.node) for one in others if self._far(one) and not one.number)
         for node in nodes - self._nodes:
             log.info("node is there", node=node)

@@ -149,7 +149,7 @@ class Hub:
     async def _join_mesh(self, cleanup: contextlib.AsyncExitStack) -> None:
         """Become one of several machines, if that is wanted."""
         if self._mesh:
-            from pipe.hub.nodes import Nodes  # nobody else needs Zenoh, nor the hub a database
+            from pipe.hub.nodes import Nodes  # without other machines the hub needs no database
 
             self._nodes = await Nodes.open(self._settings, self._mesh, self._crew.epoch, self)
             cleanup.push_async_callback(self._nodes.close)

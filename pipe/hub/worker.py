@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from pipe.limits.gate import Visit
     from pipe.mesh.link import Link
     from pipe.mesh.mesh import Reach
-    from pipe.mesh.tls import TlsWires
     from pipe.mesh.wire import Wire
+    from pipe.mesh.wires import TlsWires
     from pipe.service import Service
     from pipe.ssh.server import SSHServer
     from pipe.web.server import WebServer
@@ -191,11 +191,11 @@ class WorkerApp(App):
         if configuration is None:
             return sockets, None
         from pipe.mesh.certificates import contexts
-        from pipe.mesh.tls import TlsWires
         from pipe.mesh.ways import Ways
+        from pipe.mesh.wires import TlsWires
 
-        def accept(_: WorkerId, wire: Wire) -> Link:
-            link = self._mesh.accept()
+        def accept(sender: WorkerId, wire: Wire) -> Link:
+            link = self._mesh.accept(sender)
             link.attach(wire)
             return link
 

@@ -10,4 +10,5 @@ end travel as messages between the two workers.
     edge       the worker that has the client
     home       the worker where the topic is at home: the session's front; `port` is its data path
     mesh       one worker's part in all this
+    hubs       the hubs of all machines: who is there, and what they tell each other
 """

@@ -1,4 +1,4 @@
-"""Connections at the port for links, until it is known whose they are.
+"""Connections at a mesh's port, until it is known whose they are.
 
 Anybody may connect there, so what is done for strangers is bounded:
 
@@ -7,6 +7,8 @@ Anybody may connect there, so what is done for strangers is bounded:
   room a newcomer takes the place of the oldest: of those from its own address if these are as many
   as may be, else of those from the address that has most.  Workers greet within milliseconds, so
   who connects and says nothing keeps none of them out.
+- Of an address from which `MOST_FAILED` have come to nothing within a second no more are heard
+  until that is over: TLS with each of them would keep this process from all else.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from functools import partial
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -36,6 +38,10 @@ MOST_OF_SOURCE = 32
 """A machine's workers open one link each, and each stranger costs some 100 KiB, most of it TLS."""
 
 
+MOST_FAILED = 32
+"""Strangers of one address in a second; TLS with each takes up to some milliseconds."""
+
+
 class _Arrival:
     """One connection."""
 
@@ -53,20 +59,22 @@ class Arrivals:
 
     Args:
         context: of TLS, which asks for a certificate.
-        make: makes what a connection is for; it calls what it is given once it is known whose it
-            is, or that it is over.
+        make: makes what a connection is for; it calls what it is given with True once it is known
+            whose it is, and with False if it is over before that.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
-        make: Callable[[Callable[[], None]], asyncio.BufferedProtocol],
+        make: Callable[[Callable[[bool], None]], asyncio.BufferedProtocol],
     ) -> None:
         self._context = context
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._listener = Listener(self._welcome)
         self._waiting: dict[str, dict[_Arrival, None]] = {}  # by source, the oldest first
+        self._failed: Counter[str] = Counter()  # by source, within this second
+        self._second = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -90,6 +98,9 @@ class Arrivals:
 
     def _welcome(self, connection: socket.socket, address: str) -> None:
         source = source_of(address)
+        if self._has_failed(source):
+            connection.close()
+            return
         self._make_room(source)
         arrival = _Arrival(connection, source)
         arrival.timer = self._loop.call_later(ARRIVAL_SECONDS, self._turn_away, arrival)
@@ -97,6 +108,14 @@ class Arrivals:
         task = self._loop.create_task(self._serve(arrival))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _has_failed(self, source: str) -> bool:
+        """Whether too many from there have come to nothing within this second."""
+        second = int(self._loop.time())
+        if second != self._second:
+            self._second = second
+            self._failed.clear()
+        return self._failed[source] >= MOST_FAILED
 
     def _make_room(self, source: str) -> None:
         crowd = self._waiting.get(source, {})
@@ -108,7 +127,7 @@ class Arrivals:
 
     async def _serve(self, arrival: _Arrival) -> None:
         """Speak TLS."""
-        protocol = self._make(partial(self._settle, arrival))
+        protocol = self._make(lambda known: self._settle(arrival, known=known))
         try:
             await self._loop.connect_accepted_socket(
                 lambda: protocol,
@@ -119,20 +138,22 @@ class Arrivals:
         except OSError as error:  # ssl.SSLError is one
             log.debug("link not begun", address=arrival.source, error=str(error))
             arrival.connection.close()
-            self._settle(arrival)
+            self._settle(arrival, known=False)
 
     def _turn_away(self, arrival: _Arrival) -> None:
         """End a connection: TLS is told that nothing comes any more, whatever it waits for."""
-        self._settle(arrival)
-        log.info("link not begun", address=arrival.source, error="it did not greet in time")
+        self._settle(arrival, known=False)
+        log.debug("link not begun", address=arrival.source, error="it did not greet in time")
         with contextlib.suppress(OSError):
             arrival.connection.shutdown(socket.SHUT_RDWR)
 
-    def _settle(self, arrival: _Arrival) -> None:
+    def _settle(self, arrival: _Arrival, *, known: bool) -> None:
         """It is a stranger no longer, or over."""
         arrival.timer.cancel()
         crowd = self._waiting.get(arrival.source, {})
         if arrival in crowd:
             del crowd[arrival]
+            if not known:
+                self._failed[arrival.source] += 1
             if not crowd:
                 del self._waiting[arrival.source]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,8 +70,6 @@ def read_mesh(settings: Settings) -> MeshConfiguration | None:
             "--mesh needs a PostgreSQL that all nodes share, and not SQLite: give --database-url"
             " postgresql://user@host/database"
         )
-    if importlib.util.find_spec("zenoh") is None:
-        raise SettingsError("--mesh needs Zenoh: pip install 'pipe-server[mesh]'")
     join = tuple(map(Place.parse, settings.join.split(","))) if settings.join else ()
     return MeshConfiguration(_node(settings), listen, join, MeshFiles(ca, certificate, key))
 

@@ -230,10 +230,12 @@ class Relay:
             self._client.finish(outcome, status)
 
     def _take_answer(self, body: memoryview) -> None:
+        if not body:
+            raise BadFrame("an answer without a beginning")
         self._answer += body[1:]
-        if body and body[0]:
+        if body[0]:
             answer, self._answer = self._answer, bytearray()
-            self._client.answer(answer.decode())
+            self._client.answer(unpack_text(memoryview(answer)))
 
     def _close(self) -> None:
         """The session is over there: a client that is waited for may go."""

@@ -1,7 +1,8 @@
-"""What a worker says first on a wire to another machine, and what it is answered.
+"""What is said first on a wire to another machine, and what that is answered.
 
 A wire is for one pair of processes: a worker that was started anew has another epoch, and refuses
-what is meant for the one before it.
+what is meant for the one before it.  Only hubs do not know yet whom they will find: each says who
+it is, and judges by itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Self
 
+from pipe.errors import BadName
 from pipe.language.names import escape
+from pipe.language.places import Place, parse_node
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.identity import Identity, disagreement
 
@@ -49,6 +52,44 @@ class Greeting(NamedTuple):
         return disagreement(identity, self.identity, self.sender.node)
 
 
+class Introduction(NamedTuple):
+    """What hubs say to each other.
+
+    Attributes:
+        hub: who speaks.
+        place: where others reach it.
+        identity: what both must have in common.
+        refusal: why who has accepted a wire does not want it, if so; it is safe to print.
+    """
+
+    hub: WorkerId
+    place: Place
+    identity: Identity
+    refusal: str | None = None
+
+    def encode(self) -> bytes:
+        """The first frame of both."""
+        return json.dumps([self.hub, str(self.place), self.identity, self.refusal]).encode()
+
+    @classmethod
+    def decode(cls, frame: bytes) -> Self:
+        """Read it.
+
+        Raises:
+            BadGreeting: it is none.
+        """
+        hub, place, identity, refusal = _fields(frame, 4)
+        found = read_worker(hub)
+        if found.number or not isinstance(place, str):
+            raise BadGreeting
+        try:
+            parse_node(found.node)
+            at = Place.parse(place)
+        except BadName:
+            raise BadGreeting from None
+        return cls(found, at, read_identity(identity), _read_refusal(refusal))
+
+
 def encode_answer(refusal: str | None) -> bytes:
     """The first frame of who accepts a wire: a reason if it does not."""
     return json.dumps([refusal]).encode()
@@ -61,11 +102,7 @@ def decode_answer(frame: bytes) -> str | None:
         BadGreeting: it is none.
     """
     (refusal,) = _fields(frame, 1)
-    if refusal is None:
-        return None
-    if not isinstance(refusal, str):
-        raise BadGreeting
-    return escape(refusal)
+    return _read_refusal(refusal)
 
 
 def read_worker(value: object) -> WorkerId:
@@ -90,6 +127,14 @@ def read_identity(value: object) -> Identity:
         case [int(protocol), str(database), str(host_key)]:
             return Identity(protocol, database, host_key)
     raise BadGreeting
+
+
+def _read_refusal(refusal: object) -> str | None:
+    if refusal is None:
+        return None
+    if not isinstance(refusal, str):
+        raise BadGreeting
+    return escape(refusal)
 
 
 def _fields(frame: bytes, count: int) -> list[object]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipe.commands.screen import Screen
 from pipe.elsewhere import Facts
 from pipe.errors import Outcome
+from pipe.language.names import escape
 from pipe.language.requests import Subscribe
 from pipe.mesh.errands import read_errand, read_gone, read_size, write_facts
 from pipe.mesh.frames import (
@@ -305,6 +306,7 @@ class HomeEnd:
         ask: called with the number of a question, and the question.
         over: called when the link has ended.
         known: called once it is known who the other worker is.
+        sender: who it has to be, where that is known by its certificate.
     """
 
     link: Link
@@ -316,7 +318,9 @@ class HomeEnd:
         ask: Callable[[HomeEnd, int, str], None],
         over: Callable[[HomeEnd, str], None],
         known: Callable[[], None] = lambda: None,
+        sender: WorkerId | None = None,
     ) -> None:
+        self._sender = sender
         self._welcome = welcome
         self._watch = watch
         self._ask = ask
@@ -328,6 +332,9 @@ class HomeEnd:
 
     def greeted(self, hello: Hello) -> None:
         """The other worker has said who it is."""
+        if self._sender not in {None, hello.worker}:
+            self.link.fail(f"it calls itself {escape(str(hello.worker))}")
+            return
         self.hello = hello
         self._known()
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipe.mesh.frames import BadFrame
 
@@ -29,6 +29,12 @@ MAX_BYTES = 64 << 20
 """Of a message: far more than all counts of a node take."""
 
 
+Count: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 53)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Key: TypeAlias = Annotated[str, Field(max_length=256)]
+"""Of a count, a source or an offence: a name, an address, and a word before it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class About:
     """What a node says of itself: for people.
@@ -36,9 +42,9 @@ class About:
     ``until`` is when its certificate ends, in seconds since 1970, ``workers`` how many serve.
     """
 
-    version: str
+    version: Key
     until: float
-    workers: int
+    workers: Count
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +56,12 @@ class Message:
     shall tell everything.  ``leaves`` is said once, at the end.
     """
 
-    number: int
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-    charges: tuple[tuple[str, str, int], ...] = ()
-    penalties: tuple[tuple[str, float, bool], ...] = ()
+    number: Count
+    counts: dict[Key, Count] = dataclasses.field(default_factory=dict)
+    charges: tuple[tuple[Key, Key, Count], ...] = ()
+    penalties: tuple[tuple[Key, Seconds, bool], ...] = ()
     whole: bool = False
-    asks: tuple[str, ...] = ()
+    asks: tuple[Key, ...] = ()
     leaves: bool = False
     about: About | None = None
 

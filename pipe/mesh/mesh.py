@@ -37,6 +37,7 @@ from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
 from pipe.mesh.questions import (
     announce_here,
+    read_dealt,
     read_matter,
     read_notice,
     write_matter,
@@ -274,11 +275,10 @@ class Mesh:
 
     # -- sessions of clients that are elsewhere ---------------------------------------------------
 
-    def accept(self) -> Link:
-        """Make this side's end of a link that another worker opens."""
-        end = HomeEnd(
-            self._welcome, self._watch_here, self._asked, self._home_over, self._tell_buriers
-        )
+    def accept(self, sender: WorkerId | None = None) -> Link:
+        """Make this side's end of a link that another worker opens: this one, if it is known."""
+        told = self._asked, self._home_over, self._tell_buriers
+        end = HomeEnd(self._welcome, self._watch_here, *told, sender)
         end.link = self._make_link(end)
         self._homes[end] = None
         self.figures.began(end)
@@ -436,7 +436,7 @@ class Mesh:
         answer = await wait_answer(await self._edge(first), write_matter(matter))
         if answer is None:
             raise Unreachable(f"worker {first} does not answer: try again")
-        return bool(json.loads(answer))
+        return read_dealt(answer)
 
     def _asked(self, end: HomeEnd, number: int, question: str) -> None:
         notice = read_notice(question)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipe.commands.ls import tell_others
 from pipe.elsewhere import Errand
-from pipe.errors import PipeError
+from pipe.errors import PipeError, Unreachable
 from pipe.events.dedupe import Sighting
 from pipe.events.logs.forwarding import OwnLines
 from pipe.language.names import parse_topic
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from pipe.language.requests import Request
     from pipe.rights.callers import Caller
     from pipe.service import Service
+
+
+_FIELDS = TypeAdapter(dict[str, Any])
+_DEALT = TypeAdapter(bool)
+_HOLD: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, allow_inf_nan=False)])
+_RESULT: TypeAdapter[tuple[bool, int | None]] = TypeAdapter(tuple[bool, int | None])
+
+_Answer = TypeVar("_Answer")
 
 
 def write_question(request: Request, caller: Caller) -> str:
@@ -61,10 +69,10 @@ def read_matter(question: str) -> Matter | None:
     Raises:
         BadFrame: it cannot be read.
     """
+    fields = _fields_of(question)
+    if "matter" not in fields:
+        return None
     try:
-        fields = json.loads(question)
-        if "matter" not in fields:
-            return None
         found: Matter = _MATTERS[fields["matter"]].validate_python(fields["facts"])
     except (ValueError, TypeError, KeyError) as error:
         raise BadFrame(f"a matter that cannot be read: {error}") from None
@@ -91,12 +99,13 @@ def read_notice(question: str) -> Notice | None:
     Raises:
         BadFrame: it cannot be read.
     """
+    fields = _fields_of(question)
+    if "data" not in fields:
+        return None
     try:
-        fields = json.loads(question)
-        if "data" not in fields:
-            return None
         topic = parse_topic(fields["topic"], caller="")
-        return Notice(topic, base64.b64decode(fields["data"]), float(fields["hold"]))
+        data, hold = base64.b64decode(fields["data"]), _HOLD.validate_python(fields["hold"])
+        return Notice(topic, data, hold)
     except (ValueError, TypeError, KeyError, PipeError) as error:
         raise BadFrame(f"a notice that cannot be read: {error}") from None
 
@@ -114,6 +123,32 @@ def announce_here(service: Service, notice: Notice) -> str:
 
 
 def read_result(answer: str) -> tuple[bool, int | None]:
-    """Read what `announce_here` says."""
-    taken, readers = json.loads(answer)
-    return bool(taken), readers
+    """Read what `announce_here` says.
+
+    Raises:
+        Unreachable: it makes no sense.
+    """
+    return _read(_RESULT, answer)
+
+
+def read_dealt(answer: str) -> bool:
+    """Read what the first worker says.
+
+    Raises:
+        Unreachable: it makes no sense.
+    """
+    return _read(_DEALT, answer)
+
+
+def _fields_of(question: str) -> dict[str, Any]:
+    try:
+        return _FIELDS.validate_json(question)
+    except ValidationError:
+        raise BadFrame("a question that cannot be read") from None
+
+
+def _read(kind: TypeAdapter[_Answer], answer: str) -> _Answer:
+    try:
+        return kind.validate_json(answer)
+    except ValidationError:
+        raise Unreachable("another worker has answered what makes no sense: try again") from None

@@ -14,24 +14,18 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-import structlog
-
 from pipe.errors import StartError, Unreachable
 from pipe.language.names import escape
 from pipe.language.quantities import KIB, MIB
 from pipe.mesh.arrivals import Arrivals
-from pipe.mesh.greeting import MAX_GREETING, BadGreeting, Greeting, decode_answer, encode_answer
+from pipe.mesh.greeting import MAX_GREETING
 from pipe.mesh.pulse import SILENCE_SECONDS, Pulse
 from pipe.mesh.wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipe.mesh.directory import WorkerId
-    from pipe.mesh.identity import Identity
-    from pipe.mesh.wire import Acceptor, End, Pieces
-
-log = structlog.get_logger()
+    from pipe.mesh.wire import End, Pieces
 
 MAX_FRAME = MIB + 64 * KIB
 """Bytes of a message, its head and its readers; who sends more does not speak our protocol."""
@@ -57,7 +51,11 @@ _RTT = slice(68, 72)
 
 
 class TlsWire(asyncio.BufferedProtocol):
-    """One wire; `TlsWires` makes them.  Until `begin` nothing is read but the first frame."""
+    """One wire; a `Door` makes them.  Until `begin` nothing is read but the first frame.
+
+    Attributes:
+        closed: set once nothing of it is left.
+    """
 
     def __init__(
         self,
@@ -74,6 +72,7 @@ class TlsWire(asyncio.BufferedProtocol):
         self._end: End | None = None
         self._blocked = False
         self._over = False
+        self._lost = ""  # why, before there was an end
         self._waiting = False
         self._paused = False
         self._queue: deque[Pieces] = deque()
@@ -82,10 +81,14 @@ class TlsWire(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._filled = 0
         self._silence = SILENCE_SECONDS
+        self.closed = asyncio.Event()
 
     def begin(self, end: End) -> None:
-        """Tell an end what comes, from the first frame on."""
+        """Tell an end what comes, from the first frame on, or that it has been lost meanwhile."""
         self._end = end
+        if self._lost:
+            end.lost(self._lost)
+            return
         if len(self._buffer) < _READ:
             self._grow(_READ)
         if self._waiting and self._transport and not self._over:
@@ -136,9 +139,9 @@ class TlsWire(asyncio.BufferedProtocol):
         if self._transport:
             self._transport.abort()
 
-    def refuse(self, reason: str) -> None:
-        """Answer a greeting with a reason, and end the wire once that is sent."""
-        self.send([(encode_answer(reason),)])
+    def finish(self, *last: Pieces) -> None:
+        """Send some last frames, and end the wire once all is sent; `End.lost` is not called."""
+        self.send(last)
         self._over = True
         if self._pulse:
             self._pulse.stop()
@@ -185,6 +188,7 @@ class TlsWire(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over, whoever ended it."""
+        self.closed.set()
         self._lose(_reason(error) if error else "it has closed the link")
 
     # -- inside -----------------------------------------------------------------------------------
@@ -267,38 +271,29 @@ class TlsWire(asyncio.BufferedProtocol):
         if self._end:
             self._end.lost(reason)
         else:
+            self._lost = reason
             self._early(reason)
 
 
-class TlsWires:
-    """Opens and accepts wires for one worker.
+class Door:
+    """Opens and accepts wires.  What is said first on them is left to whoever has it.
 
     Args:
-        me: the worker.
-        identity: what its node has in common with all others.
         contexts: as `pipe.mesh.certificates.contexts` makes them.
-        accept: makes the end of a wire that another worker has opened.
+        greeted: is told the first frame on each wire that somebody has opened.
         used: called with the seconds that the frames of a read took.
-
-    Attributes:
-        refused: how many wires it did not want that others have opened.
     """
 
     def __init__(
         self,
-        me: WorkerId,
-        identity: Identity,
         contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-        accept: Acceptor,
+        greeted: Callable[[TlsWire, bytes], None],
         used: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._me = me
-        self._identity = identity
-        self._accepting, self._opening = contexts
-        self._accept = accept
+        accepting, self._opening = contexts
+        self._greeted = greeted
         self._used = used
-        self._arrivals = Arrivals(self._accepting, self._make)
-        self.refused = 0
+        self._arrivals = Arrivals(accepting, self._make)
 
     async def listen(self, host: str, port: int) -> int:
         """Accept wires.
@@ -316,92 +311,72 @@ class TlsWires:
                 f"cannot listen for the mesh on {escape(host)}:{port}: {_reason(error)}"
             ) from error
 
-    async def connect(self, worker: WorkerId, place: tuple[str, int], end: End) -> TlsWire:
-        """Open a wire to a worker.
+    async def dial(
+        self,
+        place: tuple[str, int],
+        greeting: bytes,
+        objection: Callable[[TlsWire], str | None] = lambda _: None,
+    ) -> tuple[TlsWire, bytes]:
+        """Open a wire, and return it with the first frame that it is answered.
 
         Args:
-            worker: which; one that was started anew is another.
-            place: where it listens.
-            end: is told what comes.
+            place: where somebody listens.
+            greeting: what is said first.
+            objection: returns why that is not said to who is there, if it is not.
 
         Raises:
-            Unreachable: it cannot be reached, or does not want the wire.
+            Unreachable: with the reason, and no more than that.
         """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[str | None] = loop.create_future()
-        wire = TlsWire(
-            lambda _, frame: _settle(answer, frame),
-            lambda reason: None if answer.done() else answer.set_result(reason),
-            self._used,
-        )
+        answer: asyncio.Future[bytes | str] = loop.create_future()  # the frame, or what came of it
+
+        def settle(found: bytes | str) -> None:
+            if not answer.done():
+                answer.set_result(found)
+
+        wire = TlsWire(lambda _, frame: settle(frame), settle, self._used)
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 await loop.create_connection(
                     lambda: wire, *place, ssl=self._opening, ssl_handshake_timeout=SILENCE_SECONDS
                 )
-                refusal = _misnamed(wire, worker)
-                if refusal is None:
-                    wire.send([(Greeting(self._me, worker, self._identity).encode(),)])
-                    refusal = await answer
+                found: bytes | str | None = objection(wire)
+                if not found:
+                    wire.send([(greeting,)])
+                    found = await answer
         except TimeoutError:
-            refusal = f"no answer within {SILENCE_SECONDS:g} seconds"
+            found = f"no answer within {SILENCE_SECONDS:g} seconds"
         except (OSError, ssl.SSLError) as error:
-            refusal = _reason(error)
+            found = _reason(error)
         except BaseException:
             wire.close()
             raise
-        if refusal is not None:
+        if isinstance(found, str):
             wire.close()
-            raise Unreachable(
-                f"{escape(worker.node)} cannot be reached from {self._me.node}: {refusal}"
-            )
-        wire.begin(end)
-        return wire
+            raise Unreachable(found)
+        return wire, found
 
     async def close(self) -> None:
         """Accept no more; wires stay."""
         await self._arrivals.close()
 
-    def _make(self, known: Callable[[], None]) -> TlsWire:
-        """Make what a connection of another worker is for."""
+    def _make(self, known: Callable[[bool], None]) -> TlsWire:
+        """Make what a connection of somebody else is for."""
 
         def greeted(wire: TlsWire, frame: bytes) -> None:
-            known()
+            known(True)
             self._greeted(wire, frame)
 
-        return TlsWire(greeted, lambda _: known(), self._used)
-
-    def _greeted(self, wire: TlsWire, frame: bytes) -> None:
-        try:
-            greeting = Greeting.decode(frame)
-        except BadGreeting:
-            wire.close()
-            return
-        refusal = greeting.refusal(self._me, self._identity) or _misnamed(wire, greeting.sender)
-        if refusal is None:
-            wire.send([(encode_answer(None),)])
-            wire.begin(self._accept(greeting.sender, wire))
-        else:
-            wire.refuse(refusal)
-            self.refused += 1
-            log.warning("link refused", worker=escape(str(greeting.sender)), reason=refusal)
+        return TlsWire(greeted, lambda _: known(False), self._used)
 
 
-def _settle(answer: asyncio.Future[str | None], frame: bytes) -> None:
-    if not answer.done():
-        try:
-            answer.set_result(decode_answer(frame))
-        except BadGreeting:
-            answer.set_result("it does not speak the mesh's protocol")
-
-
-def _misnamed(wire: TlsWire, worker: WorkerId) -> str | None:
-    """Say that a certificate is another node's, if it is."""
+def misnamed(wire: TlsWire, node: str) -> str | None:
+    """Say that the certificate at a wire's other end is another node's, if it is."""
     names = cast("tuple[tuple[str, str], ...]", wire.peer.get("subjectAltName", ()))
-    if ("DNS", worker.node) in names:
+    if ("DNS", node) in names:
         return None
     shown = ", ".join(escape(name) for kind, name in names if kind == "DNS") or "nobody"
-    return f"its certificate is for {shown} and not for {escape(worker.node)}"
+    return f"its certificate is for {shown} and not for {escape(node)}"
 
 
 def _tune(channel: socket.socket | None, silence: float) -> None:

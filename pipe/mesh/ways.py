@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.link import Link
     from pipe.mesh.peers import Peers
-    from pipe.mesh.tls import TlsWires
     from pipe.mesh.unix import Sockets
+    from pipe.mesh.wires import TlsWires
 
 
 class Ways:

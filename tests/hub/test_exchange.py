@@ -75,7 +75,7 @@ class Node:
             self.me, self, self.counts, self.reception, lambda: About("1", 0.0, 1)
         )
 
-    def tell(self, data: bytes, *, whole: bool) -> None:  # noqa: ARG002
+    def tell(self, data: bytes) -> None:
         """Tell all that can hear."""
         for node in self.net:
             if node is not self and not node.deaf:

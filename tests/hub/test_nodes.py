@@ -4,47 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import pytest_asyncio
 
-from pipe.hub.crew import Worker
 from pipe.hub.nodes import Nodes
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.members import Members
 
-
-class Peer:
-    """A machine's peer of the mesh, which is slow to show a worker."""
-
-    me = WorkerId("n1", 0, 1)
-
-    def __init__(self) -> None:
-        self.members = Members()
-        self.asked = asyncio.Event()
-        self.goes_on = asyncio.Event()
-        self.shown: set[WorkerId] = set()
-
-    async def appear(self, worker: WorkerId, place: object) -> None:  # noqa: ARG002
-        """Show it."""
-        self.asked.set()
-        await self.goes_on.wait()
-        self.shown.add(worker)
-
-    async def vanish(self, worker: WorkerId) -> None:
-        """Show it no more."""
-        self.shown.discard(worker)
-
-
-@pytest.fixture
-def peer() -> Peer:
-    """This machine's."""
-    return Peer()
+if TYPE_CHECKING:
+    import pytest
 
 
 @pytest_asyncio.fixture
-async def nodes(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+async def nodes(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
     """The other machines, as a hub without workers sees them."""
     monkeypatch.setattr("pipe.hub.nodes.ends_of", lambda _: {"node": 0.0})
     nothing: Any = None
@@ -56,20 +29,8 @@ async def nodes(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: AN
         crew=SimpleNamespace(serving=[]),
         counts=SimpleNamespace(reception=None),
     )
-    return Nodes(configuration, nothing, nothing, cast("Any", peer), owner)
-
-
-async def test_worker_that_dies_at_once_is_not_seen(nodes: Any, peer: Peer) -> None:  # noqa: ANN401
-    """Others do not see a worker for ever that is gone before it was shown."""
-    nothing: Any = None
-    worker = Worker(WorkerId("n1", 1, 1), nothing)
-    shown = asyncio.ensure_future(nodes._appear(worker))  # noqa: SLF001
-    await peer.asked.wait()
-    worker.ended.set()
-    await peer.vanish(worker.ident)
-    peer.goes_on.set()
-    await shown
-    assert not peer.shown
+    hubs: Any = SimpleNamespace(me=WorkerId("n1", 0, 1), members=Members())
+    return Nodes(configuration, nothing, nothing, hubs, owner)
 
 
 async def test_machine_is_tended_beside_a_worker_that_stands_still(nodes: Any) -> None:  # noqa: ANN401

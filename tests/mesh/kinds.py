@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import socket
 from typing import TYPE_CHECKING, Final
 
-from pipe.mesh.certificates import contexts, make
+import pytest
+
+from pipe.mesh import certificates
+from pipe.mesh.certificates import MeshFiles, contexts, make
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.identity import PROTOCOL, Identity
-from pipe.mesh.tls import TlsWires
+from pipe.mesh.wires import TlsWires
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pipe.mesh.certificates import MeshFiles
     from pipe.mesh.wire import Acceptor, End, Wire
 
 IDENTITY: Final = Identity(PROTOCOL, "database", "SHA256:key")
+OTHER_DATABASE: Final = IDENTITY._replace(database="another")
 HOST: Final = "127.0.0.1"
 
 NEAR: Final = WorkerId("n1", 1, 1001)
@@ -37,6 +41,26 @@ def free_port(host: str = HOST) -> int:
 def node_files(folder: Path, node: str) -> MeshFiles:
     """A node's files, of the CA in a folder."""
     return make(node, folder).files
+
+
+def of_another_ca(folder: Path) -> MeshFiles:
+    """A certificate that another mesh's CA has signed, with this one's CA to trust."""
+    ca = node_files(folder, "n9").ca
+    return node_files(folder / "other", NEAR.node)._replace(ca=ca)
+
+
+def self_signed(folder: Path) -> MeshFiles:
+    """A certificate that has signed itself."""
+    own = node_files(folder / "own", NEAR.node).ca
+    return MeshFiles(node_files(folder, "n9").ca, own, own.with_name("ca.key"))
+
+
+def ended(folder: Path) -> MeshFiles:
+    """A certificate that was good until yesterday."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates, "NODE_DAYS", -1)
+        patch.setattr(certificates, "_EARLIER", datetime.timedelta(days=2))
+        return node_files(folder, NEAR.node)
 
 
 class Ear:

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import pytest_asyncio
 
+from pipe.language.places import Place
 from pipe.mesh import arrivals
 from pipe.mesh.certificates import contexts
+from pipe.mesh.directory import WorkerId
 from pipe.mesh.greeting import MAX_GREETING
-from pipe.mesh.peer import ZenohPeer
+from pipe.mesh.hubs import Hubs
 
 from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, make_node, node_files
 
@@ -22,15 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from pipe.mesh.directory import WorkerId
+    from pipe.mesh.certificates import MeshFiles
     from pipe.mesh.wire import Wire
 
     from .kinds import Node
 
+STRANGER: Final = "127.0.0.2"
+
 IDLE = 500
 """Connections of strangers: more than there are places."""
 
-Place = tuple[str, int]
+HELLO: Final = bytes.fromhex("16030102000100")
+"""The beginning of a TLS record."""
+
+HUB: Final = WorkerId("n2", 0, 2)
+JOINER: Final = WorkerId("n1", 0, 1)
 
 
 class Crowd:
@@ -77,7 +86,7 @@ def _closed(member: socket.socket) -> bool:
 @pytest.fixture
 def place() -> Place:
     """Where the node listens."""
-    return HOST, free_port()
+    return Place(HOST, free_port())
 
 
 @pytest.fixture
@@ -106,10 +115,10 @@ async def test_idle_connections_keep_no_node_out(
     tmp_path: Path, place: Place, crowd: Crowd
 ) -> None:
     """While 500 say nothing, a node opens its wire; of them only some have a place at a time."""
-    await crowd.add(IDLE)
+    await crowd.add(IDLE, STRANGER)
     near = await make_node(NEAR, node_files(tmp_path, NEAR.node), take, (HOST, 0), place)
     wire = await near.connect(FAR, Ear())
-    await crowd.until_left(arrivals.MOST_OF_SOURCE)
+    await crowd.until_left(arrivals.MOST_OF_SOURCE, STRANGER)
     wire.close()
     await near.close()
 
@@ -135,8 +144,7 @@ async def test_dribbling_gains_no_time(
     _, opening = contexts(node_files(tmp_path, NEAR.node))
     reader, writer = await asyncio.open_connection(*place, ssl=opening if encrypted else None)
     end = asyncio.ensure_future(reader.read())
-    hello = bytes.fromhex("16030102000100")  # of a TLS record, of which more never comes
-    for byte in itertools.cycle([0]) if encrypted else itertools.chain(hello, itertools.repeat(0)):
+    for byte in itertools.cycle([0]) if encrypted else itertools.chain(HELLO, itertools.repeat(0)):
         if end.done():
             break
         with contextlib.suppress(OSError):
@@ -165,6 +173,22 @@ async def test_who_has_most_makes_room(monkeypatch: pytest.MonkeyPatch, crowd: C
 
 
 @pytest.mark.usefixtures("node")
+async def test_who_fails_too_often_is_not_heard(
+    monkeypatch: pytest.MonkeyPatch, crowd: Crowd
+) -> None:
+    """Who comes from where too many have failed is turned away without a place; others are not."""
+    monkeypatch.setattr(arrivals, "MOST_OF_SOURCE", 1)
+    monkeypatch.setattr(arrivals, "MOST_FAILED", 2)
+    monkeypatch.setattr(arrivals, "int", lambda _: 7, raising=False)  # it is always the same second
+    await crowd.add(3, STRANGER)  # of which two have made room
+    assert await crowd.until_left(1, STRANGER) == [2]
+    await crowd.add(2, STRANGER)
+    assert await crowd.until_left(1, STRANGER) == [2]
+    await crowd.add(1)
+    assert crowd.left() == [0]
+
+
+@pytest.mark.usefixtures("node")
 async def test_a_long_greeting(tmp_path: Path, place: Place) -> None:
     """A first frame that is longer than any greeting ends the wire before it has come."""
     _, opening = contexts(node_files(tmp_path, NEAR.node))
@@ -177,23 +201,68 @@ async def test_a_long_greeting(tmp_path: Path, place: Place) -> None:
         await writer.wait_closed()
 
 
-async def test_idle_connections_keep_no_machine_out(
-    tmp_path: Path, place: Place, crowd: Crowd
+class Half(Crowd):
+    """Connections that begin to speak TLS, and do not go on."""
+
+    async def add(self, count: int, address: str = HOST) -> None:
+        """Let so many more come."""
+        for _ in range(count):
+            await super().add(1, address)
+            self._members[-1].send(HELLO)
+
+
+class Foreign(Crowd):
+    """Connections with a certificate of another mesh."""
+
+    def __init__(self, place: Place, files: MeshFiles) -> None:
+        super().__init__(place)
+        _, self._opening = contexts(files)
+        self._opening.verify_mode = ssl.CERT_NONE
+
+    async def add(self, count: int, address: str = HOST) -> None:
+        """Let so many more come; each is told in the end that it is not wanted."""
+        for _ in range(count):
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(
+                    *self._place, ssl=self._opening, local_addr=(address, 0)
+                )
+                with contextlib.closing(writer):
+                    await reader.read()
+
+
+@pytest.mark.parametrize("kind", [Crowd, Half, Foreign])
+async def test_strangers_keep_no_machine_out(
+    tmp_path: Path, place: Place, kind: type[Crowd]
 ) -> None:
-    """While 500 say nothing at a hub's port, another machine joins, and both see each other."""
-    listen = f"{place[0]}:{place[1]}"
-    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, FAR.node), listen)
-    await far.appear()
-    await crowd.add(IDLE)
-    near = await ZenohPeer.open(
-        NEAR, IDENTITY, node_files(tmp_path, NEAR.node), f"{HOST}:{free_port()}", [listen]
+    """While strangers come to a hub's port another machine joins, and both see each other."""
+    files = (node_files(tmp_path / "other", "n1"),) if kind is Foreign else ()
+    crowd = kind(place, *files)
+    far = await Hubs.open(HUB, IDENTITY, node_files(tmp_path, HUB.node), place)
+    far.appear()
+    await crowd.add(50, STRANGER)
+    coming = asyncio.ensure_future(go_on(crowd))
+    near = await Hubs.open(
+        JOINER,
+        IDENTITY,
+        node_files(tmp_path, JOINER.node),
+        Place(HOST, free_port()),
+        [place],
     )
-    await near.appear()
+    near.appear()
     seen = asyncio.Event()
-    for peer in (near, far):
-        peer.members.follow(seen.set, lambda _: None)
-    while FAR not in near.members.others or NEAR not in far.members.others:
+    for hubs in (near, far):
+        hubs.members.follow(seen.set, lambda _: None)
+    while HUB not in near.members.others or JOINER not in far.members.others:
         seen.clear()
         await seen.wait()
+    coming.cancel()
+    await asyncio.gather(coming, return_exceptions=True)
+    crowd.close()
     await near.close()
     await far.close()
+
+
+async def go_on(crowd: Crowd) -> None:
+    """Let more come without end."""
+    while True:
+        await crowd.add(1, STRANGER)

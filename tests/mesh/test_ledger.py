@@ -75,6 +75,15 @@ class Mesh(RuleBasedStateMachine):
         self.nodes[name].counts[key] = count
 
     @rule(name=nodes)
+    def take_twice(self, name: str) -> None:
+        """A message comes on two wires."""
+        node = self.nodes[name]
+        if node.inbox:
+            node.inbox.appendleft(node.inbox[0])
+            node.take()
+            node.take()
+
+    @rule(name=nodes)
     def charge(self, name: str) -> None:
         """Somebody offends at a node."""
         self.nodes[name].ledger.charge("192.0.2.1", "REFUSED")
@@ -186,7 +195,22 @@ def test_penalties_are_told_to_who_asks() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[1]", b'{"number":"x"}', b'{"number":1,"counts":2}']
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b'{"number":"x"}',
+        b'{"number":-1}',
+        b'{"number":1,"counts":2}',
+        b'{"number":1,"counts":{"rate/bob":-1}}',
+        b'{"number":1,"counts":{"rate/bob":9007199254740992}}',
+        b'{"number":1,"counts":{"%s":1}}' % (b"k" * 257),
+        b'{"number":1,"charges":[["192.0.2.1","REFUSED",-1]]}',
+        b'{"number":1,"penalties":[["192.0.2.1",NaN,true]]}',
+        b'{"number":1,"penalties":[["192.0.2.1",Infinity,true]]}',
+        b'{"number":1,"asks":["%s"]}' % (b"n" * 257),
+    ],
 )
 def test_what_is_no_message(data: bytes) -> None:
     """It is refused as a whole."""

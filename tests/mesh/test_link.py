@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.frames import BadFrame, Frame, Kind, decode, encode, unpack_readers
 from pipe.mesh.hello import PROTOCOL, Hello, write_hello
+from pipe.mesh.home import HomeEnd
 from pipe.mesh.link import MISSED_TICKS, PIECE_BYTES, QUIET_TICKS, Link
 from pipe.stream.chunks import Chunk
 
@@ -88,9 +89,9 @@ def written(number: int, kind: Kind, session: int, body: bytes = b"") -> bytes:
     return b"".join(encode(number, kind, session, body))
 
 
-def greeting(number: int = 2, protocol: int = PROTOCOL) -> bytes:
+def greeting(number: int = 2, protocol: int = PROTOCOL, node: str = "") -> bytes:
     """Another worker's first frame."""
-    return written(0, Kind.HELLO, 0, write_hello(Hello(protocol, "1", WorkerId("", number, 1))))
+    return written(0, Kind.HELLO, 0, write_hello(Hello(protocol, "1", WorkerId(node, number, 1))))
 
 
 def test_greets_first() -> None:
@@ -111,6 +112,20 @@ def test_refuses_another_protocol() -> None:
     assert "run the same version" in bytes(here.out[-1].body).decode()
     assert here.line.closed
     assert "speaks protocol" in here.lost_for
+
+
+@pytest.mark.parametrize("name", [WorkerId("n1", 1, 1), WorkerId("n2", 2, 1)])
+def test_another_name_than_its_wires(name: WorkerId) -> None:
+    """Who has shown on its wire who it is cannot be somebody else on its link."""
+    never: Any = None
+    reasons: list[str] = []
+    end = HomeEnd(never, never, never, lambda _, reason: reasons.append(reason), sender=name)
+    end.link = Link(Hello(PROTOCOL, "1", WorkerId("n1", 7, 1)), end, lambda: None)
+    line = Line()
+    end.link.attach(line)
+    end.link.received(memoryview(greeting(2, node="n2")))
+    assert line.closed is (name.node == "n1")
+    assert reasons == (["it calls itself n2/2"] if line.closed else [])
 
 
 def test_is_refused() -> None:

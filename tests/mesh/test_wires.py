@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import random
 import ssl
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import pytest_asyncio
 
 from pipe.errors import Outcome, StartError, Unreachable
 from pipe.language.quantities import KIB, MIB
-from pipe.mesh import certificates
-from pipe.mesh.certificates import MeshFiles
 from pipe.mesh.greeting import Greeting
-from pipe.mesh.peer import ZenohPeer
+from pipe.mesh.tls import TlsWire
 
-from .kinds import FAR, HOST, IDENTITY, NEAR, Ear, free_port, make_node, node_files
+from .kinds import (
+    FAR,
+    HOST,
+    IDENTITY,
+    NEAR,
+    OTHER_DATABASE,
+    Ear,
+    ended,
+    free_port,
+    make_node,
+    node_files,
+    of_another_ca,
+    self_signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from pipe.mesh.certificates import MeshFiles
     from pipe.mesh.directory import WorkerId
     from pipe.mesh.identity import Identity
     from pipe.mesh.wire import End, Wire
 
     from .kinds import Node
-
-OTHER_DATABASE: Final = IDENTITY._replace(database="another")
 
 
 class Pair(NamedTuple):
@@ -195,6 +204,16 @@ async def test_several_wires_do_not_mix(mesh: Mesh) -> None:
     second.close()
 
 
+async def test_a_wire_that_is_lost_before_it_begins() -> None:
+    """Whoever it is for is told, however soon after the answer that was."""
+    early: list[str] = []
+    wire = TlsWire(lambda *_: None, early.append, lambda _: None)
+    wire.connection_lost(None)
+    ear = Ear()
+    wire.begin(ear)
+    assert [ear.reason] == early
+
+
 async def test_an_older_worker_is_not_meant(mesh: Mesh) -> None:
     """A wire to a worker that was started anew since is refused."""
     await mesh.add_far()
@@ -217,26 +236,6 @@ async def test_nobody_there(mesh: Mesh) -> None:
     node = await mesh.add_near()
     with pytest.raises(Unreachable, match="n2 cannot be reached from n1: "):
         await node.connect(FAR, Ear())
-
-
-def of_another_ca(folder: Path) -> MeshFiles:
-    """A certificate that another mesh's CA has signed, with this one's CA to trust."""
-    ca = node_files(folder, "n9").ca
-    return node_files(folder / "other", NEAR.node)._replace(ca=ca)
-
-
-def self_signed(folder: Path) -> MeshFiles:
-    """A certificate that has signed itself."""
-    own = node_files(folder / "own", NEAR.node).ca
-    return MeshFiles(node_files(folder, "n9").ca, own, own.with_name("ca.key"))
-
-
-def ended(folder: Path) -> MeshFiles:
-    """A certificate that was good until yesterday."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificates, "NODE_DAYS", -1)
-        patch.setattr(certificates, "_EARLIER", datetime.timedelta(days=2))
-        return node_files(folder, NEAR.node)
 
 
 @pytest.mark.parametrize("files", [of_another_ca, self_signed, ended])
@@ -285,33 +284,3 @@ async def test_files_that_are_no_certificates(mesh: Mesh) -> None:
     files.key.write_text("nothing")
     with pytest.raises(StartError):
         await mesh.add_near(files)
-
-
-async def test_a_start_beside_another_service(tmp_path: Path) -> None:
-    """Who joins asks all nodes first, and does not start where one is of another service."""
-    places = [f"{HOST}:{free_port()}" for _ in range(2)]
-    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, "n2"), places[1])
-    files = node_files(tmp_path, "n1")
-    near = await ZenohPeer.open(NEAR, OTHER_DATABASE, files, places[0], places[1:])
-    with pytest.raises(StartError, match="n2 has another accounts database"):
-        await near.check()
-    await near.close()
-    await far.close()
-
-
-@pytest.mark.parametrize("bad", [of_another_ca, self_signed, ended])
-async def test_a_start_with_a_bad_certificate(
-    tmp_path: Path, bad: Callable[[Path], MeshFiles]
-) -> None:
-    """Without a valid certificate of the mesh's CA nobody is told who is there, or is seen."""
-    places = [f"{HOST}:{free_port()}" for _ in range(2)]
-    files = bad(tmp_path)
-    far = await ZenohPeer.open(FAR, IDENTITY, node_files(tmp_path, "n2"), places[1])
-    await far.appear()
-    near = await ZenohPeer.open(NEAR, OTHER_DATABASE, files, places[0], places[1:])
-    await near.appear()
-    await near.check()  # nobody answers that it is of another service
-    assert not near.members.others
-    assert not far.members.others
-    await near.close()
-    await far.close()
