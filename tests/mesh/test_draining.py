@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from pipe.session.draining import Draining
 from tests.mesh.workers import on_topic
@@ -18,10 +16,15 @@ PATIENCE = 3.0
 
 
 async def only_session(workers: Workers) -> LiveSession:
-    """The one of a client of the second worker, whose home has told how its stream moves."""
+    """The one of a client of the second worker, whose home has told how its stream moves.
+
+    Here a worker is one of its own neighbours, so that it has a part of a reader on a pattern too.
+    """
     await workers[2].mesh.look_at_streams()
-    (session,) = workers[2].service.sessions
-    return session
+    sessions: list[Any] = list(workers[2].service.sessions)
+    (session,) = [one for one in sessions if not one.partial]
+    live: LiveSession = session
+    return live
 
 
 def members_at_home(workers: Workers) -> list[Member]:
@@ -36,12 +39,11 @@ def bytes_at_home(workers: Workers) -> int:
     return sum(one.received_bytes + one.written_bytes for one in members_at_home(workers))
 
 
-@pytest.mark.parametrize("name", ["build", "'b*'"])
-async def test_reader_elsewhere(workers: Workers, name: str) -> None:
+async def test_reader_elsewhere(workers: Workers) -> None:
     """One that stays and waits holds up no stop, and one in mid-stream does until it is still."""
     keeper = await workers.run(1, "sub -k build")
     await on_topic(workers, 1, 1)
-    reader = await workers.run(2, f"sub -k {name}")
+    reader = await workers.run(2, "sub -k build")
     await workers.until(lambda: len(members_at_home(workers)) == 2)
     draining = Draining(workers[2].service.router, PATIENCE)
     assert not draining.may_finish(await only_session(workers), 0.0)
