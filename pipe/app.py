@@ -28,6 +28,7 @@ from pipe.limits.bounds import parse_networks
 from pipe.limits.memory import resident_bytes
 from pipe.limits.memory_watch import watch_memory
 from pipe.service import Service
+from pipe.session.draining import Draining
 from pipe.ssh.server import SSHServer
 from pipe.store import Store
 from pipe.store.web_key import load_web_key
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pipe.events.webhooks.posting import Poster
     from pipe.rights.live import LiveSession
     from pipe.settings import Settings
-    from pipe.stream.topics import Member
     from pipe.web.server import WebServer
 
 log = structlog.get_logger()
@@ -49,6 +49,9 @@ STILL_SECONDS = 3.0
 
 DRAIN_LOOK_SECONDS = 0.1
 """How often a drain checks whether everybody has gone; a stop is at most this late."""
+
+ELSEWHERE_LOOK_SECONDS = 0.5
+"""How long it waits until it asks other workers again how the streams move that are there."""
 
 FULL_COLLECTION = 2
 """Python's number for it: the oldest generation, with all younger ones."""
@@ -205,8 +208,8 @@ class App:
     async def lay_down_duties(self, service: Service) -> None:
         """Leave all that to another process."""
         self._stop_listening()
-        await service.webhooks.close(GOODBYE_SECONDS)
         await service.monitors.close()
+        await service.webhooks.close(GOODBYE_SECONDS)
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
@@ -220,13 +223,14 @@ class App:
             session.announce("the server is shutting down; streams that are moving may finish")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain
-        moved: dict[LiveSession, tuple[int, float]] = {}
+        looking = loop.create_task(_look_elsewhere(service))
+        draining = Draining(service.router, STILL_SECONDS)
         while service.sessions and loop.time() < deadline and not self._stop_now.is_set():
             now = loop.time()
-            sessions = [s for s in service.sessions if not _may_finish(service, s, moved, now)]
-            _cut(service, sessions)
+            _cut(service, [one for one in service.sessions if not draining.may_finish(one, now)])
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_now.wait(), DRAIN_LOOK_SECONDS)
+        looking.cancel()
         _cut(service, list(service.sessions))
 
 
@@ -281,39 +285,18 @@ async def start_webhooks(service: Service) -> None:
     await webhooks.start()
 
 
+async def _look_elsewhere(service: Service) -> None:
+    """Know how streams move that are at home in other workers, again and again."""
+    while service.elsewhere:
+        await service.elsewhere.look_at_streams()
+        await asyncio.sleep(ELSEWHERE_LOOK_SECONDS)
+
+
 def _cut(service: Service, sessions: list[LiveSession]) -> None:
     """End sessions in one step, so that none is told to wait or that another of them broke."""
     with service.router.at_once():
         for session in sessions:
             session.cut(Outcome.SHUTDOWN)
-
-
-def _may_finish(
-    service: Service,
-    session: LiveSession,
-    moved: dict[LiveSession, tuple[int, float]],
-    now: float,
-) -> bool:
-    """Return whether a session is part of a stream that still moves."""
-    member = session.member
-    if member is None or not member.joined:
-        return not session.follows  # otherwise it answers a command, or is ending
-    stream: tuple[Member, ...] = (member,)
-    if not (member.finishing or member.ended):
-        topics = [member.topic] if member.topic else member.topics
-        stream = tuple(
-            other for topic in topics if topic for other in service.router.members(topic.name)
-        )
-        writes = any(other.source and other.started and not other.waiting for other in stream)
-        reads = any(other.sink for other in stream)
-        if not (writes and reads):
-            return False
-    count = sum(other.received_bytes + other.written_bytes for other in stream)
-    before, since = moved.get(session, (-1, now))
-    if count != before:
-        moved[session] = (count, now)
-        return True
-    return now - since < STILL_SECONDS
 
 
 def _spare_collector() -> None:

@@ -152,6 +152,9 @@ class Client(Protocol):
     def waited_for(self, others: bool) -> None:
         """Others start or stop waiting for it, as it is clogged (law 4)."""
 
+    def stream_moved(self, count: int | None) -> None:
+        """Its streams there have moved so many bytes, or with None they only wait."""
+
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """End in order, after the last byte."""
 
@@ -235,6 +238,13 @@ class Elsewhere(Protocol):
 
         Raises:
             PipeError: it cannot be reached.
+        """
+
+    async def look_at_streams(self) -> None:
+        """Have all other workers tell clients here how their streams move, as this one stops.
+
+        See `Client.stream_moved`; of a session that is about to end by itself nothing is told.
+        Takes a second at most.
         """
 
     @property

@@ -124,7 +124,7 @@ class Service:
     elsewhere: Elsewhere | None = None  # unless this is the only worker
     web_key: bytes = field(default_factory=make_web_key)
     draining: bool = False
-    _announcing: set[asyncio.Task[bool]] = field(default_factory=set)
+    _announcing: set[asyncio.Task[bool | None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.access = Access(clock=time.time, changed=self._rules_changed)
@@ -193,10 +193,14 @@ class Service:
         data: bytes,
         hold: float = 0.0,
         admit: Callable[[int], bool] = lambda _: True,
-    ) -> bool:
+    ) -> bool | None:
         """Publish a short stream where its topic is at home; see `Announcer.announce`.
 
         In another worker it is not asked again, when its hold is over, whether it may be sent.
+
+        Returns:
+            False if there is no room for it; None if the other worker does not answer, so that it
+            may be published or not.
         """
         if self.elsewhere is None or topic in self.router:
             return self.announcer.announce(topic, data, hold, admit)
@@ -209,8 +213,8 @@ class Service:
             finally:
                 visit.settle()
         except PipeError as error:
-            log.warning("announcement lost", error=error.message)
-            return False
+            log.warning("announcement not answered for", error=error.message)
+            return None
         if readers is not None:
             admit(readers)
         return taken

@@ -85,6 +85,7 @@ class Session:
         self.address = f"{caller.user}.example:40000"
         self.paused_seconds = 0.0
         self.follows = False
+        self.abroad = None  # nothing is
         self.said: list[str] = []
         self.ended: tuple[Outcome, str] | None = None
         self.over = asyncio.Event()

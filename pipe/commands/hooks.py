@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipe.commands.layout import count, date, json_lines, table
 from pipe.commands.login import web_url
-from pipe.errors import AccessDenied, QuotaExceeded
+from pipe.errors import AccessDenied, QuotaExceeded, Unreachable
 from pipe.events.hooks.deliveries import LIMIT, Result
 from pipe.events.hooks.hub import make_id, make_secret
 from pipe.language.durations import format_duration
@@ -159,6 +159,7 @@ async def test_hook(service: Service, caller: Caller, start: str) -> str:
     Raises:
         AccessDenied: the caller may not write there any more.
         QuotaExceeded: too much waits already.
+        Unreachable: another worker does not say.
         StoreError: none of the caller's begins so, or several do.
     """
     hook = await service.store.hooks.find_own(caller.user, start)
@@ -175,6 +176,11 @@ async def test_hook(service: Service, caller: Caller, start: str) -> str:
             return f"a test event waits on {topic} for a reader, {hold} at most\n"
         case Result.FULL:
             raise QuotaExceeded(f"too many events wait for readers of {topic} already", LIMIT)
+        case Result.UNANSWERED:
+            raise Unreachable(
+                f"the worker that has {topic} does not answer, so the test event may be published"
+                " or not: try again"
+            )
         case _:
             raise AccessDenied(f"access denied: you may not write to {topic or hook.target}")
 

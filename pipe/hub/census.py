@@ -45,7 +45,8 @@ class Census:
     @property
     def busy(self) -> dict[WorkerId, float]:
         """The workers that may get a new topic, and how much of a core each uses."""
-        return {one.ident: self._busy.get(one.ident, 0.0) for one in self._crew.serving}
+        serving = (one for one in self._crew.serving if not one.still)
+        return {one.ident: self._busy.get(one.ident, 0.0) for one in serving}
 
     async def watch(self) -> None:
         """Look until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipe.hub.sums import TELL_SECONDS, Sums
@@ -38,6 +39,7 @@ class Counts:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._sums = Sums()
+        self._offences: Counter[tuple[str, str, Worker | None]] = Counter()  # with who knows it
         self._timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
 
@@ -55,8 +57,11 @@ class Counts:
         self._tell_later()
 
     def came(self, worker: Worker) -> None:
-        """A worker is ready: tell it what the others have."""
+        """A worker is ready: tell it what the others have, and which addresses are refused."""
         worker.channel.send({"type": "others", "counts": self._sums.others(name_of(worker))})
+        penalties = self.reception.list_penalties()
+        if penalties:
+            worker.channel.send({"type": "penalties", "penalties": penalties})
 
     def went(self, worker: Worker) -> None:
         """A worker is gone."""
@@ -65,10 +70,18 @@ class Counts:
             self.exchange.forget(name_of(worker))
         self._tell_later()
 
-    def charged(self, source: str, offence: Offence) -> None:
-        """A source has offended here."""
+    def charged(self, source: str, offence: Offence, teller: Worker | None) -> None:
+        """A source has offended here: other machines and the workers hear of it.
+
+        Args:
+            source: which.
+            offence: what it did.
+            teller: the worker that has charged it already; None if none has.
+        """
         if self.exchange:
             self.exchange.charge(source, offence.name)
+        self._offences[source, offence.name, teller] += 1
+        self._tell_later()
 
     # -- other machines ---------------------------------------------------------------------------
 
@@ -98,6 +111,12 @@ class Counts:
             for worker in self._ready:
                 worker.channel.send({"type": "offences", "charges": known})
 
+    def hear_penalties(self, penalties: Collection[tuple[str, float, bool]]) -> None:
+        """Another machine tells which sources it refuses."""
+        self.reception.merge_penalties(penalties)
+        for worker in self._ready:
+            worker.channel.send({"type": "penalties", "penalties": list(penalties)})
+
     # -- inside -----------------------------------------------------------------------------------
 
     @property
@@ -105,16 +124,25 @@ class Counts:
         return (worker for worker in self._crew.workers.values() if worker.is_ready)
 
     def _tell_later(self) -> None:
-        if self._timer is None and self._sums.pending:
+        if self._timer is None and (self._sums.pending or self._offences):
             self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
         changed = self._sums.take_changed()
+        offences, self._offences = self._offences, Counter()
         self.reception.hear_of_others(self._sums.others(HUB, changed))
         for worker in self._ready:
-            others = self._sums.others(name_of(worker), changed)
-            worker.channel.send({"type": "others", "counts": others})
+            if changed:
+                others = self._sums.others(name_of(worker), changed)
+                worker.channel.send({"type": "others", "counts": others})
+            charges = [
+                (source, offence, min(times, MAX_CHARGES))
+                for (source, offence, teller), times in offences.items()
+                if teller is not worker
+            ]
+            if charges:
+                worker.channel.send({"type": "offences", "charges": charges})
 
 
 def name_of(worker: Worker) -> str:

@@ -69,6 +69,7 @@ class Worker:
         self.silent = asyncio.Event()  # all that it has said is read
         self.ended = asyncio.Event()
         self.leaving = False  # it gets nothing new
+        self.still = False  # it does not answer
         self.draining = False  # it was told to
         self.guests: dict[int, Visit] = {}
         self.logging_in = 0
@@ -157,10 +158,15 @@ class Crew:
         return [one for one in self.workers.values() if one not in started]
 
     def stop(self, *, now: bool = False) -> None:
-        """Tell all to drain, or if they drain already, to stop now."""
+        """Tell all to drain, or if they drain already, to stop now.
+
+        One that stands still is ended.
+        """
         self._halt.set()
         for worker in list(self.workers.values()):
-            if now or not worker.draining:
+            if worker.still:
+                _kill(worker)
+            elif now or not worker.draining:
                 self.dismiss(worker)
 
     def dismiss(self, worker: Worker) -> None:

@@ -55,15 +55,15 @@ class Counter(Protocol):
     def hear_charges(self, charges: Collection[tuple[str, str, int]]) -> None:
         """Sources have offended elsewhere."""
 
+    def hear_penalties(self, penalties: Collection[tuple[str, float, bool]]) -> None:
+        """Take which sources another node refuses."""
+
 
 class Door(Protocol):
     """Who lets in; `pipe.hub.reception.Reception`."""
 
     def list_penalties(self) -> Sequence[tuple[str, float, bool]]:
         """Those that others should know: source, seconds, whether it is enforced."""
-
-    def merge_penalties(self, penalties: Collection[tuple[str, float, bool]]) -> None:
-        """Take what another node knows."""
 
     def forget_old(self) -> None:
         """Tell of claims that count no longer."""
@@ -211,7 +211,7 @@ class Exchange:
         if heard.charges and message.charges:
             self._counter.hear_charges(message.charges)
         if heard.counts and message.penalties:
-            self._door.merge_penalties(message.penalties)
+            self._counter.hear_penalties(message.penalties)
         self._tell_later()
 
     def _drop(self, hub: WorkerId) -> bool:

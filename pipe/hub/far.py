@@ -55,7 +55,7 @@ class FarGate(Gate):
             most_per_source=0,
             most_open=0,
             trusted=TrustedSources(parse_networks(settings.trusted_sources)),
-            penalties=make_penalties(settings),  # of clients behind proxies: one worker has HTTP
+            penalties=make_penalties(settings),  # as the hub has them, for clients behind proxies
             quotas=Quotas({}),
         )
         self._channel = channel
@@ -113,8 +113,12 @@ class FarGate(Gate):
             self._channel.send({"type": "charge", "address": address, "offence": offence.name})
 
     def hear_of(self, source: str, offence: Offence, now: float) -> None:
-        """Add to the penalty of a source for what it has done on another machine."""
+        """Add to the penalty of a source for what it has done elsewhere."""
         self._penalties.add(source, offence, now)
+
+    def merge_penalty(self, source: str, seconds: float, enforced: bool, now: float) -> None:
+        """Take a penalty that the hub knows."""
+        self._penalties.merge(source, seconds, enforced, now)
 
 
 class FarClaims:

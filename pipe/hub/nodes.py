@@ -16,6 +16,7 @@ import structlog
 
 from pipe import __version__
 from pipe.errors import StoreUnavailable
+from pipe.hub.attendance import PATIENCE_SECONDS, lease_end
 from pipe.hub.channel import Lost
 from pipe.hub.contact import Contact
 from pipe.hub.crew import LAY_DOWN_SECONDS
@@ -52,6 +53,10 @@ TEND_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 """How long workers have to say which topics they have."""
 
+STOPPED_SECONDS = 5.0
+"""A hub that has stood still for so long does not know who is first, until it has asked.  Another
+machine may have its duties after `pipe.mesh.homes.BURIED_SECONDS`."""
+
 DUTIES = "/duties"
 """The row of who has the duties of one; no topic has such a name."""
 
@@ -78,6 +83,9 @@ class Owner(Protocol):
     @property
     def leader(self) -> Worker | None:
         """Who has the duties of one if this machine has them."""
+
+    def stands_still(self, worker: Worker) -> None:
+        """A worker does not do what it was told."""
 
     def tell_of_peers(self) -> None:
         """Other machines' workers, or who has the duties, are not what they were."""
@@ -120,6 +128,8 @@ class Nodes:
         self._homes = SharedHomes(self._node, self._table, time.monotonic, self._usurped)
         self._seeking = asyncio.Lock()
         self._led: WorkerId | None = None  # who was told to take the duties
+        self._confirmed = False  # that it is first
+        self._asked = time.monotonic()  # when that was last wanted
         self._watched: dict[str, WorkerId] = {}  # by the worker that has the duties
         self._held: dict[str, WorkerId] = {}  # those of these that are at home there
         self._closing = False
@@ -215,11 +225,20 @@ class Nodes:
         """
         if watched:
             self._watched[topic] = worker
+            before = self._held.get(topic)
+            if before and before != worker:  # it had the duties before
+                del self._held[topic]
+                self._do(self._homes.withdraw(topic, before, before))
             self._do(self._hold(topic))
         elif self._watched.get(topic) == worker:
             del self._watched[topic]
             if self._held.pop(topic, None):
                 self._do(self._homes.withdraw(topic, worker, worker))
+
+    def _watch_no_more(self, worker: WorkerId) -> None:
+        """Let go of the topics of a worker that does not do so itself."""
+        for topic in [topic for topic, one in self._watched.items() if one == worker]:
+            self.watch(worker, topic, watched=False)
 
     async def _hold(self, topic: str) -> None:
         worker = self._watched.get(topic)
@@ -349,6 +368,17 @@ class Nodes:
         """See to it that somebody has the duties of one."""
         self._do(self._seek())
 
+    def leads(self, worker: WorkerId) -> bool:
+        """Whether a worker of this machine is first of all machines, as far as that is certain.
+
+        This is asked about every second.
+        """
+        now = time.monotonic()
+        if now - self._asked > STOPPED_SECONDS:
+            self._confirmed = False
+        self._asked = now
+        return worker == self._led and self._confirmed and self._homes.trusted
+
     async def lay_down(self) -> None:
         """Have the worker that has them, if it is here, leave the duties to another one."""
         async with self._seeking:
@@ -361,8 +391,10 @@ class Nodes:
     async def _seek(self) -> None:
         async with self._seeking:
             leader = self._owner.leader
+            began = time.monotonic()
             with contextlib.suppress(StoreUnavailable):
                 first = await self._find_first(leader)
+                self._confirmed = time.monotonic() - began < STOPPED_SECONDS
                 if self._led and self._led != first:
                     await self._tell_to_lay_down()
                 if leader and leader.ident == first and self._led != first:
@@ -387,21 +419,31 @@ class Nodes:
             joins = await self._table.release(DUTIES, HomeRow(*worker, joins))
 
     async def _tell_to_lead(self, leader: Worker) -> None:
-        with contextlib.suppress(Lost):
-            reason = await leader.channel.ask({"type": "lead"})
-            if reason:
-                log.error("duties not taken", worker=leader.ident.number, reason=reason)
-                await self._release(leader.ident)
-            else:
-                self._led = leader.ident
-                log.info("duties taken", worker=leader.ident.number)
+        self._led = leader.ident
+        order = {"type": "lead", "until": lease_end()}
+        try:
+            reason = await leader.channel.ask(order, patience=PATIENCE_SECONDS)
+        except Lost:
+            self._owner.stands_still(leader)  # unless it has ended
+            await self._tell_to_lay_down()
+            await self._release(leader.ident)
+            return
+        if reason:
+            log.error("duties not taken", worker=leader.ident.number, reason=reason)
+            self._led = None
+            await self._release(leader.ident)
+        else:
+            log.info("duties taken", worker=leader.ident.number)
 
     async def _tell_to_lay_down(self) -> None:
         led, self._led = self._led, None
         for worker in self._owner.workers:
             if worker.ident == led:
+                if worker.still:
+                    self._watch_no_more(led)
+                patience = 0.0 if worker.still else LAY_DOWN_SECONDS
                 with contextlib.suppress(Lost):
-                    await worker.channel.ask({"type": "lay down"}, patience=LAY_DOWN_SECONDS)
+                    await worker.channel.ask({"type": "lay down"}, patience=patience)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         if self._closing:

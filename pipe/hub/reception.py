@@ -21,7 +21,7 @@ from pipe.limits.gate import Refusal, costs_of, make_gate
 from pipe.limits.penalties import Offence
 from pipe.limits.quotas import most_of
 from pipe.limits.shares import SharedClaims, SharedPenalties, SharedQuotas
-from pipe.limits.sources import OwnClaims, TrustedSources
+from pipe.limits.sources import OwnClaims, TrustedSources, source_of
 
 if TYPE_CHECKING:
     import socket
@@ -49,7 +49,7 @@ class Reception:
         find: returns the workers that can be given connections of a kind.
         refused: counts a refusal, by its label.
         changed: is told each change of what is counted here.
-        charged: is told each offence here.
+        charged: is told each offence here, and by which worker it is charged for already.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Reception:
         find: Callable[[str], list[Worker]],
         refused: Callable[[str], None],
         changed: Callable[[str, int], None],
-        charged: Callable[[str, Offence], None],
+        charged: Callable[[str, Offence, Worker | None], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
@@ -67,8 +67,12 @@ class Reception:
         self._most_of_one = most_connections()
         self._quotas = SharedQuotas(most_of(settings), changed)
         self._penalties = SharedPenalties(
-            costs_of(settings), settings.penalty_min, settings.penalty_max, charged
+            costs_of(settings),
+            settings.penalty_min,
+            settings.penalty_max,
+            lambda source, offence: charged(source, offence, None),
         )
+        self._charged = charged
         most = self._most_of_one * settings.workers
         self.gate = make_gate(settings, self._quotas, most, self._penalties)
         self._claimed = SharedClaims(settings.claims_per_day, changed)
@@ -198,9 +202,12 @@ class Reception:
             visit.leave(None, self._clock())
         worker.guests.clear()
 
-    def charge(self, address: str, offence: str) -> None:
-        """A request has offended."""
-        self.gate.charge(address, Offence[offence], self._clock())
+    def charge(self, worker: Worker, address: str, offence: str) -> None:
+        """A request to a worker has offended, which has charged its address there."""
+        if not self.gate.trusts(address):
+            source, kind = source_of(address), Offence[offence]
+            self._penalties.hear_of(source, kind, self._clock())
+            self._charged(source, kind, worker)
 
     async def answer_claim(self, question: Message) -> bool:
         """Say whether an address may claim a name; count it if it does."""

@@ -20,6 +20,7 @@ from pipe import logs
 from pipe.data_dir import locked, make_data_dir
 from pipe.errors import StartError
 from pipe.greeting import greet
+from pipe.hub.attendance import PATIENCE_SECONDS, Attendance, lease_end
 from pipe.hub.census import Census
 from pipe.hub.channel import Lost
 from pipe.hub.counts import Counts, name_of
@@ -86,6 +87,7 @@ class Hub:
         self._renewing = False
         self._homes = Homes()
         self._watched = Watched()
+        self._attendance = Attendance(self._leads, self._attends)
 
     async def run(self) -> int:
         """Start, serve, drain."""
@@ -241,6 +243,7 @@ class Hub:
             "port": self._port,
             "web": bool(self._web_url),
             "leads": self._leader is worker and self._nodes is None,
+            "until": lease_end(),
             "link": str(self._link_of(worker)),
             "mesh": mesh,
         }
@@ -256,6 +259,7 @@ class Hub:
             self._nodes.came(worker)
         self._reception.place_early()
         self._elect()
+        self._do(self._attendance.watch(worker))
 
     def went(self, worker: Worker) -> None:
         """A worker is gone."""
@@ -290,7 +294,7 @@ class Hub:
             case "no claim":
                 reception.give_back_claim(message["address"])
             case "charge":
-                reception.charge(message["address"], message["offence"])
+                reception.charge(worker, message["address"], message["offence"])
             case "counts":
                 self.counts.report(name_of(worker), message["counts"])
             case "last figures":
@@ -390,23 +394,49 @@ class Hub:
         newest = [one for one in serving if not one.leaving]
         if kind == WEB:
             return [one for one in newest if one is self._leader]
-        return newest
+        return [one for one in newest if not one.still] or newest
 
     def _elect(self) -> None:
         """See to it that one worker has the duties of one."""
-        candidates = self._crew.serving
+        candidates = [one for one in self._crew.serving if not one.still]
         if self._leader is None and candidates and not self._stopping:
             self._leader = candidates[0]
             self._do(self._appoint(candidates[0]))
+
+    def _leads(self, worker: Worker) -> bool:
+        """Whether a worker has the duties of one, as far as that is certain."""
+        return self._nodes.leads(worker.ident) if self._nodes else worker is self._leader
+
+    def stands_still(self, worker: Worker) -> None:
+        """A worker does not do what it was told."""
+        self._attendance.stands_still(worker)
+
+    def _attends(self, worker: Worker) -> None:
+        """A worker stands still, and has no duties any more when it goes on, or it does so."""
+        if worker.still and worker is self._leader:
+            self._leader = None
+            if self._nodes:
+                self._nodes.seek()
+            else:
+                self._do(self._tell_to_lay_down(worker))
+        if self._stopping:
+            self._crew.stop()  # it shall not wait for one that stands still
+        self._elect()
+
+    async def _tell_to_lay_down(self, worker: Worker) -> None:
+        with contextlib.suppress(Lost):
+            await worker.channel.ask({"type": "lay down"})
 
     async def _appoint(self, worker: Worker) -> None:
         if self._nodes:
             self._nodes.seek()
             self._reception.place_early()
             return
+        order = {"type": "lead", "until": lease_end()}
         try:
-            reason = await worker.channel.ask({"type": "lead"})
+            reason = await worker.channel.ask(order, patience=PATIENCE_SECONDS)
         except Lost:
+            self.stands_still(worker)
             return
         if reason:
             log.error("duties not taken", worker=worker.ident.number, reason=reason)
@@ -415,6 +445,7 @@ class Hub:
                 self._leader = None
                 self._elect()
             return
+        log.info("duties taken", worker=worker.ident.number)
         self._watched.keep(self._crew.workers)
         self.tell_of_peers()
         self._reception.place_early()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +94,8 @@ class WorkerApp(App):
         self.peers = HubPeers(Peer(ident, Path(first["link"]), build=BUILD.hex()))
         self.directory: HubDirectory
         self._counts: dict[str, int] = {}  # what the hub has not been told
+        self._leads_until = 0.0  # has the duties of one, by the monotonic clock
+        self._duties = asyncio.Lock()  # one order after the other is followed
         self._resident = 0  # bytes of all processes, as the hub has told
         self._service: Service
         self._mesh: Mesh
@@ -139,12 +143,14 @@ class WorkerApp(App):
         service.quotas, service.rates = self._quotas, self._rates
         service.gate = self._gate = FarGate(self._settings, self._channel)
         service.claims = FarClaims(self._channel)
+        service.monitors.may_act = self._leads
         service.port = self._first["port"]
 
     async def begin(self, service: Service) -> None:
         """Take the duties of one, if this worker has them."""
         service.webhooks.rests = not self._first["leads"]
         if self._first["leads"]:
+            self._leads_until = self._first.get("until", math.inf)  # a hub of before tells none
             await self.take_duties(service)
 
     async def open(
@@ -243,6 +249,9 @@ class WorkerApp(App):
                 self._hear_of_others(message["counts"])
             case "offences":
                 self._hear_of_offences(message["charges"])
+            case "penalties":
+                for source, seconds, enforced in message["penalties"]:
+                    self._gate.merge_penalty(source, seconds, enforced, self._loop.time())
             case "status":
                 self._channel.answer(message, self._mesh.figures.list_links())
             case "memory":
@@ -259,6 +268,9 @@ class WorkerApp(App):
                 self._end_topic(message["topic"])
             case "stop":
                 self.stop()
+            case "attend":
+                self._leads_until = message.get("until", self._leads_until)
+                self._channel.answer(message, True)
             case "lead":
                 self._do(self._lead(message))
             case "lay down":
@@ -287,7 +299,7 @@ class WorkerApp(App):
                 self._quotas.tell_others(key, count)
 
     def _hear_of_offences(self, charges: list[tuple[str, str, int]]) -> None:
-        """Addresses have offended on other machines."""
+        """Addresses have offended at other workers, or on other machines."""
         for source, offence, times in charges:
             for _ in range(times):
                 self._gate.hear_of(source, Offence[offence], self._loop.time())
@@ -330,22 +342,36 @@ class WorkerApp(App):
             connection.close()
             visit.leave(None, self._loop.time())
 
+    def _leads(self) -> bool:
+        """Whether the duties of one are this worker's, and not another's by now."""
+        return time.monotonic() < self._leads_until
+
     async def _lead(self, message: Message) -> None:
         """Take the duties of one; the hub hears why not."""
-        self._service.webhooks.rests = False
-        try:
-            await self.take_duties(self._service)
-        except PipeError as error:
-            self._service.webhooks.rests = True
-            await self.lay_down_duties(self._service)  # those that it has taken
-            self._channel.answer(message, error.message)
-        else:
-            self._channel.answer(message, "")
+        async with self._duties:
+            self._leads_until = message.get("until", math.inf)
+            if not self._leads():
+                self._channel.answer(message, "it was told too long ago")
+                return
+            self._service.webhooks.rests = False
+            try:
+                await self.take_duties(self._service)
+            except PipeError as error:
+                await self._rest()  # some are taken
+                self._channel.answer(message, error.message)
+            else:
+                self._channel.answer(message, "")
 
     async def _lay_down(self, message: Message) -> None:
+        async with self._duties:
+            await self._rest()
+        self._channel.answer(message, True)
+
+    async def _rest(self) -> None:
+        """Have no duties; what is known of them is stored unless another one has them."""
         self._service.webhooks.rests = True
         await self.lay_down_duties(self._service)
-        self._channel.answer(message, True)
+        self._leads_until = 0.0
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

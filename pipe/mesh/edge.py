@@ -42,6 +42,9 @@ class Relay:
         client: what it is for.
         left: called with the number when the client is gone.
         mark_bytes: see `MARK_BYTES`.
+
+    Attributes:
+        client: what it is for.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Relay:
         self._mark_bytes = mark_bytes
         self._link = link
         self._number = number
-        self._client = client
+        self.client = client
         self._left = left
         self._sent = 0
         self._credit = 0
@@ -81,7 +84,7 @@ class Relay:
         self._pump()
         if self._open and self._sent >= self._credit:
             self._open = False
-            self._client.pause()
+            self.client.pause()
 
     def _pump(self) -> None:
         rest, most = self._rest, self._credit - self._sent
@@ -109,13 +112,13 @@ class Relay:
         if self._gone:
             return
         self._mark(self._mark_bytes)
-        if self._client.clogged is not self._clogged:
+        if self.client.clogged is not self._clogged:
             self._clogged = not self._clogged
             self._link.send(Kind.CLOGGED, self._number, pack_flag(self._clogged))
 
     def _mark(self, least: int) -> None:
         """Say how much is written: all there is, or ``least`` bytes more than was said."""
-        pending = self._client.pending
+        pending = self.client.pending
         written = self._came - pending
         if written > self._marked and (not pending or written - self._marked >= least):
             self._marked = written
@@ -176,7 +179,7 @@ class Relay:
 
     def _show(self, kind: Kind, body: memoryview) -> None:
         """Give the client what is for its eyes."""
-        client = self._client
+        client = self.client
         match kind:
             case Kind.DOWN:
                 self.write(Chunk(bytes(body)))
@@ -204,7 +207,7 @@ class Relay:
             return
         self._came += chunk.size
         self._came_chunks += 1
-        self._client.write(chunk)
+        self.client.write(chunk)
         self.took()
 
     def _grant(self, credit: int) -> None:
@@ -217,7 +220,7 @@ class Relay:
             self._send_end()
         elif not self._open and self._credit > self._sent and (self._orphan or not self._gone):
             self._open = True
-            self._client.resume()
+            self.client.resume()
 
     def _end(self, outcome: Outcome, status: int, text: str, *, cut: bool) -> None:
         self._ended = True
@@ -225,9 +228,9 @@ class Relay:
         if self._gone and not self._orphan:
             return
         if cut:
-            self._client.cut(outcome, text)
+            self.client.cut(outcome, text)
         else:
-            self._client.finish(outcome, status)
+            self.client.finish(outcome, status)
 
     def _take_answer(self, body: memoryview) -> None:
         if not body:
@@ -235,19 +238,19 @@ class Relay:
         self._answer += body[1:]
         if body[0]:
             answer, self._answer = self._answer, bytearray()
-            self._client.answer(unpack_text(memoryview(answer)))
+            self.client.answer(unpack_text(memoryview(answer)))
 
     def _close(self) -> None:
         """The session is over there: a client that is waited for may go."""
         self._left(self._number)
         if self._orphan and not self._ended:
             self._ended = True
-            self._client.cut(Outcome.LEFT, "")
+            self.client.cut(Outcome.LEFT, "")
 
     def lose(self, reason: str) -> None:
         """The link is gone."""
         if not self._gone or self._orphan:
-            self._client.lose(reason)
+            self.client.lose(reason)
         self._gone = True
 
 
@@ -330,6 +333,16 @@ class EdgeEnd:
             self._answers.pop(number, None)
 
         return forget
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the sessions that it carries."""
+        return list(self._relays)
+
+    def stream_moved(self, number: int, count: int | None) -> None:
+        """Tell a client how its streams move, if it is still there."""
+        if relay := self._relays.get(number):
+            relay.client.stream_moved(count)
 
     def _forget(self, number: int) -> None:
         self._relays.pop(number, None)

@@ -71,6 +71,10 @@ class Guest(Protocol):
     def lacks_readers(self) -> bool:
         """Whether it is a publisher that waits for readers to come."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether it only tells what happens, so that it is never done by itself."""
+
     def feed_eof(self) -> None:
         """The client has sent everything."""
 

@@ -108,6 +108,11 @@ class SharedHomes:
         """All that are at home here, or may be."""
         return frozenset(self._entries)
 
+    @property
+    def trusted(self) -> bool:
+        """Whether nobody can have buried this machine meanwhile."""
+        return not self._unseen or self._now() - self._renewed <= TRUSTED_SECONDS
+
     async def enter(self, topic: str, asker: WorkerId, home: WorkerId) -> Home:
         """Count a join, and say where to send it.
 
@@ -259,7 +264,7 @@ class SharedHomes:
 
     def _trusts(self, entry: _Entry) -> bool:
         """Return whether nobody can have buried this machine meanwhile."""
-        if self._unseen and self._now() - self._renewed > TRUSTED_SECONDS:
+        if not self.trusted:
             self._doubt()
         return entry.sure
 
@@ -269,7 +274,7 @@ class SharedHomes:
 
     async def _renew(self) -> None:
         began = self._now()
-        if self._unseen and began - self._renewed > TRUSTED_SECONDS:
+        if not self.trusted:
             self._doubt()
         try:
             await self._table.renew(self._node)

@@ -28,7 +28,7 @@ from pipe.language.past import Offset
 from pipe.language.progress_requests import Stat
 from pipe.language.requests import Explain, Pipe, Publish, Subscribe
 from pipe.language.webhook_requests import AboutWebhooks
-from pipe.mesh.asking import ask_all, send_answer, wait_answer, wait_greeting
+from pipe.mesh.asking import ASK_SECONDS, ask_all, send_answer, wait_answer, wait_greeting
 from pipe.mesh.directory import WorkerId
 from pipe.mesh.edge import MARK_BYTES, EdgeEnd
 from pipe.mesh.figures import LinkFigures
@@ -37,9 +37,12 @@ from pipe.mesh.home import FarFront, HomeEnd
 from pipe.mesh.link import TICK_SECONDS, Link
 from pipe.mesh.questions import (
     announce_here,
+    look_at_streams,
     read_dealt,
     read_matter,
     read_notice,
+    read_streams,
+    tell_streams,
     write_matter,
     write_question,
 )
@@ -419,6 +422,11 @@ class Mesh:
 
         return await ask_all(self._peers.others, ask)
 
+    async def look_at_streams(self) -> None:
+        """Have all of them tell clients here how their streams move."""
+        ends = [end for end in self._edges.values() if end.sessions]
+        await asyncio.gather(*map(look_at_streams, ends))
+
     @property
     def is_first(self) -> bool:
         """Whether this worker has what a service has once."""
@@ -433,7 +441,10 @@ class Mesh:
         first = self._peers.first
         if first is None:
             raise Unreachable(NO_FIRST_TEXT)
-        answer = await wait_answer(await self._edge(first), write_matter(matter))
+        answer = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS):
+                answer = await wait_answer(await self._edge(first), write_matter(matter))
         if answer is None:
             raise Unreachable(f"worker {first} does not answer: try again")
         return read_dealt(answer)
@@ -443,6 +454,10 @@ class Mesh:
         if notice:
             with visits(self.receive(notice.topic, end.worker)):
                 send_answer(end, number, announce_here(self._service, notice))
+            return
+        numbers = read_streams(question)
+        if numbers is not None:
+            send_answer(end, number, tell_streams(self._service, end.fronts, numbers))
             return
         matter = read_matter(question)
         if matter:

@@ -15,13 +15,19 @@ from pipe.events.dedupe import Sighting
 from pipe.events.logs.forwarding import OwnLines
 from pipe.language.names import parse_topic
 from pipe.language.requests import List
+from pipe.mesh.asking import wait_answer
 from pipe.mesh.errands import read_errand, write_errand
 from pipe.mesh.frames import BadFrame
+from pipe.mesh.home import FarFront
+from pipe.session.draining import bytes_of_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipe.events.once import Matter
     from pipe.language.names import TopicName
     from pipe.language.requests import Request
+    from pipe.mesh.edge import EdgeEnd
     from pipe.rights.callers import Caller
     from pipe.service import Service
 
@@ -120,6 +126,47 @@ def announce_here(service: Service, notice: Notice) -> str:
 
     taken = service.announcer.announce(notice.topic, notice.data, notice.hold, admit)
     return json.dumps([taken, readers[0] if readers else None])
+
+
+def write_streams(numbers: list[int]) -> str:
+    """Ask how the streams of these sessions of a link move."""
+    return json.dumps({"streams": numbers})
+
+
+def read_streams(question: str) -> list[int] | None:
+    """Read that, if it is asked.
+
+    Raises:
+        BadFrame: it cannot be read.
+    """
+    try:
+        fields = json.loads(question)
+        return list(map(int, fields["streams"])) if "streams" in fields else None
+    except (ValueError, TypeError) as error:
+        raise BadFrame(f"sessions that cannot be read: {error}") from None
+
+
+def tell_streams(service: Service, fronts: Mapping[int, object], numbers: list[int]) -> str:
+    """Say it, but of those that are about to end by themselves."""
+    found: list[tuple[int, int | None]] = []
+    for number in numbers:
+        front = fronts.get(number)
+        session = front.session if isinstance(front, FarFront) else None
+        if session is None:
+            continue
+        member = session.member
+        if member and member.joined:
+            found.append((number, bytes_of_stream(service.router, member)))
+        elif session.follows:
+            found.append((number, None))
+    return json.dumps(found)
+
+
+async def look_at_streams(end: EdgeEnd) -> None:
+    """Have the other end of a link tell how the streams of its sessions move."""
+    answer = await wait_answer(end, write_streams(end.numbers))
+    for number, count in json.loads(answer or "[]"):
+        end.stream_moved(number, count)
 
 
 def read_result(answer: str) -> tuple[bool, int | None]:

@@ -348,6 +348,9 @@ class _Watched:
     def waited_for(self, others: bool) -> None:
         """It takes all at once."""
 
+    def stream_moved(self, count: int | None) -> None:
+        """It holds up no end."""
+
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """It does not end by itself."""
 

@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from pipe.stream.topics import Member
 
 
+class Abroad(Protocol):
+    """What a server that stops knows of a session's streams in other workers."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether these have told all of it."""
+
+    @property
+    def moved_bytes(self) -> int | None:
+        """How many bytes they have moved; None if they only wait."""
+
+
 class LiveSession(Protocol):
     """What others need to know about a session, whichever front it came through."""
 
@@ -24,6 +36,10 @@ class LiveSession(Protocol):
     @property
     def member(self) -> Member | None:
         """Its place on a topic, if it has one."""
+
+    @property
+    def abroad(self) -> Abroad | None:
+        """Its streams in other workers, if it has any there."""
 
     @property
     def paused_seconds(self) -> float:

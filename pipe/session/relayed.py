@@ -131,6 +131,8 @@ class Relayed:
         self.member = Member(Mode.SUBSCRIBE, sink=port)  # on no topic of this worker
         self.follows = False
         self.lost = False
+        self.is_told = False
+        self.moved_bytes: int | None = None
 
     def start(self, visit: Visit, visitor: Visitor, request: Request, hints: Sequence[str]) -> None:
         """Have the session run elsewhere."""
@@ -241,6 +243,10 @@ class Relayed:
     def waited_for(self, others: bool) -> None:
         """The clock runs here, where each byte that is read is seen."""
         self._session.waited_for(others)
+
+    def stream_moved(self, count: int | None) -> None:
+        """Keep it, as this server stops: it is a `pipe.rights.live.Abroad`."""
+        self.is_told, self.moved_bytes = True, count
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:
         """End in order; the user has been told the text."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pipe.limits.quotas import Holder
     from pipe.rights.access import Loss
     from pipe.rights.callers import Caller
+    from pipe.rights.live import Abroad
     from pipe.service import Service
     from pipe.session.front import Front, Port
     from pipe.session.intake import Intake
@@ -122,6 +123,11 @@ class Serving(ABC):
     def topic(self) -> str:
         """The name of the topic or pattern, once it is known."""
         return self._topic
+
+    @property
+    def abroad(self) -> Abroad | None:
+        """Its streams in other workers, if it has any there."""
+        return self._relayed or self._wide
 
     @abstractmethod
     def announce(self, text: str) -> None:

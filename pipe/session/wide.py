@@ -158,6 +158,18 @@ class Wide:
         self._tell(f"worker {feed.worker} is gone: what was published there broke off")
         self.forget(feed)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether all of them have told how their streams move, as this server stops."""
+        return all(feed.is_told for feed in self._feeds.values() if not feed.over)
+
+    @property
+    def moved_bytes(self) -> int | None:
+        """How many bytes these streams have moved; None if they only wait."""
+        counts = [feed.moved_bytes for feed in self._feeds.values() if not feed.over]
+        moving = [count for count in counts if count is not None]
+        return sum(moving) if moving else None
+
     # -- the port ---------------------------------------------------------------------------------
 
     def write(self, feed: _Feed, chunk: Chunk) -> None:
@@ -286,6 +298,8 @@ class _Far(_Feed):
         self.worker = worker
         self.joining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.over = False
+        self.is_told = False
+        self.moved_bytes: int | None = None
 
     def leave(self) -> None:
         """The reader is gone."""
@@ -333,6 +347,10 @@ class _Far(_Feed):
 
     def follow(self) -> None:
         """It is no command that answers."""
+
+    def stream_moved(self, count: int | None) -> None:
+        """Keep it."""
+        self.is_told, self.moved_bytes = True, count
 
     def finish(self, outcome: Outcome, exit_status: int) -> None:  # noqa: ARG002
         """That worker has nothing more for it, as it stops or this user may not read there."""

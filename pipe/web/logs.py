@@ -242,7 +242,7 @@ async def _publish(
         headers = {REJECTED: str(batch.rejected)}
         return _refused(request, text, HTTPStatus.BAD_REQUEST, headers)
     if batch.lines and not await service.announce(topic, b"".join(batch.lines)):
-        return _come_back(request)
+        return _come_back(request)  # also if nobody knows: better twice than not at all
     return None
 
 

@@ -18,12 +18,13 @@ from tests.hostile.proxy import Proxy, Weather
 
 from . import clients
 from .payloads import KIB, MIB, noise, sha256
-from .processes import Pace, Process
+from .processes import Pace, Process, wait_until
 from .server import LANES, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from .nodes import Nodes
     from .server import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.data_path]
@@ -122,6 +123,9 @@ FEW: Final = 30 // len(LANES)
 MANY: Final = 1000 // len(LANES)
 """Transfers on each data path."""
 
+ACROSS: Final = int(os.environ.get("PIPE_TEST_RECEIPTS", "200"))
+"""Transfers between machines."""
+
 SEED: Final = int(os.environ.get("PIPE_TEST_SEED", "1"))
 
 FATES: Final = ("fine", "slow", "stopped", "stopped and killed", "killed", "terminated", "reset")
@@ -137,8 +141,8 @@ class Reader(NamedTuple):
 class Transfer:
     """One stream to a few readers, of which some are ended at a moment that chance decides."""
 
-    def __init__(self, server: Server, chance: random.Random, number: int) -> None:
-        self._server = server
+    def __init__(self, servers: Sequence[Server], chance: random.Random, number: int) -> None:
+        self._servers = servers
         self._chance = chance
         self._topic = f"run{number}"
         self.data = noise(chance.choice((1, 100, 20 * KIB, 300 * KIB, 2 * MIB, 4 * MIB)), number)
@@ -151,16 +155,18 @@ class Transfer:
         """Carry it out, and return the writer, which has ended."""
         with contextlib.ExitStack() as proxies:
             for fate in self.fates:
-                port = self._server.port
+                server = self._chance.choice(self._servers)
+                port = server.port
                 if fate == "reset":
                     weather = Weather(reset_after=self._chance.randint(10_000, 3 * MIB))
                     port = proxies.enter_context(Proxy(port, weather)).port
-                self.readers.append(Reader(fate, self._start(port, fate)))
-            self._server.wait_sessions(subscribe=len(self.readers))
+                self.readers.append(Reader(fate, self._start(server, port, fate)))
+            wait_until(lambda: subscribers(self._servers) == len(self.readers), "all readers")
             for reader in self.readers:
                 if reader.fate.startswith("stopped"):
                     reader.process.send_signal(signal.SIGSTOP)
-            writer = self._server.ssh("alice", f"{self._command} {self._topic}", stdin=self.data)
+            writes = self._chance.choice(self._servers)
+            writer = writes.ssh("alice", f"{self._command} {self._topic}", stdin=self.data)
             for reader in self.readers:
                 time.sleep(self._chance.uniform(0.0, 0.3))  # at any moment: that is the test
                 for number in self._signals(reader.fate):
@@ -172,10 +178,10 @@ class Transfer:
                 reader.process.wait()
         return writer
 
-    def _start(self, port: int, fate: str) -> Process:
-        key = self._server.keys.openssh("alice")
+    def _start(self, server: Server, port: int, fate: str) -> Process:
+        key = server.keys.openssh("alice")
         pace = Pace(self._chance.choice((16 * KIB, 64 * KIB)), 0.002) if fate == "slow" else None
-        return self._server.adopt(
+        return server.adopt(
             Process(
                 clients.openssh(port, key, "alice", f"sub {self._topic}"),
                 pace=pace,
@@ -215,12 +221,19 @@ class Transfer:
         return "undelivered" if not served else "left early" if receipt.early else "delivered"
 
 
-def run_transfers(server: Server, count: int) -> Counter[str]:
+def subscribers(servers: Sequence[Server]) -> float:
+    """How many readers are on topics of all of them, as far as their workers say so in time."""
+    name = "pipe_sessions"
+    told = [found for one in servers if name in (found := one.metrics()).names]
+    return sum(found.value(name, mode="subscribe") for found in told)
+
+
+def run_transfers(count: int, *servers: Server) -> Counter[str]:
     """Run so many transfers, each with chances of its own, and return how they went."""
     ways: Counter[str] = Counter()
     fates: Counter[str] = Counter()
     for number in range(count):
-        transfer = Transfer(server, random.Random(f"{SEED} {number}"), number)
+        transfer = Transfer(servers, random.Random(f"{SEED} {number}"), number)
         writer = transfer.run()
         try:
             ways[transfer.check(writer)] += 1
@@ -228,19 +241,28 @@ def run_transfers(server: Server, count: int) -> Counter[str]:
             error.add_note(f"PIPE_TEST_SEED={SEED}, transfer {number}: {transfer.fates}\n{writer}")
             raise
         fates.update(transfer.fates)
-        server.drop_clients()
-        server.wait_empty()
-    log.info("%s: %s; readers: %s", server.lane, dict(ways), dict(fates))
+        for server in servers:
+            server.drop_clients()
+        for server in servers:
+            server.wait_empty()
+    log.info("%s: %s; readers: %s", servers[0].lane, dict(ways), dict(fates))
     return ways
 
 
 def test_random_transfers(server: Server) -> None:
     """A receipt counts no reader that lacks a byte, and none is counted out that has 0."""
-    assert run_transfers(server, FEW)["delivered"]
+    assert run_transfers(FEW, server)["delivered"]
 
 
 @pytest.mark.slow
 def test_many_random_transfers(server: Server) -> None:
     """The same a thousand times, on both data paths together."""
-    ways = run_transfers(server, MANY)
+    ways = run_transfers(MANY, server)
+    assert min(ways["delivered"], ways["left early"], ways["undelivered"]) > 0
+
+
+@pytest.mark.slow
+def test_random_transfers_between_machines(nodes: Nodes) -> None:
+    """The same with readers and writers on either of two machines, and topics at home on both."""
+    ways = run_transfers(ACROSS, *(nodes.start(name, workers=2) for name in ("n1", "n2")))
     assert min(ways["delivered"], ways["left early"], ways["undelivered"]) > 0

@@ -76,6 +76,21 @@ def test_workers_are_replaced(nodes: Nodes) -> None:
     check_both_ways(first, second, "after")
 
 
+def test_idle_readers_of_topics_elsewhere(nodes: Nodes) -> None:
+    """Who waits on a topic that is at home elsewhere is told so at once, and a worker ends."""
+    first, second = nodes.start("n1"), nodes.start("n2", drain="10m")
+    keeper = first.ssh("alice", "sub -k t")
+    first.wait_sessions(subscribe=1)
+    reader = second.ssh("alice", "sub -k t")
+    first.wait_sessions(subscribe=2)
+    (old,) = workers_of(second)
+    second.process.send_signal(signal.SIGHUP)
+    assert reader.wait() == Status.SHUTDOWN
+    assert "shutting down" in reader.text
+    wait_until(lambda: old not in workers_of(second), "the old worker to end")
+    assert keeper.running
+
+
 def is_served_by_another(server: Server, old: int) -> bool:
     """Whether who comes now is not served by the old worker any more, and well."""
     count = len(server.lines("connection ended"))

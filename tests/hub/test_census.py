@@ -35,7 +35,8 @@ def test_alarm_is_for_the_sum() -> None:
 
 
 def test_who_may_get_a_topic() -> None:
-    """Those that serve, also before they have been looked at."""
-    worker = SimpleNamespace(ident=WorkerId("", 1, 1))
-    crew: Any = SimpleNamespace(serving=[worker], workers={})
+    """Those that serve and answer, also before they have been looked at."""
+    worker = SimpleNamespace(ident=WorkerId("", 1, 1), still=False)
+    hung = SimpleNamespace(ident=WorkerId("", 2, 2), still=True)
+    crew: Any = SimpleNamespace(serving=[worker, hung], workers={})
     assert Census(Settings(), crew).busy == {worker.ident: 0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pipe.hub.counts import Counts
 from pipe.hub.exchange import Exchange
 from pipe.hub.far import FarGate
 from pipe.hub.reception import Reception
+from pipe.hub.worker import WorkerApp
 from pipe.limits.gate import Visit
 from pipe.limits.penalties import Offence
 from pipe.mesh.directory import WorkerId
@@ -48,6 +50,18 @@ class Worker:
         self.told.append(message)
         self._news.set()
 
+    def gate(self) -> FarGate:
+        """Its gate, which was told the same."""
+        end: Any = None
+        app: Any = WorkerApp(LIMITS, {"ident": self.ident, "link": "link"}, end)
+        app._loop = SimpleNamespace(time=lambda: 0.0)  # noqa: SLF001
+        app._gate = FarGate(LIMITS, self.channel)  # noqa: SLF001
+        for message in self.told:
+            if message["type"] in {"offences", "penalties"}:
+                app._receive(json.loads(json.dumps(message)), None)  # noqa: SLF001
+        gate: FarGate = app._gate  # noqa: SLF001
+        return gate
+
     @property
     def others(self) -> dict[str, int]:
         """What it knows of the others."""
@@ -63,8 +77,8 @@ class Node:
     def __init__(self, name: str, net: list[Node], news: asyncio.Event) -> None:
         self.me = WorkerId(name, 0, 1)
         self.news = news
-        self.worker = Worker(1, news)
-        crew: Any = SimpleNamespace(workers={1: self.worker})
+        self.worker, self.other = Worker(1, news), Worker(2, news)
+        crew: Any = SimpleNamespace(workers={1: self.worker, 2: self.other})
         self.counts = Counts(crew)
         self.reception = self.counts.reception = Reception(
             LIMITS, lambda _: [], lambda _: None, self.counts.count, self.counts.charged
@@ -92,6 +106,10 @@ class Node:
         """Whether the address may claim a name."""
         return await self.reception.answer_claim({"address": ADDRESS, "what": "may claim"})
 
+    def charge(self) -> None:
+        """Have a request to the first worker offend."""
+        self.reception.charge(self.worker, ADDRESS, "REFUSED")  # type: ignore[arg-type]
+
     def log_in(self, user: str) -> Visit:
         """Have a user log in."""
         visit = self.reception.gate.enter(ADDRESS, 0.0)
@@ -114,6 +132,11 @@ async def nodes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Node, No
     yield first, second
     for node in net:
         node.exchange.close()
+
+
+def is_refused_at(worker: Worker) -> bool:
+    """Whether a worker refuses whom a proxy brings."""
+    return worker.gate().refuses(ADDRESS, 0.0)
 
 
 def is_refused(node: Node, user: str) -> bool:
@@ -178,7 +201,7 @@ async def test_what_was_lost_is_made_up_for(nodes: tuple[Node, Node]) -> None:
     second.deaf = True
     for _ in range(2):
         first.log_in("alice")
-        first.reception.charge(ADDRESS, "REFUSED")
+        first.charge()
     await second.until(lambda: first.exchange.neighbours[second.me].heard)
     assert not second.reception.gate.refuses(ADDRESS, 0.0)
     second.deaf = False
@@ -194,7 +217,7 @@ async def test_workers_hear_of_it(nodes: tuple[Node, Node]) -> None:
     assert not first.worker.others
     first.counts.went(first.worker)  # type: ignore[arg-type]
     await second.until(lambda: not second.worker.others)
-    first.reception.charge(ADDRESS, "REFUSED")
+    first.charge()
     told = {"type": "offences", "charges": [(ADDRESS, "REFUSED", 1)]}
     await second.until(lambda: told in second.worker.told)
 
@@ -202,7 +225,7 @@ async def test_workers_hear_of_it(nodes: tuple[Node, Node]) -> None:
 async def test_offences_on_all_machines(nodes: tuple[Node, Node]) -> None:
     """An address that fails once on each machine is refused on both, and by who is left."""
     for node in nodes:
-        node.reception.charge(ADDRESS, Offence.REFUSED.name)
+        node.charge()
     for node in nodes:
         await node.until(partial(node.reception.gate.refuses, ADDRESS, 0.0))
     first, second = nodes
@@ -210,13 +233,39 @@ async def test_offences_on_all_machines(nodes: tuple[Node, Node]) -> None:
     assert second.reception.gate.refuses(ADDRESS, 0.0)
 
 
-async def test_worker_behind_a_proxy_hears_of_offences() -> None:
-    """Whom a proxy brings is refused where HTTP is served, whichever machine was offended."""
-    channel: Any = None
-    gate = FarGate(LIMITS, channel)
+async def test_worker_behind_a_proxy_hears_of_offences(nodes: tuple[Node, Node]) -> None:
+    """Whom a proxy brings is refused where HTTP is served, whoever was offended by SSH."""
+    first, second = nodes
     for _ in range(2):
-        gate.hear_of(ADDRESS, Offence.REFUSED, 0.0)
-    assert gate.refuses(ADDRESS, 0.0)
+        visit = first.reception.gate.enter(ADDRESS, 0.0)
+        assert isinstance(visit, Visit)
+        visit.leave(Offence.REFUSED, 0.0)
+    for worker in (first.worker, first.other, second.worker, second.other):
+        await first.until(partial(is_refused_at, worker))
+
+
+async def test_worker_is_not_told_its_own_charges(nodes: tuple[Node, Node]) -> None:
+    """It has charged an address already, which is charged once; the other one hears of it."""
+    first, _ = nodes
+    first.charge()
+    told = {"type": "offences", "charges": [(ADDRESS, "REFUSED", 1)]}
+    await first.until(lambda: told in first.other.told)
+    assert told not in first.worker.told
+
+
+async def test_new_worker_knows_who_is_refused(nodes: tuple[Node, Node]) -> None:
+    """It has what the one before it knew, or the hub has heard of another machine."""
+    first, second = nodes
+    second.deaf = True
+    for _ in range(2):
+        first.charge()
+    new = Worker(3, first.news)
+    first.counts.came(new)  # type: ignore[arg-type]
+    assert new.gate().refuses(ADDRESS, 0.0)
+    await second.until(lambda: first.exchange.neighbours[second.me].heard)
+    assert not second.worker.gate().refuses(ADDRESS, 0.0)
+    second.deaf = False
+    await second.until(lambda: second.worker.gate().refuses(ADDRESS, 0.0))
 
 
 async def test_claims_on_all_machines(nodes: tuple[Node, Node]) -> None:

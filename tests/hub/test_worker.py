@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -93,6 +95,72 @@ async def test_duties_that_cannot_be_taken() -> None:
         calls.append("lay down")
 
     app.take_duties, app.lay_down_duties = take_duties, lay_down_duties
-    await app._lead({"ask": 1})  # noqa: SLF001
+    await app._lead({"ask": 1, "until": math.inf})  # noqa: SLF001
     assert (calls, answers) == (["take", "lay down"], ["the database is away"])
     assert app._service.webhooks.rests  # noqa: SLF001
+    assert not app._leads()  # noqa: SLF001
+
+
+class Duties:
+    """A worker that takes duties once it may go on."""
+
+    def __init__(self) -> None:
+        end: Any = None
+        self.app: Any = WorkerApp(Settings(), {"ident": ["", 1, 1], "link": "link"}, end)
+        self.answers: list[object] = []
+        self.calls: list[tuple[str, bool]] = []
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+        members: dict[str, object] = {
+            "_channel": SimpleNamespace(answer=lambda _, value: self.answers.append(value)),
+            "_service": SimpleNamespace(webhooks=SimpleNamespace(rests=True)),
+            "_loop": asyncio.get_running_loop(),
+            "take_duties": self.take,
+            "lay_down_duties": self.lay_down,
+        }
+        for name, member in members.items():
+            setattr(self.app, name, member)
+
+    async def take(self, _: object) -> None:
+        """Take them, slowly."""
+        self.asked.set()
+        await self.goes_on.wait()
+        self.calls.append(("take", self.app._leads()))  # noqa: SLF001
+
+    async def lay_down(self, _: object) -> None:
+        """Lay them down."""
+        self.calls.append(("lay down", self.app._leads()))  # noqa: SLF001
+
+    def hear(self, **message: object) -> None:
+        """Have the hub say something."""
+        self.app._receive({"ask": 1, **message}, None)  # noqa: SLF001
+
+    async def settle(self) -> None:
+        """Wait until all is done that the hub has said."""
+        await asyncio.gather(*self.app._tasks)  # noqa: SLF001
+
+
+async def test_duties_are_laid_down_after_they_are_taken() -> None:
+    """An order that comes while the one before is carried out waits for that."""
+    duties = Duties()
+    duties.hear(type="lead", until=math.inf)
+    await duties.asked.wait()
+    duties.hear(type="lay down")
+    duties.goes_on.set()
+    await duties.settle()
+    assert duties.calls == [("take", True), ("lay down", True)]
+    assert duties.app._service.webhooks.rests  # noqa: SLF001
+    assert not duties.app._leads()  # noqa: SLF001
+
+
+async def test_duties_that_are_another_ones_by_now() -> None:
+    """A worker that has stood still takes none, and acts on none until it is told so again."""
+    duties = Duties()
+    duties.hear(type="lead", until=time.monotonic() - 1)
+    await duties.settle()
+    assert (duties.calls, duties.answers) == ([], ["it was told too long ago"])
+    duties.hear(type="attend")
+    assert not duties.app._leads()  # noqa: SLF001
+    duties.hear(type="attend", until=math.inf)
+    assert duties.app._leads()  # noqa: SLF001
+    duties.hear(type="attend")
+    assert duties.app._leads()  # noqa: SLF001

@@ -299,6 +299,9 @@ class FarClient:
     def follow(self) -> None:
         """An answer that goes on."""
 
+    def stream_moved(self, count: int | None) -> None:
+        """Nobody stops here."""
+
     def waited_for(self, others: bool) -> None:
         """Others wait, or no longer."""
         self.others_wait = others

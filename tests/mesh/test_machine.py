@@ -49,6 +49,7 @@ class Guest:
         self.receipt: Receipt | None = None
         self.ended = False  # its stream, by an end of file
         self.closed = False
+        self.follows = False
         self._backlog = Backlog()
         self._paused = True
         self._eof = False

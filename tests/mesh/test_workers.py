@@ -14,6 +14,7 @@ import pytest
 from pipe.errors import Unreachable
 from pipe.events.dedupe import Sighting
 from pipe.events.logs.filters import Filter
+from pipe.language.names import parse_topic
 from pipe.language.requests import List, Publish, Subscribe
 from pipe.mesh import mesh
 from pipe.mesh.unix import Sockets
@@ -396,6 +397,32 @@ async def test_told_twice_rather_than_not(workers: Workers) -> None:
     pushed = Sighting("alice/alpine:latest@sha256:0", pushed=True)
     assert await workers[2].service.once.is_new(pushed)
     assert not await workers[2].service.once.is_new(pushed)
+
+
+async def test_first_worker_cannot_be_reached_for_long(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told something does not wait until a link to a worker that stands still has ended."""
+    monkeypatch.setattr(mesh, "ASK_SECONDS", 0.01)
+
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(workers[2].mesh, "_edge", never)
+    assert await workers[2].service.once.is_new(Sighting("alice/alpine:latest@sha256:0"))
+
+
+async def test_announcement_that_is_not_answered(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says that there was no room for what may be published."""
+    sub = await workers.run(1, "sub build", None)
+    await on_topic(workers, 1, 1)
+    topic = parse_topic("build", caller="alice")
+    monkeypatch.setattr("pipe.mesh.mesh.send_answer", lambda *_: None)
+    monkeypatch.setattr("pipe.mesh.asking.ASK_SECONDS", 0.01)
+    assert await workers[2].service.announce(topic, b"line") is None
+    assert await sub.read(4) == b"line"
 
 
 async def test_lines_about_a_user_in_another_worker(workers: Workers) -> None:

@@ -45,6 +45,8 @@ class Result(enum.Enum):
     """The hook's user may not write there."""
     FULL = "full"
     """Too much waits already."""
+    UNANSWERED = "unanswered"
+    """The worker where its topic is does not answer: it may be published, or not."""
     LIMITED = "limited"
     """They come too fast."""
     REFUSED = "refused"
@@ -57,7 +59,14 @@ class Result(enum.Enum):
 
 
 _TROUBLES = frozenset(
-    {Result.UNREADABLE, Result.DENIED, Result.FULL, Result.LIMITED, Result.REFUSED}
+    {
+        Result.UNREADABLE,
+        Result.DENIED,
+        Result.FULL,
+        Result.UNANSWERED,
+        Result.LIMITED,
+        Result.REFUSED,
+    }
 )
 
 

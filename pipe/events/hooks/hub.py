@@ -12,6 +12,7 @@ import base64
 import secrets
 import string
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipe.events.dedupe import Sighting, sight
@@ -25,7 +26,7 @@ from pipe.rights.callers import Caller
 from pipe.rights.grants import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from typing import TypeAlias
 
     from pipe.events.telling import Tell
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from pipe.store import Hook, HookStore
 
     Admit: TypeAlias = Callable[[int], bool]
-    Announce: TypeAlias = Callable[[TopicName, bytes, float, Admit], Awaitable[bool]]
+    Found: TypeAlias = tuple[Result, int]  # what came of one, and how many read it at once
+    Announce: TypeAlias = Callable[[TopicName, bytes, float, Admit], Awaitable[bool | None]]
     IsNew: TypeAlias = Callable[[Sighting], Awaitable[bool]]
 
 ID_LENGTH = 12
@@ -63,6 +65,7 @@ _SECRET_ALPHABET = string.ascii_letters + string.digits
 _WORST_FIRST = (
     Result.UNREADABLE,
     Result.FULL,
+    Result.UNANSWERED,
     Result.DENIED,
     Result.PUBLISHED,
     Result.HELD,
@@ -99,7 +102,7 @@ class Hooks:
     Args:
         store: the hooks.
         access: decides rights.
-        announce: publishes, as `pipe.events.announcer.Announcer.announce`.
+        announce: publishes, as `pipe.service.Service.announce`.
         is_new: recognises what is told twice, as `pipe.events.once.Once.is_new`.
         count: notes one more delivery of a kind with a result, for the metrics.
         tell: tells a user in the logs.
@@ -131,21 +134,16 @@ class Hooks:
             time: seconds since 1970.
             now: seconds of a clock that only goes forward.
         """
-        results: list[Result] = []
-        readers = 0
         detail = ""
         try:
-            for notice in _notices(hook, post, time):
-                result, count = await self._publish(hook, notice)
-                readers = max(readers, count)
-                results.append(result)
-                if len(results) % _EVENTS_AT_A_TIME == 0:
-                    await asyncio.sleep(0)
+            found = await self._publish_all(hook, list(_notices(hook, post, time)))
         except Unreadable as error:
-            results.append(Result.UNREADABLE)
+            found = [(Result.UNREADABLE, 0)]
             detail = str(error)
+        results = [result for result, _ in found]
         result = next((one for one in _WORST_FIRST if one in results), Result.IGNORED)
         published = sum(one in {Result.PUBLISHED, Result.HELD, Result.UNHEARD} for one in results)
+        readers = max((count for _, count in found), default=0)
         size = len(post.body)
         self.note(hook, Delivery(time, result, size, published, readers, detail), now)
 
@@ -188,28 +186,57 @@ class Hooks:
             return notice.topic, Result.DENIED, 0
         return notice.topic, *await self._announce(hook, caller, notice)
 
-    async def _publish(self, hook: Hook, notice: _Notice) -> tuple[Result, int]:
+    async def _publish_all(self, hook: Hook, notices: list[_Notice]) -> list[Found]:
+        """Publish what may be and is new; other workers are asked about all of it at once."""
         caller = _caller(hook)
-        if not self._may_write(caller, notice.topic):
-            return Result.DENIED, 0
-        # Senders choose their IDs by themselves: each hook has its own.
-        number = f"{hook.id} {notice.topic} {notice.number}"
-        if notice.number and not await self._is_new(Sighting(number)):
-            return Result.REPEAT, 0
-        pushed = sight(notice.event) if notice.event else None
-        if pushed and not await self._is_new(pushed):
-            return Result.REPEAT, 0
-        return await self._announce(hook, caller, notice)
+        found: dict[int, Found] = {}  # by place
+        left = list(range(len(notices)))
 
-    async def _announce(self, hook: Hook, caller: Caller, notice: _Notice) -> tuple[Result, int]:
+        def drop(places: Iterable[int], result: Result) -> None:
+            found.update(dict.fromkeys(places, (result, 0)))
+            left[:] = [place for place in left if place not in found]
+
+        drop((at for at in left if not self._may_write(caller, notices[at].topic)), Result.DENIED)
+        for sighted in (partial(_number_of, hook), _push_of):
+            asked = {at: sighting for at in left if (sighting := sighted(notices[at]))}
+            news = await asyncio.gather(*map(self._is_new, asked.values()))
+            drop((at for at, new in zip(asked, news, strict=True) if not new), Result.REPEAT)
+        topics: dict[TopicName, dict[int, _Notice]] = {}
+        for at in left:
+            topics.setdefault(notices[at].topic, {})[at] = notices[at]
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            for some in topics.values():
+                tasks.append(group.create_task(self._announce_in_order(hook, caller, some)))
+                if len(tasks) % _EVENTS_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+        for task in tasks:
+            found.update(task.result())
+        return [found[at] for at in range(len(notices))]
+
+    async def _announce_in_order(
+        self, hook: Hook, caller: Caller, notices: Mapping[int, _Notice]
+    ) -> dict[int, Found]:
+        """Publish what comes on one topic, until its worker is found not to answer."""
+        found: dict[int, Found] = dict.fromkeys(notices, (Result.UNANSWERED, 0))
+        for number, (at, notice) in enumerate(notices.items(), start=1):
+            found[at] = await self._announce(hook, caller, notice)
+            if found[at][0] is Result.UNANSWERED:
+                break
+            if number % _EVENTS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return found
+
+    async def _announce(self, hook: Hook, caller: Caller, notice: _Notice) -> Found:
         read: list[int] = []
 
         def admit(readers: int) -> bool:
             read.append(readers)
             return self._may_write(caller, notice.topic)
 
-        if not await self._announce_it(notice.topic, notice.data, hook.hold, admit):
-            return Result.FULL, 0
+        taken = await self._announce_it(notice.topic, notice.data, hook.hold, admit)
+        if not taken:
+            return Result.UNANSWERED if taken is None else Result.FULL, 0
         if not read:
             return Result.HELD, 0
         return Result.PUBLISHED if read[0] else Result.UNHEARD, read[0]
@@ -275,6 +302,16 @@ def _notice_of(hook: Hook, event: Event) -> _Notice | None:
     # The sender's repository is not the user of that name here, who may be told of the same push.
     known = replace(event, repository=f"{topic} {event.repository}")
     return _Notice(topic, event.line(), "", known)
+
+
+def _number_of(hook: Hook, notice: _Notice) -> Sighting | None:
+    """How it is recognised by its number; senders choose theirs, so each hook has its own."""
+    return Sighting(f"{hook.id} {notice.topic} {notice.number}") if notice.number else None
+
+
+def _push_of(notice: _Notice) -> Sighting | None:
+    """How it is recognised as a push, whoever tells of it."""
+    return sight(notice.event) if notice.event else None
 
 
 def _topic_of(hook: Hook) -> TopicName:

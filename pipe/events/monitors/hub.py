@@ -64,6 +64,9 @@ TAKE_SECONDS = 0.25
 TAKE_SHARE, MAX_TAKE_SECONDS = 1 / 60, 10.0
 """How late a monitor that is up hears of more bytes: a share of its window, and at most so long."""
 
+REST_SECONDS = 0.5
+"""When to look again whether deadlines are judged here."""
+
 JUMP_SECONDS = 30.0
 """If the clock moved so much more or less than time did, the machine slept or the clock was set."""
 
@@ -134,11 +137,12 @@ class Monitors:
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._ticking = False
-        self._saver = Saver(store, clock, self._reload)
+        self._saver = Saver(store, clock, self._reload, lambda: self.may_act())
         self._reloading: asyncio.Task[None] | None = None
         self._to_reload: set[str] = set()
         self._clocks: tuple[float, float] | None = None
         self._closed = False
+        self.may_act: Callable[[], bool] = lambda: True  # not while another server watches
         self.draining = False  # so that streams break off which the server itself cuts
         self.states: Counter[str] = Counter({state.value: 0 for state in State})
 
@@ -167,13 +171,14 @@ class Monitors:
     async def close(self) -> None:
         """Store what can be stored, and watch no more; calling this again does nothing.
 
-        Another server may go on with them, and `start` here goes on after that.
+        Another server may go on with them, and `start` here goes on after that.  If it has done so
+        already, nothing is stored.
         """
         if self._closed:
             return
         self._closed = True
         for topic in list(self._topics.values()):
-            if topic.timer:
+            if topic.timer and self.may_act():
                 activity, waiting = topic.watch.collect(), list(topic.all)
                 while self._hand_on(activity, self._clock(), waiting):
                     pass
@@ -372,6 +377,9 @@ class Monitors:
 
     def _take(self, name: TopicName) -> None:
         topic = self._topics[name]
+        if not self.may_act():
+            topic.timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._take, name)
+            return
         topic.timer = None
         topic.taken = asyncio.get_running_loop().time()
         topic.patience = min(map(_patience, topic.all))
@@ -431,6 +439,9 @@ class Monitors:
 
     def _tick(self) -> None:
         self._timer = None
+        if not self.may_act():
+            self._timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._tick)
+            return
         self._look_at_clocks()
         if not self._ticking:
             self._ticking = True

@@ -41,6 +41,7 @@ class Saver:
         store: Where.
         clock: Seconds since 1970.
         besides: Done before each save; StoreUnavailable leaves the save to the next minute.
+        may_save: Whether it is this server that stores; another one's is not replaced.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Saver:
         store: MonitorStore,
         clock: Callable[[], float],
         besides: Callable[[], Awaitable[None]],
+        may_save: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._clock = clock
         self._besides = besides
+        self._may_save = may_save
         self._unsaved: dict[int, Monitor] = {}
         self._changes: deque[NewChange] = deque(maxlen=MAX_PENDING)
         self._lock = asyncio.Lock()
@@ -122,8 +125,11 @@ class Saver:
         if self._task:
             await asyncio.wait({self._task})
         self._kept = 0.0
-        with contextlib.suppress(StoreUnavailable):
-            await self.save()
+        if self._may_save():
+            with contextlib.suppress(StoreUnavailable):
+                await self.save()
+        else:
+            self._changes.clear()
         self._unsaved.clear()  # it would replace what others store from now on
 
     async def _keep_watch(self) -> None:
@@ -149,8 +155,9 @@ class Saver:
 
     async def _save_or_wait(self) -> None:
         try:
-            await self._besides()
-            await self.save()
+            if self._may_save():
+                await self._besides()
+                await self.save()
         except StoreUnavailable as error:
             if not self._away:
                 log.warning("monitors cannot be stored", error=error.message)

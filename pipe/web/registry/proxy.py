@@ -233,6 +233,7 @@ class Transfer:
     member = None
     paused_seconds = 0.0
     follows = False
+    abroad = None  # it is on no topic
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipe.errors import StoreUnavailable
-from pipe.events.monitors import hub, monitor
+from pipe.events.monitors import hub, monitor, saving
 from pipe.events.monitors.alerts import Alerts
 from pipe.events.monitors.hub import Monitors, Watched
 from pipe.events.monitors.monitor import State
@@ -291,6 +291,45 @@ async def test_another_server_goes_on_and_gives_back(scene: Scene) -> None:
     assert scene.service.router.watched_names == (BACKUP,)
     await scene.restart()
     assert scene.one().monitor.state is State.UP
+
+
+async def test_server_that_stood_still_stores_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another server has stored meanwhile is not replaced by what was so before."""
+    monkeypatch.setattr(saving, "SOON_SECONDS", 3600.0)
+    watched = await scene.add()
+    scene.pub()
+    await scene.wait_state(watched, State.UP)
+    here, there = scene.monitors, scene.make()
+    here.may_act = lambda: False
+    await there.start()
+    scene.monitors = there
+    await there.pause(scene.one())
+    await here.close()
+    await scene.restart()
+    assert scene.one().monitor.state is State.PAUSED
+
+
+async def test_server_that_may_not_act_judges_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is heard and no deadline looked at until it may, and then it is as ever."""
+    monkeypatch.setattr(hub, "REST_SECONDS", 0.01)
+    asked = 0
+
+    def may_act() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 5
+
+    scene.monitors.may_act = may_act
+    watched = await scene.add(terms=QUICK)
+    scene.pub()
+    await scene.until(lambda: asked == 5)
+    assert watched.monitor.state is State.NEW
+    await scene.until(lambda: scene.alerts)
+    assert [line["state"] for _, line in scene.alerts] == ["down"]
 
 
 async def test_away(scene: Scene) -> None:
