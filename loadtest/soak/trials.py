@@ -44,6 +44,7 @@ REST_SECONDS: Final = 0.3
 ANSWER_SECONDS: Final = 15.0
 """Until what was sent through hooks and log lines must be there."""
 
+NDJSON: Final = "application/x-ndjson"
 DELIVERIES: Final = 8
 RECEIPT: Final = re.compile(
     r"sent (\d+) bytes? to (\d+) subscribers?(?:, (\d+) of them left early)?"
@@ -299,7 +300,7 @@ async def hooked(trial: Trial) -> None:
 
 async def logged(trial: Trial) -> None:
     """Log lines that a service ships come once each to their user."""
-    headers = {"Authorization": f"Bearer {trial.siege.shipping}"}
+    headers = {"Authorization": f"Bearer {trial.siege.shipping}", "Content-Type": NDJSON}
 
     async def post(number: int) -> None:
         line = {
