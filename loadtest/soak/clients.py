@@ -250,6 +250,8 @@ class OpenSSH(Client):
 
     async def send(self, data: bytes) -> None:
         """Write, at the pace at which it reads."""
+        if self._stdin.is_closing():
+            raise BrokenPipeError("it has ended")
         self._stdin.write(data)
         await self._stdin.drain()
 

@@ -195,7 +195,7 @@ async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event) -> int:
     stream = ""
     cuts = trial.draw.choice((0, 0, 1, 2))
     while True:
-        place = f"--from {len(got)} --stream {stream}" if stream else ""
+        place = f"--from {len(got)}" + (f" --stream {stream}" if stream else "")
         client = await _connect(trial, f"sub --hold {HOLD} {place} {trial.topic}")
         if await trial.wait_for(client, lambda: bool(client.received)):  # noqa: B023
             began.set()
