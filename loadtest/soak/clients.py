@@ -119,6 +119,11 @@ class Client(abc.ABC):
         """Read no more for now."""
         self._may_read.clear()
 
+    @property
+    def holds(self) -> bool:
+        """Whether it reads nothing."""
+        return not self._may_read.is_set()
+
     def go_on(self) -> None:
         """Read again."""
         self._may_read.set()

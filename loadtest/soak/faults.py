@@ -32,8 +32,9 @@ LONG: Final = (4.0, 8.0)
 AWAY: Final = (0.0, 20.0)
 """Its names are free for others after 15 s."""
 
-SERVES_SECONDS: Final = 10.0
-"""After a fault until new streams get from each machine to each."""
+SERVES_SECONDS: Final = 30.0
+"""After a fault until new streams get from each machine to each: some seconds, but the machine may
+be busy with much else."""
 
 FREE_SECONDS: Final = 30.0
 """After a fault until a name that was in use can be had: 15 s, and the time to notice."""

@@ -106,6 +106,11 @@ class Scene:
         """Whether something has happened to the service since it began."""
         return self.soak.was_hit(self._began)
 
+    @property
+    def holds(self) -> bool:
+        """Whether a client of it reads nothing."""
+        return any(client.holds for client in self._clients)
+
     async def wait_lame(self) -> None:
         """Return once a fault has ended a client, and the others had time to learn of it."""
         while True:

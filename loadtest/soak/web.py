@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
 OK: Final = 200
+ENDED: Final = 424
+"""The publisher ended with a status of its own, which is in a header."""
+
 STATUSES: Final = {
     OK: Status.OK,
     412: Status.TIMEOUT,
@@ -79,7 +82,8 @@ class Web(Client):
         except (aiohttp.ClientError, asyncio.CancelledError) as error:
             raise OSError(f"{error!r}") from error
         if not piece:
-            self._status = STATUSES.get(response.status, Status.USAGE)
+            told = response.headers.get("Pipe-Status") if response.status == ENDED else None
+            self._status = int(told or STATUSES.get(response.status, Status.USAGE))
         if response.status == OK and not self._uploads:
             return piece
         self.errors += piece
