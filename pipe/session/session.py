@@ -157,7 +157,7 @@ class Session(Serving):
             self._patience = Patience(self._loop, self._tell_of_wait, gives_up)
         with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
-            self._patience.wait(request, missing, sent)
+            self._patience.wait(request, missing, sent, gone=self._orphaned)
 
     def _tell_of_wait(self, text: str) -> None:
         if not self._service.draining:  # nobody comes any more, and it will be cut as well
