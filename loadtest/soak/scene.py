@@ -59,6 +59,7 @@ class Scene:
         self.draw = random.Random(f"{soak.seed} {number}")
         self._began = time.monotonic()
         self._clients: list[Client] = []
+        self._over = False
 
     def wish(self, user: str = "alice", *, window: int = 0) -> Wish:
         """Some way to connect."""
@@ -87,12 +88,20 @@ class Scene:
         return self.keep(await OpenSSH.start(wish, command, log))
 
     def keep(self, client: Client) -> Client:
-        """Let it end with the scene."""
+        """Let it end with the scene.
+
+        Raises:
+            ExcusedError: that is over, and it has come too late.
+        """
         self._clients.append(client)
+        if self._over:
+            client.kill()
+            raise ExcusedError
         return client
 
     async def close(self) -> None:
         """End all clients."""
+        self._over = True
         await asyncio.gather(*(client.close() for client in self._clients))
         for client in self._clients:
             if isinstance(client, OpenSSH):

@@ -105,7 +105,7 @@ def test_greets_first() -> None:
 
 
 def test_greets_first_whatever_the_time_is() -> None:
-    """A tick between the connection that is accepted and its wire does not ping before it greets."""
+    """A tick between the connection that is accepted and its wire sends nothing."""
     here = Here(attached=False)
     here.link.tick()
     here.link.flush()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from pipe.errors import Outcome
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
 from pipe.session.session import Session
@@ -189,6 +190,23 @@ async def test_whole_stream_waits_for_no_other_reader(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         assert not service.orphans
         assert not service.router.statistics().topics
+
+
+async def test_stream_of_who_is_gone_elsewhere_waits_for_no_other_reader(tmp_path: Path) -> None:
+    """Nor is one kept whose client has left another worker, with the rest on its way from there."""
+    async with serving(tmp_path) as service:
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        reader = await alice.create_process("sub x")
+        writer = await alice.create_process("pub x")
+        writer.stdin.write("some")
+        assert await reader.stdout.readexactly(4) == "some"
+        (live,) = [one for one in service.sessions if one.member and one.member.source]
+        live.abandon()  # type: ignore[attr-defined]
+        reader.close()
+        await writer.wait_closed()
+        assert writer.exit_status == Outcome.BROKEN.status
+        assert not service.router.statistics().topics
+        alice.close()
 
 
 def waits(live: Any) -> bool:  # noqa: ANN401
