@@ -192,8 +192,8 @@ async def resumed(trial: Trial) -> None:
     trial.tally.count("files resumed and whole")
 
 
-async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event, ends: asyncio.Event) -> int:
-    """Read until the stream has ended, however often the connection is lost; the last status."""
+async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event, ends: asyncio.Event) -> None:
+    """Read until the stream has ended, however often the connection is lost."""
     stream = ""
     cuts = trial.draw.choice((0, 0, 1, 2))
     while True:
@@ -221,8 +221,8 @@ async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event, ends: asy
         return
 
 
-async def _write_on(trial: Trial, data: bytes, began: asyncio.Event, ends: asyncio.Event) -> int:
-    """Send all of it, however often the connection is lost; the last status."""
+async def _write_on(trial: Trial, data: bytes, began: asyncio.Event, ends: asyncio.Event) -> None:
+    """Send all of it, however often the connection is lost."""
     at = 0
     place = "-m 1"
     cuts = trial.draw.choice((0, 0, 1, 2))
