@@ -90,7 +90,7 @@ fuzz: $(VENV)/.dev $(VENV)/.fuzz ## try mutated packets and texts, FUZZ_RUNS of 
 bench-hostile: $(VENV)/.dev ## measure an innocent user beside each kind of hostile peer
 	$(BIN)/python -m loadtest.hostile $(ARGS)
 
-soak: $(VENV)/.dev ssh-programs ## half an hour of mixed load with churn, or SOAK_MINUTES of it
+soak: $(VENV)/.dev ssh-programs ## half an hour of mixed load with churn, or SOAK_MINUTES; ARGS="--workers 2 --nodes 2" kills parts
 	$(BIN)/python -m loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 release: $(VENV)/.dev $(BIN)/uv ## check and build what is released, into dist/; nothing is signed or uploaded

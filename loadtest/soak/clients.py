@@ -11,6 +11,7 @@ import abc
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ CONNECT_SECONDS: Final = 30.0
 REKEY_BYTES: Final = 1 << 20
 _LINGER_NOTHING: Final = struct.pack("ii", 1, 0)
 """A close with this answers the peer with RST (socket(7), SO_LINGER)."""
+
+CUT: Final = re.compile("closed by remote host|Read from remote host|client_loop: send disconnect")
+"""What `ssh` says when it loses its connection, with which it drops what it has not written."""
 
 CLOSED: Final = (OSError, asyncssh.Error)
 """How a connection that has ended shows itself to who reads or writes."""
@@ -115,6 +119,11 @@ class Client(abc.ABC):
         """Read no more for now."""
         self._may_read.clear()
 
+    @property
+    def holds(self) -> bool:
+        """Whether it reads nothing."""
+        return not self._may_read.is_set()
+
     def go_on(self) -> None:
         """Read again."""
         self._may_read.set()
@@ -140,6 +149,15 @@ class Client(abc.ABC):
             if self.ended:
                 raise GoneError(f"ended before {what}, with {len(self.received)}: {self.words}")
             await self._news.wait()
+
+    async def wait_news(self) -> None:
+        """Return once it has heard more, or has ended."""
+        await self._news.wait()
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it is `ssh` and says that it has lost its connection, in its log."""
+        return False
 
     @property
     def words(self) -> str:
@@ -237,6 +255,8 @@ class OpenSSH(Client):
 
     async def send(self, data: bytes) -> None:
         """Write, at the pace at which it reads."""
+        if self._stdin.is_closing():
+            raise BrokenPipeError("it has ended")
         self._stdin.write(data)
         await self._stdin.drain()
 
@@ -259,6 +279,17 @@ class OpenSSH(Client):
         if self._log is None:
             return 0
         return max(0, self._log.read_bytes().count(b"SSH2_MSG_NEWKEYS sent") - 1)
+
+    @property
+    def was_cut(self) -> bool:
+        """By its log."""
+        return bool(self._log and CUT.search(self._log.read_text(errors="replace")))
+
+    def drop_log(self) -> None:
+        """Remove it."""
+        if self._log is not None:
+            self._log.unlink()
+            self._log = None
 
 
 class Library(Client):

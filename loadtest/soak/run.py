@@ -1,45 +1,41 @@
-"""The soak itself: rounds of scenes, a quiet point after each, and residents that stay through all.
+"""The soak of one process: rounds of scenes, a quiet point after each, and residents that stay.
 
-The rules that it keeps: scenes start only while the whole of it (server and clients) has used less
-than `SHARE` of a processor, so that other work on the machine goes on; at a quiet point no scene is
-under way and the residents are silent, so that readings can be compared.
+The rule that it keeps: at a quiet point no scene is under way and the residents are silent, so that
+readings can be compared.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import os
 import random
-import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import asyncssh
-
 from loadtest import procfs
-from loadtest.workspace import MIB, ROOT, make_key
-from tests.e2e.clients import bare_environment
+from loadtest.workspace import MIB
 from tests.e2e.server import Status
 
 from .clients import Client, Library, OpenSSH, Wish
-from .scenes import LONGEST_SECONDS, PLAYS, Scene
-from .tally import Tally, table
+from .scene import Scene
+from .scenes import LONGEST_SECONDS, PLAYS
+from .stage import USERS, Stage
+from .tally import table
 from .watch import Reading, Served, left_behind, slope
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 SHARE: Final = 0.65
-ADMIT_SECONDS: Final = 0.2
 WORKERS: Final = 6
 """Scenes at once."""
 
 ROUNDS: Final = 30
 LEAST_ROUND_SECONDS: Final = 5.0
 
-USERS: Final = ("alice", "bob", "mallory")
 RESIDENT_TOPIC: Final = "residents"
 RESIDENT_CIPHERS: Final = ("", "chacha20-poly1305@openssh.com", "aes256-ctr")
 RESIDENT_PIECE: Final = 1 << 17
@@ -121,7 +117,7 @@ class Residents:
         await asyncio.gather(*(client.close() for client in clients))
 
 
-class Soak:
+class Soak(Stage):
     """One run.
 
     Args:
@@ -131,54 +127,24 @@ class Soak:
     """
 
     def __init__(self, directory: Path, seconds: float, seed: int) -> None:
-        self.tally = Tally()
-        self.seed = seed
+        super().__init__(directory, seed, SHARE, LONGEST_SECONDS)
         self.readings: list[Reading] = []
-        self._directory = directory
         self._seconds = seconds
-        self._numbers = itertools.count()
-        self._scene_numbers = itertools.count()
-        self._draw = random.Random(seed)
-        self.keys = {user: directory / user for user in USERS}
-        for path in self.keys.values():
-            make_key(path)
         self.server = Served(directory)
         self._residents = Residents(self)
-        self._start = time.monotonic()
-        self._cpu_at_start = procfs.tree_cpu_seconds(os.getpid())
-        self._used = (0.0, 0.0)  # processor time of all, and of the server
+        self._server_used = 0.0  # processor time
         self._empty: Reading | None = None
         self._end: Reading | None = None
 
-    def new_path(self, stem: str) -> Path:
-        """A file that is not there yet."""
-        return self._directory / f"{stem}-{next(self._numbers)}"
+    def port(self, draw: random.Random) -> int:
+        """There is one."""
+        del draw
+        return self.server.port
 
-    def new_log(self) -> Path:
-        """The same, for a client's log."""
-        path = self.new_path("log")
-        path.touch()
-        return path
-
-    def new_key(self) -> Path:
-        """A private key that nobody has used."""
-        path = self.new_path("key")
-        asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(path))
-        path.chmod(0o600)  # or ssh will not use it
-        return path
-
-    async def manage(self, *words: str) -> None:
-        """Run one of the commands that manage accounts."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pipe", *words, "--data-dir", str(self.server.data)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT,
-            env=bare_environment(),
-        )
-        _, said = await process.communicate()
-        if process.returncode:
-            self.tally.fail("wrong statuses", f"pipe {' '.join(words)}: {said.decode()}")
+    @property
+    def accounts(self) -> list[str]:
+        """Where the server has them."""
+        return ["--data-dir", str(self.server.data)]
 
     # -- the run ----------------------------------------------------------------------------------
 
@@ -200,8 +166,8 @@ class Soak:
         finally:
             await self._residents.close()
         self._end = await self.server.settle(0)
-        everybody = procfs.tree_cpu_seconds(os.getpid()) - self._cpu_at_start
-        self._used = (everybody, procfs.tree_cpu_seconds(self.server.pid))
+        self.count_cpu()
+        self._server_used = procfs.tree_cpu_seconds(self.server.pid)
 
     async def _introduce(self) -> None:
         """Let users claim their names, and the server open what it keeps open."""
@@ -223,29 +189,11 @@ class Soak:
             await self._residents.talk()
             await asyncio.sleep(RESIDENT_SECONDS)
 
-    async def _work(self, deadline: float) -> None:
+    def _next(self, number: int) -> tuple[Scene, str, Callable[[], Awaitable[None]]]:
         plays, weights = zip(*PLAYS, strict=True)
-        while await self._admit(deadline):
-            number = next(self._scene_numbers)
-            play = random.Random(f"{self.seed} play {number}").choices(plays, weights)[0]
-            scene = Scene(self, number)
-            try:
-                async with asyncio.timeout(LONGEST_SECONDS):
-                    await play(scene)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it breaks a promise
-                scene.fail("scenes that failed", f"{play.__name__}: {error!r}")
-            finally:
-                await scene.close()
-            self.tally.scenes[play.__name__] += 1
-
-    async def _admit(self, deadline: float) -> bool:
-        """Wait until one more scene may begin; whether there is still time for it."""
-        while time.monotonic() < deadline:
-            used = procfs.tree_cpu_seconds(os.getpid()) - self._cpu_at_start
-            if used < SHARE * (time.monotonic() - self._start):
-                return True
-            await asyncio.sleep(ADMIT_SECONDS)
-        return False
+        play = random.Random(f"{self.seed} play {number}").choices(plays, weights)[0]
+        scene = Scene(self, number)
+        return scene, play.__name__, partial(play, scene)
 
     def _show(self) -> None:
         last = self.readings[-1]
@@ -290,8 +238,9 @@ class Soak:
         counts = self.tally.counts
         kinds = {line.partition(":")[0] for line in self.tally.broken}
         rows = [("scenes", f"{sum(self.tally.scenes.values())}")]
-        if all(self._used):
-            rows += [("processor time", "{:.0f} s, the server's {:.0f} s".format(*self._used))]
+        if self._server_used:
+            used = f"{self._used:.0f} s, the server's {self._server_used:.0f} s"
+            rows += [("processor time", used)]
         rows += [
             (name, f"{count / MIB:.0f} MiB" if name.startswith("bytes") else str(count))
             for name, count in sorted(counts.items())

@@ -1,19 +1,14 @@
-"""What clients do in a soak: each scene has a topic of its own, its clients, and what must hold.
-
-A scene draws everything from its own random numbers, which come from the soak's seed and the
-scene's number.  All its clients have ended when it has.
-"""
+"""What clients do in a soak: each scene has a topic of its own, its clients, and what must hold."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import asyncssh
 
@@ -23,7 +18,6 @@ from tests.e2e.server import Status
 
 from .checks import (
     BLOCK,
-    MismatchError,
     check_dealt,
     check_dropped,
     check_part,
@@ -31,156 +25,12 @@ from .checks import (
     check_suffix,
     check_whole,
 )
-from .clients import CLOSED, Client, GoneError, Library, OpenSSH, Wish, connect, reset
+from .clients import CLOSED, Client, Library, OpenSSH, connect, reset
+from .scene import KIB, OPENSSH_SHARE, Scene, Writer
 from .watch import STALL_SECONDS
 
-if TYPE_CHECKING:
-    from .run import Soak
-
-CIPHERS: Final = (
-    "",  # what the client likes best
-    "",
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-)
-OPENSSH_SHARE: Final = 0.35
-REKEY_SHARE: Final = 0.25
 SMALL_WINDOW: Final = 1 << 16
 """Bytes that a reader that stands still takes: the rest is the server's to keep or to drop."""
-
-KIB: Final = 1 << 10
-MOST_PIECES: Final = 500
-"""Into which a publisher cuts what it sends, so that a scene does not take minutes."""
-
-
-class Scene:
-    """One scene and its clients."""
-
-    def __init__(self, soak: Soak, number: int) -> None:
-        self.soak = soak
-        self.tally = soak.tally
-        self.topic = f"scene-{number}"
-        self.draw = random.Random(f"{soak.seed} {number}")
-        self._clients: list[Client] = []
-
-    def wish(self, user: str = "alice", *, window: int = 0) -> Wish:
-        """Some way to connect."""
-        return Wish(
-            user,
-            self.soak.keys[user],
-            self.soak.server.port,
-            self.draw.choice(CIPHERS),
-            self.draw.random() < REKEY_SHARE,
-            window,
-        )
-
-    async def client(
-        self, command: str, wish: Wish | None = None, *, library: bool | None = None
-    ) -> Client:
-        """Start a client of either kind."""
-        wish = wish or self.wish()
-        if library is None:
-            library = self.draw.random() > OPENSSH_SHARE
-        self.tally.count("joins")
-        if library:
-            self.tally.count("asyncssh clients")
-            return self.keep(await Library.start(wish, command))
-        self.tally.count("ssh clients")
-        log = self.soak.new_log() if wish.rekey else None
-        return self.keep(await OpenSSH.start(wish, command, log))
-
-    def keep(self, client: Client) -> Client:
-        """Let it end with the scene."""
-        self._clients.append(client)
-        return client
-
-    async def close(self) -> None:
-        """End all clients."""
-        await asyncio.gather(*(client.close() for client in self._clients))
-        for client in self._clients:
-            if isinstance(client, OpenSSH):
-                self.tally.count("rekeys seen by ssh", client.rekeys())
-
-    # -- what is expected -------------------------------------------------------------------------
-
-    async def expect(self, client: Client, *wanted: int) -> int:
-        """Wait for the end of a client, and note a status that is none of those wanted."""
-        status = await client.wait()
-        if status not in wanted:
-            listed = " or ".join(map(str, map(int, wanted)))
-            self.fail("wrong statuses", f"{status} instead of {listed}: {client.words}")
-        return status
-
-    def check(
-        self,
-        compare: Callable[[bytes | bytearray, bytes | bytearray], None],
-        sent: bytes | bytearray,
-        received: bytes | bytearray,
-    ) -> None:
-        """Compare what a reader received, and note a mismatch."""
-        self.tally.count("streams checked")
-        self.tally.count("bytes checked", len(received))
-        try:
-            compare(sent, received)
-        except MismatchError as error:
-            self.fail("mismatches", f"{compare.__name__}: {error}")
-
-    def fail(self, kind: str, what: str) -> None:
-        """Note a broken promise of this scene."""
-        self.tally.fail(kind, f"{self.topic}: {what}")
-
-    def size(self, most: int = 4 * MIB) -> int:
-        """A random size: as often from 1 to 1 KiB as from 1 to 4 MiB."""
-        return int(2 ** self.draw.uniform(0, most.bit_length() - 1))
-
-    def depart(self, client: Client) -> None:
-        """Go in mid-stream, in one way or another."""
-        if self.draw.random() < 0.5:
-            client.leave()
-            self.tally.count("leaves in mid-stream")
-        else:
-            client.kill()
-            self.tally.count("kills" if isinstance(client, OpenSSH) else "TCP resets")
-
-
-class Writer:
-    """A publisher's end of a stream: sends noise in pieces, and knows what it has sent."""
-
-    def __init__(self, scene: Scene, client: Client, piece: int = 0) -> None:
-        self.client = client
-        self.sent = bytearray()
-        self._scene = scene
-        self._piece = piece or min(max(1, scene.size(128 * KIB)), 100_000)
-
-    async def send(self, size: int) -> None:
-        """Send so many bytes more."""
-        noise = self._scene.draw.randbytes(size)
-        piece = self._piece
-        if size > piece * MOST_PIECES:
-            piece = -(-size // MOST_PIECES // BLOCK) * BLOCK
-        self.sent += noise
-        try:
-            for start in range(0, size, piece):
-                await self.client.send(noise[start : start + piece])
-        except OSError as error:
-            raise GoneError(f"publisher: {error}: {self.client.words}") from error
-        self._scene.tally.count("bytes published", size)
-
-    async def drip(self, until: Callable[[], bool], size: int = 100) -> None:
-        """Send a little now and then until something has come about."""
-        while not until():
-            await self.send(size)
-            await asyncio.sleep(0.02)
-
-    async def finish(self) -> None:
-        """End the stream in good order, and check the receipt."""
-        self.client.end_input()
-        await self._scene.expect(self.client, Status.OK)
-        if f"sent {len(self.sent)} byte" not in self.client.words:
-            self._scene.fail("wrong receipts", f"{len(self.sent)} sent; {self.client.words}")
-
 
 # -- streams --------------------------------------------------------------------------------------
 
@@ -486,7 +336,7 @@ async def strangers(scene: Scene) -> None:
             scene.fail("wrong logins", "a key that is not alice's logged alice in")
     scene.tally.count("logins refused")
     for _ in range(scene.draw.randint(1, 4)):
-        with socket.create_connection((HOST, scene.soak.server.port)) as end:
+        with socket.create_connection((HOST, scene.soak.port(scene.draw))) as end:
             end.sendall(scene.draw.choice((b"", b"SSH-2.0-x\r\n", b"GET / HTTP/1.0\r\n\r\n")))
             await asyncio.sleep(scene.draw.random() / 4)
         scene.tally.count("connections without a login")

@@ -78,6 +78,9 @@ class Guest(Protocol):
     def feed_eof(self) -> None:
         """The client has sent everything."""
 
+    def abandon(self) -> None:
+        """The client is gone, and the rest of its stream is on its way."""
+
     def stop_reading(self) -> None:
         """The client discards what it gets."""
 
@@ -271,6 +274,7 @@ class FarFront:
     def _gone(self, gone: Gone) -> None:
         if gone.complete and not self.session.lacks_readers:
             self._left = gone  # as any client that has sent its whole stream, once it is here
+            self.session.abandon()
         else:
             self._client_gone(gone)
 

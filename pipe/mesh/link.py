@@ -291,7 +291,7 @@ class Link:
         if self._missed > MISSED_TICKS:
             self.fail(f"nothing was heard of it for {PATIENCE_SECONDS:g} s")
             return
-        if not self._spoke:
+        if self._wire and not self._spoke:  # it greets first
             self.send(Kind.PING, 0)
             self.flush()
         self._spoke = False

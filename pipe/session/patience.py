@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipe.errors import NobodyLeft
 from pipe.session.midstream import what_it_waits_for, why_it_gave_up
 
 if TYPE_CHECKING:
@@ -34,14 +35,22 @@ class Patience:
         self._missing = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def wait(self, request: Publish, missing: int, sent: int) -> None:
+    def wait(self, request: Publish, missing: int, sent: int, *, gone: bool = False) -> None:
         """Wait for ``missing`` more readers after ``sent`` bytes; 0 ends the wait.
 
+        Args:
+            request: what says for how long.
+            missing: how many.
+            sent: how far the stream is.
+            gone: whether its client has hung up, so that nobody would learn of them.
+
         Raises:
-            NobodyLeft: the stream must stay whole, so nobody can be waited for.
+            NobodyLeft: the stream must stay whole, so nobody can be waited for, or nobody waits.
         """
         self.stop()
         was_missing, self._missing = self._missing, missing
+        if missing and gone:
+            raise NobodyLeft("the last subscriber left, and so has whoever has sent this")
         if missing:
             text = what_it_waits_for(request, missing, sent)
             if not was_missing:

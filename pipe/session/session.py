@@ -56,6 +56,7 @@ class Session(Serving):
     """
 
     __slots__ = (
+        "_abandoned",
         "_deaf",
         "_ends_stream",
         "_exit_status",
@@ -83,6 +84,7 @@ class Session(Serving):
         self._ends_stream = False  # the outcome is a stream's, for the client to confirm
         self._deaf = False  # its client discards what it gets
         self._orphaned = False
+        self._abandoned = False  # by its client, of whose stream the rest is on its way
         self.port = front.make_port(self)
         self._intake = Intake(self, self.port, service.router, service.turns)
         self.port.connect(self._intake.feed)
@@ -123,6 +125,10 @@ class Session(Serving):
         """Hand back what has arrived so far and was not used."""
         return self._intake.take_back()
 
+    def abandon(self) -> None:
+        """The client is gone, and the rest of its stream is on its way from another worker."""
+        self._abandoned = True
+
     def stop_reading(self) -> None:
         """Treat the client as gone, since it discards what it gets.
 
@@ -157,7 +163,7 @@ class Session(Serving):
             self._patience = Patience(self._loop, self._tell_of_wait, gives_up)
         with self._ended_by_failure():
             sent = self.member.received_bytes if self.member else 0
-            self._patience.wait(request, missing, sent)
+            self._patience.wait(request, missing, sent, gone=self._orphaned or self._abandoned)
 
     def _tell_of_wait(self, text: str) -> None:
         if not self._service.draining:  # nobody comes any more, and it will be cut as well

@@ -41,7 +41,7 @@ class Line:
 class Here:
     """A link's user, with its wire."""
 
-    def __init__(self, number: int = 1, protocol: int = PROTOCOL) -> None:
+    def __init__(self, number: int = 1, protocol: int = PROTOCOL, *, attached: bool = True) -> None:
         self.hello: Hello | None = None
         self.frames: list[tuple[Kind, int, bytes]] = []
         self.lost_for = ""
@@ -49,7 +49,8 @@ class Here:
         self.turns = 0
         self.line = Line()
         self.link = Link(Hello(protocol, "1", WorkerId("", number, 1)), self, self._later)
-        self.link.attach(self.line)
+        if attached:
+            self.link.attach(self.line)
 
     def _later(self) -> None:
         self.turns += 1
@@ -102,6 +103,15 @@ def test_greets_first() -> None:
     assert here.hello
     assert here.hello.worker == WorkerId("", 2, 1)
     assert here.link.open
+
+
+def test_greets_first_whatever_the_time_is() -> None:
+    """A tick between the connection that is accepted and its wire sends nothing."""
+    here = Here(attached=False)
+    here.link.tick()
+    here.link.flush()
+    here.link.attach(here.line)
+    assert [(frame.number, frame.kind) for frame in here.out] == [(0, Kind.HELLO)]
 
 
 def test_refuses_another_protocol() -> None:

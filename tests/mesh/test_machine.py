@@ -69,6 +69,9 @@ class Guest:
 
     # -- the source -------------------------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """Here it waits on for readers, as one whose client is there."""
+
     @property
     def lacks_readers(self) -> bool:
         """Whether it waits for readers."""

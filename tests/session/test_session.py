@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from pipe.errors import Outcome
 from pipe.limits.quotas import Holder, Resource, Scope
 from pipe.limits.turns import BUDGET_SECONDS
 from pipe.session.session import Session
@@ -163,3 +164,52 @@ async def test_quotas_are_given_back_before_the_ends_are_told(
             await asyncio.sleep(0)
         assert told == [0] * READERS
         assert not service.sessions
+
+
+async def test_whole_stream_waits_for_no_other_reader(tmp_path: Path) -> None:
+    """Who sent all of it and hung up is not kept for readers to come, once those there have left.
+
+    Nobody would be told, and the topic would be taken for as long as a publisher may wait.
+    """
+    async with serving(tmp_path, buffer=1 << 16) as service:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        alice, other = [await connect(service, "alice", key) for _ in range(2)]
+        await other.create_process("sub x", encoding=None, window=1 << 15)
+        while not service.router.statistics().sessions[Mode.SUBSCRIBE]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        writer = await alice.create_process("pub x", encoding=None)
+        writer.stdin.write(bytes(1 << 19))
+        writer.stdin.write_eof()
+        while not any(waits(one) for one in service.sessions):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        alice.abort()
+        while not service.orphans:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        other.abort()
+        while service.sessions:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert not service.orphans
+        assert not service.router.statistics().topics
+
+
+async def test_stream_of_who_is_gone_elsewhere_waits_for_no_other_reader(tmp_path: Path) -> None:
+    """Nor is one kept whose client has left another worker, with the rest on its way from there."""
+    async with serving(tmp_path) as service:
+        alice = await connect(service, "alice", asyncssh.generate_private_key("ssh-ed25519"))
+        reader = await alice.create_process("sub x")
+        writer = await alice.create_process("pub x")
+        writer.stdin.write("some")
+        assert await reader.stdout.readexactly(4) == "some"
+        (live,) = [one for one in service.sessions if one.member and one.member.source]
+        live.abandon()  # type: ignore[attr-defined]
+        reader.close()
+        await writer.wait_closed()
+        assert writer.exit_status == Outcome.BROKEN.status
+        assert not service.router.statistics().topics
+        alice.close()
+
+
+def waits(live: Any) -> bool:  # noqa: ANN401
+    """Whether a session has all of its stream, and readers that lack some of it."""
+    complete: bool = live._intake.complete_but_waiting  # noqa: SLF001
+    return complete

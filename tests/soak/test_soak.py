@@ -31,6 +31,18 @@ def test_short_soak_is_clean() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", [("--workers", "2"), ("--workers", "1", "--nodes", "2")])
+def test_short_soak_with_kills_is_clean(size: tuple[str, ...]) -> None:
+    """A round of load on several processes, and what is killed in it, break no promise."""
+    command = [*COMMAND, "--minutes", "0.5", *size]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "serves after" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_interrupted_soak_reports_and_leaves_nobody() -> None:
     """Ctrl-C ends its children, and what it found so far is told."""
