@@ -6,19 +6,22 @@ tests/test_dockerfile.py carries out the same steps without any of that.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from .dockerfile import STEP_TIMEOUT
+from .dockerfile import DOCKERFILE, STEP_TIMEOUT, read_instructions
 from .e2e.clients import KeyRing, openssh
 from .e2e.processes import Process, wait_until
-from .e2e.server import Status, free_port
-from .podman import BUILD, Podman, base_name, make_root, skip_without
+from .e2e.server import ROOT, Status, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,20 +30,92 @@ pytestmark = [
     pytest.mark.xdist_group("image"),
 ]
 
+PULL_SECONDS: Final = 60.0
+
+TRUSTED: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+"""What this machine reaches package registries with."""
+
+
+class Podman:
+    """Podman with a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._words = ["podman", "--root", str(folder / "store"), "--runroot", str(folder / "run")]
+        self._words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        if shutil.which("runc"):  # others want control groups of one version
+            self._words += ["--runtime", "runc"]
+
+    def start(self, *words: str, stdin: bytes | None = None) -> Process:
+        """Start it with these words."""
+        return Process([*self._words, *words], stdin=stdin, directory=ROOT)
+
+    def run(self, *words: str, stdin: bytes | None = None, timeout: float = STEP_TIMEOUT) -> str:
+        """Have it do what must go well, and return what it prints."""
+        process = self.start(*words, stdin=stdin)
+        assert process.wait(timeout) == Status.OK, process
+        return process.output
+
+
+def base_name() -> str:
+    """The image that ours begins with."""
+    [argument] = [one for one in read_instructions(DOCKERFILE.read_text()) if "PYTHON" in one.text][
+        :1
+    ]
+    return f"docker.io/library/python:{argument.text.partition('=')[2]}"
+
+
+def make_base(podman: Podman, folder: Path) -> None:
+    """Make what stands for that image, out of Debian's packages: the same release and Python."""
+    *_, release = base_name().split("-")
+    packages = "--include=python3,python3-venv,ca-certificates"
+    root = folder / "base"
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", packages, release, root],
+        check=True,
+        timeout=STEP_TIMEOUT,
+    )
+    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+    for name in TRUSTED:
+        if Path(name).exists():
+            shutil.copy(name, root / name.lstrip("/"))
+    subprocess.run(["tar", "-C", root, "-cf", folder / "base.tar", "."], check=True)
+    trust = [f"ENV {name}={TRUSTED[0]}" for name in ("NODE_EXTRA_CA_CERTS", "npm_config_cafile")]
+    changes = [word for line in trust for word in ("--change", line)]
+    podman.run("import", *changes, str(folder / "base.tar"), base_name())
+
 
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """One that has the image ``pipe``."""
-    skip_without()
+    missing = [name for name in ("podman", "debootstrap") if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("only root makes a base image, where none can be fetched")
     folder = tmp_path_factory.mktemp("podman")
     podman = Podman(folder)
     try:
-        if not podman.pull(base_name()):
-            podman.load(make_root(folder), base_name())
-        podman.run("build", *BUILD, "-t", "pipe", ".")
+        pulled = podman.start("pull", "--quiet", base_name())
+        try:
+            fetched = pulled.wait(PULL_SECONDS) == Status.OK
+        except AssertionError:
+            pulled.kill()
+            fetched = False
+        if not fetched:
+            make_base(podman, folder)
+        podman.run(
+            "build",
+            "--pull=never",
+            "--network=host",
+            "--isolation=chroot",
+            "-t",
+            "pipe",
+            "--format=docker",
+            ".",
+        )
         yield podman
     finally:
-        podman.reset()
+        podman.start("system", "reset", "--force").wait()
 
 
 class Container:
@@ -49,9 +124,11 @@ class Container:
     def __init__(self, podman: Podman) -> None:
         self._podman = podman
         self.port = free_port()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         settings = {"PIPE_PORT": self.port, "PIPE_METRICS_PORT": free_port()}
         podman.run(
             *("run", "-d", "--name", "pipe", "--network", "host", "--log-driver", "k8s-file"),
+            *("--ulimit", f"nofile={most}:{most}", "--ulimit", "nproc=1000:1000"),
             *("--read-only", "--cap-drop", "ALL", "-v", "pipe-data:/data"),
             *(word for name, value in settings.items() for word in ("-e", f"{name}={value}")),
             "pipe",
