@@ -96,7 +96,7 @@ class Postgres:
         self._process.wait(DEADLINE)
         self._process.kill()
 
-    def new_database(self) -> str:
+    def new_database(self, encoding: str = "UTF8") -> str:
         """Make an empty database.
 
         Returns:
@@ -104,7 +104,7 @@ class Postgres:
         """
         self._databases += 1
         name = f"test{self._databases}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
         return self.url(name)
 
     def url(self, database: str) -> str:

@@ -58,8 +58,8 @@ def test_nodes_of_the_compose_file(name: str, monkeypatch: pytest.MonkeyPatch) -
     [address] = re.findall("ipv4_address: (.*)", service(name))
     assert (settings.node, settings.mesh) == (name, f"{address}:2223")
     assert f"{address}:2223" in str(settings.join).split(",")
-    assert str(settings.mesh_cert) == f"/data/mesh/{name}.pem"
-    assert str(settings.mesh_key) == f"/data/mesh/{name}.key"
+    assert str(settings.mesh_cert) == f"/etc/pipe/{name}.pem"
+    assert str(settings.mesh_key) == f"/etc/pipe/{name}.key"
     assert f'"{name}:{address}"' in service("haproxy")
 
 

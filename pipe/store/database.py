@@ -388,6 +388,8 @@ def _make_engine(url: URL, busy_timeout: float) -> Engine:
         "connect_timeout": max(2, round(busy_timeout)),
         "tcp_user_timeout": round(ANSWER_TIMEOUT * 1000),
         "application_name": "pipe",
+        # Else a cluster that was made without a locale, of SQL_ASCII, sends bytes for text.
+        "client_encoding": "utf8",
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
     return create_engine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import sqlite3
 import stat
@@ -263,6 +264,15 @@ async def test_postgresql_is_gone_for_a_while(own_postgres: Postgres) -> None:
         (key,) = await store.list_keys()
         assert key.last_used == 5.0
         assert await store.claim("alice", new_key("bbbb"))
+
+
+async def test_postgresql_without_a_locale(postgres: Postgres) -> None:
+    """A database of SQL_ASCII, as a Debian without a locale makes it, has any text."""
+    async with await Store.open(postgres.new_database("SQL_ASCII")) as store:
+        key = dataclasses.replace(new_key("aaaa"), comment="Schlüssel")
+        await store.claim("bob", key)
+        (found,) = await store.list_keys()
+        assert found.comment == "Schlüssel"
 
 
 async def test_a_host_that_does_not_answer() -> None:
