@@ -10,9 +10,9 @@ e2e = $(patsubst %,tests/e2e/test_%.py,$(1))
 WHOLE ?=
 EVERYTHING = $(filter-out $(call e2e,across cut cuts faults nodes slow_links spread upgrades wires workers), \
 	$(wildcard tests/e2e/test_*.py))
-HOPPING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer midstream receipts progress access grants hooks shutdown \
-	web_streams))
-MOVING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer waiting past hooks logs))
+HOPPING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer midstream receipts progress grants hooks shutdown \
+	web_streams chat stdout_gone))
+MOVING ?= $(if $(WHOLE),$(EVERYTHING),$(call e2e,transfer waiting past logs))
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not hostile"
 
 VENV := .venv

@@ -136,6 +136,7 @@ class Relayed:
 
     def start(self, visit: Visit, visitor: Visitor, request: Request, hints: Sequence[str]) -> None:
         """Have the session run elsewhere."""
+        self._request = request
         self.way = visit.open(make_errand(self._front, visitor, request, hints), self)
         self._front.on_resize(self._resize)
         if _has_input(request):
@@ -147,6 +148,16 @@ class Relayed:
         screen = self._front.screen()
         if screen:
             self.way.resize(Size(*screen))
+
+    def stop_reading(self) -> bool:
+        """Say that the client discards what it gets, and return whether that is its end.
+
+        It may close at once, and would not hear what the other worker says to that.
+        """
+        if isinstance(self._request, Publish) and self._intake.at_end:
+            return False
+        self.way.stop_reading()
+        return self.follows or isinstance(self._request, (Publish, Subscribe, Pipe, Chat))
 
     def leave(self, gone: Gone) -> None:
         """The client is gone."""

@@ -137,10 +137,11 @@ class Session(Serving):
         is gone, and its connection lives on for others.
         """
         if self._relayed:
-            self._relayed.way.stop_reading()
-            return
-        reads = self.member and (self.member.sink or not self._intake.at_end)
-        if reads or self.follows:
+            ends = self._relayed.stop_reading()
+        else:
+            reads = self.member and (self.member.sink or not self._intake.at_end)
+            ends = bool(reads or self.follows)
+        if ends:
             self._deaf = True
             self.cut(Outcome.LEFT)
 

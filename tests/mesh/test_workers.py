@@ -17,6 +17,8 @@ from pipe.events.logs.filters import Filter
 from pipe.language.names import parse_topic
 from pipe.language.requests import List, Publish, Subscribe
 from pipe.mesh import mesh
+from pipe.mesh.frames import Frame, Kind
+from pipe.mesh.home import FarFront
 from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
@@ -244,6 +246,30 @@ async def test_reader_leaves_early(workers: Workers) -> None:
     assert await goes.read(4) == b"some"
     goes.process.kill()
     await on_topic(workers, 1, 2)
+    pub.end()
+    assert (await pub.status(), await stays.status()) == (0, 0)
+    assert b"to 2 subscribers, 1 of them left early" in pub.err
+
+
+async def test_reader_whose_stdout_is_gone(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the status of SIGPIPE at once, and not only when its topic's home has answered."""
+    taken = FarFront.taken
+
+    def taken_late(front: FarFront, frame: Frame) -> None:
+        if frame.kind is not Kind.DEAF:
+            taken(front, frame)
+
+    monkeypatch.setattr(FarFront, "taken", taken_late)
+    stays = await workers.run(1, "sub build")
+    await on_topic(workers, 1, 1)
+    goes = await workers.run(2, "sub -k build")
+    await on_topic(workers, 1, 2)
+    goes.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # noqa: SLF001
+    pub = await workers.run(1, "pub build", None)
+    await pub.write(b"some")
+    assert await goes.status() == 141
     pub.end()
     assert (await pub.status(), await stays.status()) == (0, 0)
     assert b"to 2 subscribers, 1 of them left early" in pub.err

@@ -125,6 +125,10 @@ class Registry:
             repository = repository_of(address.name, caller.user)
             if repository.owner == PUBLIC:
                 raise AccessDenied(PUBLIC_TEXT)
+            service = request.app[PARTS].service
+            if service.elsewhere and repository.owner != caller.user:
+                # So who was granted it by way of another worker has it here too.
+                await service.guard.catch_up()
             transfer = Transfer(
                 request,
                 visitor,
