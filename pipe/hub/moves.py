@@ -20,7 +20,7 @@ from pipe.hub.far import FarVisit
 from pipe.language.names import parse_topic
 from pipe.mesh.directory import WorkerId
 from pipe.ssh.channel import Channel as SSHChannel
-from pipe.ssh.handover import export, why_not
+from pipe.ssh.handover import export
 
 if TYPE_CHECKING:
     from pipe.hub.channel import Channel, Message
@@ -125,7 +125,7 @@ class Moves:
         return sent
 
     def _send(self, front: object, topic: TopicName, home: WorkerId) -> bool:
-        if not isinstance(front, SSHChannel) or why_not(front):
+        if not isinstance(front, SSHChannel):
             return False
         visit, peer = front.connection.visit, self._peers.others.get(home)
         if not isinstance(visit, FarVisit) or peer is None or peer.leaving or self._channel.full:

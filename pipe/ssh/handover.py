@@ -283,9 +283,8 @@ def _why_not_this(command: str, caller: Caller) -> str:
 def export(service: Service, channel: Channel) -> Parcel:
     """Take the connection of a session out of this process.
 
-    The client is told nothing.  When this returns, or in a moment if this turn of the loop has no
-    time left, everything that counts the connection here has been given back, and its session is
-    closed: a task of that session's own is cancelled.  So let no such task call this.
+    The client is told nothing.  A moment later everything that counts the connection here is given
+    back, and its session is closed: a task of that session's own is cancelled.
 
     Raises:
         NotMoved: `why_not` has a reason, or what was still unsent does not fit the socket: nothing

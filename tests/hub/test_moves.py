@@ -141,7 +141,6 @@ class Carried:
         connection: Any = SimpleNamespace(visit=visit)
         self.front = object.__new__(Channel)
         self.front._connection = connection  # noqa: SLF001
-        monkeypatch.setattr(moves, "why_not", lambda _: "")
         monkeypatch.setattr(moves, "export", self._export)
 
     def _settle(self) -> None:

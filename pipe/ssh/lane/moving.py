@@ -302,7 +302,8 @@ def detach(connection: LaneConnection) -> socket.socket:
     connection._transport = None
     for task in tuple(connection._tasks):
         task.cancel()  # each waits for an answer that another process will get
-    connection._cleanup(None)
+    # Not now: the copy goes on its way sooner, and its new owner begins meanwhile.
+    connection._loop.call_soon(connection._cleanup, None)
     return socket.socket(fileno=copy)
 
 
