@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from .forked import Forked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -154,6 +156,7 @@ class Process:
     """A running program with its three standard streams.
 
     `reading=False` leaves its stdout unread until `stdout.start_reading()` or `wait()`.
+    `forked=True` is for a module of ours that `Forked` can run.
     """
 
     def __init__(
@@ -167,8 +170,10 @@ class Process:
         environment: dict[str, str] | None = None,
         directory: Path | None = None,
         new_session: bool = False,
+        forked: bool = False,
     ) -> None:
         self.command = list(command)
+        self._popen: subprocess.Popen[bytes] | Forked
         with contextlib.ExitStack() as files:
             source: int
             if isinstance(stdin, Path):
@@ -177,16 +182,19 @@ class Process:
                 source = stdin
             else:
                 source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-            self._popen = subprocess.Popen(
-                self.command,
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env=environment,
-                cwd=directory,
-                start_new_session=new_session,
-            )
+            if forked:
+                self._popen = Forked(self.command, source, environment, directory)
+            else:
+                self._popen = subprocess.Popen(
+                    self.command,
+                    stdin=source,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    env=environment,
+                    cwd=directory,
+                    start_new_session=new_session,
+                )
         assert self._popen.stdout is not None
         assert self._popen.stderr is not None
         if pace or not reading:

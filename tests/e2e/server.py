@@ -36,6 +36,9 @@ WORKERS: Final = int(os.environ.get("PIPE_TEST_WORKERS", "1"))
 """How many workers each server has whose test does not say it."""
 
 PIPE: Final = "pipe"
+"""Executed, as an operator does it; the others are forked off what has imported them."""
+
+FORKED: Final = "pipe.__main__"
 PATIENT: Final = os.environ.get("PIPE_TEST_PROGRAM", "tests.e2e.patient")
 MOVING: Final = "tests.e2e.moving"
 HOPPING: Final = "tests.e2e.hopping"
@@ -157,6 +160,7 @@ class Server:
             [*self._within, *serve_command(self.program, **self._settings)],
             environment=clients.bare_environment(),
             directory=ROOT,
+            forked=self.program != PIPE and not self._within,
         )
         try:  # the line that tells both addresses comes once it accepts
             ready = rf"(?m)^(?=.*\b{self.port}\b)(?=.*\b{self.metrics_port}\b).*\n"

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import shlex
 import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ import pytest
 from tests.ssh.serving import FAILURE, RawClient
 
 from . import clients
-from .processes import DEADLINE, HELD, wait_until
+from .processes import DEADLINE, HELD, Process, wait_until
 from .server import ROOT, Server, Status
 
 if TYPE_CHECKING:
@@ -84,15 +83,9 @@ def assert_harmless(text: str) -> None:
 def pipe_output(server: Server, *words: str) -> str:
     """What `pipe` prints to an operator."""
     command = [sys.executable, "-m", "pipe", *words, "--data-dir", str(server.data_dir)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        cwd=ROOT,
-        env=clients.bare_environment(),
-        timeout=DEADLINE,
-    )
-    return (done.stdout + done.stderr).decode()
+    process = Process(command, environment=clients.bare_environment(), directory=ROOT, forked=True)
+    process.wait()
+    return process.output + process.text
 
 
 @pytest.fixture

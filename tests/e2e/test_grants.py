@@ -37,7 +37,7 @@ def must(server: Server, user: str, command: str, stdin: bytes | None = None) ->
 def pipe_command(server: Server, *words: str) -> None:
     """Run `pipe` on the server's data, as an operator does."""
     command = [sys.executable, "-m", "pipe", *words, "--data-dir", str(server.data_dir)]
-    process = Process(command, environment=clients.bare_environment(), directory=ROOT)
+    process = Process(command, environment=clients.bare_environment(), directory=ROOT, forked=True)
     assert process.wait() == Status.OK, process
 
 

@@ -183,7 +183,7 @@ def test_connection_without_a_channel_is_closed(start_server: StartServer, tmp_p
 
     `ssh -N` says that it opens no session, but not where others may share its connection.
     """
-    server = start_server(idle_timeout="500ms")
+    server = start_server(idle_timeout="2s")
     tunnel = server.ssh("alice", "", options=("-N",))
     server.wait_metric("pipe_connections", 1)
     client = server.ssh("alice", "", options=("-N", "-M", "-S", str(tmp_path / "c")))

@@ -53,14 +53,13 @@ def run(*command: str | Path) -> None:
 def pipe(server: Server, *words: str | Path, url: str = "") -> None:
     """Run `pipe` beside the server, on its accounts."""
     place = ["--database-url", url] if url else ["--data-dir", str(server.data_dir)]
-    subprocess.run(
+    process = Process(
         [sys.executable, "-m", "pipe", *map(str, words), *place],
-        check=True,
-        capture_output=True,
-        cwd=ROOT,
-        env=bare_environment(),
-        timeout=DEADLINE,
+        environment=bare_environment(),
+        directory=ROOT,
+        forked=True,
     )
+    assert process.wait() == Status.OK, process
 
 
 def certify(ca: Path, key: Path, *options: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from . import clients
 from . import server as server_module
 from .payloads import MIB, noise
 from .processes import statuses
-from .server import Status, serve_command
+from .server import PIPE, Status, serve_command
 from .strangers import Raw, Rude, greeted, refusals
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_descriptors_are_kept_in_reserve(
         return ["sh", "-c", 'ulimit -n 120; exec "$@"', "sh", *serve_command(program, **settings)]
 
     monkeypatch.setattr(server_module, "serve_command", serve_with_few)
-    server = start_server()
+    server = start_server(program=PIPE)
     assert sum(greeted(raw.connect(server, clients.HOST)) for _ in range(80)) == 60
 
     assert refusals(server, "descriptors") == 20

@@ -34,7 +34,7 @@ def listed(server: Server, user: str = "alice") -> list[dict[str, Any]]:
 def operate(server: Server, *words: str) -> str:
     """What `pipe` answers on the server's data, to an operator."""
     command = [sys.executable, "-m", "pipe", *words, "--data-dir", str(server.data_dir)]
-    process = Process(command, environment=clients.bare_environment(), directory=ROOT)
+    process = Process(command, environment=clients.bare_environment(), directory=ROOT, forked=True)
     assert process.wait() == Status.OK, process
     return process.output
 

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from . import clients
 from .payloads import GIB, KIB, MIB, noise, sha256, write_blob
 from .processes import HELD, SMALL_PIPE, Pace, Process, statuses
-from .server import WORKERS, Server, Status, free_port
+from .server import PIPE, WORKERS, Server, Status, free_port
 from .web import Curl, token, url
 
 if TYPE_CHECKING:
@@ -318,6 +318,6 @@ def test_many_waiting_readers_are_cheap(start_server: StartServer) -> None:
 def test_no_web(start_server: StartServer) -> None:
     """Without a port nothing of HTTP is loaded, and with one its library is."""
     for port, loaded in ((0, False), (free_port(), True)):
-        server = start_server(web_port=port)
+        server = start_server(program=PIPE, web_port=port)
         maps = [Path(f"/proc/{pid}/maps").read_text() for pid in server.pids]
         assert any("/aiohttp/" in text for text in maps) is loaded

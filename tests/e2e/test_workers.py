@@ -131,7 +131,7 @@ def test_connections_are_counted_by_the_hub(both: Server) -> None:
     late = both.run("alice", "whoami")
     assert late.wait() == Status.NO_CONNECTION
     assert "too many connections of this user" in late.text
-    assert both.metrics().value("pipe_refused_total", reason="connections") == 1
+    both.wait_metric("pipe_refused_total", 1, reason="connections")
     end(both, idle, *readers)
 
 

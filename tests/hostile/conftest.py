@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.e2e.conftest import keys  # noqa: F401 - a fixture
-from tests.e2e.server import PIPE, Server, Status
+from tests.e2e.server import FORKED, Server, Status
 
 from .ciphers import LANE, PLAIN
 from .innocent import Innocent
@@ -28,6 +28,19 @@ SERVED_BY = os.environ.get("PIPE_TEST_LANES", "fast").split(",")[0]
 by that, or by asyncssh's own path behind it."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run with one cipher what the data path makes no difference to; ``-m slow`` runs the other.
+
+    Before the login, and but for a stream's packets after it, both ciphers lead to the same code.
+    """
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        on_plain = callspec and callspec.params.get("suite") is PLAIN
+        if on_plain and not item.get_closest_marker("data_path"):
+            item.add_marker(pytest.mark.slow)
+
+
 class SetScene(Protocol):
     """Starts a server with these settings, and an innocent user on it."""
 
@@ -44,7 +57,7 @@ def _set_scene(
     # Nobody is asked whether they live but where a test wants that: how many such questions are
     # under way, and whom they end, would depend on how long an attack takes.
     patient = {"keepalive_interval": "1h", **settings}
-    server = Server(directory, keys, SERVED_BY, PIPE, within=within, **patient)
+    server = Server(directory, keys, SERVED_BY, FORKED, within=within, **patient)
     try:
         target = Target("127.0.0.1", server.port, "innocent", keys.openssh("innocent"))
         return Scene(server, Innocent(target))

@@ -71,12 +71,12 @@ def test_keys_exchanged_over_and_over_before_the_login_are_cut(
     scene = set_scene(login_timeout="1s")
     with scene.attack():
         stranger = scene.stranger(suite=suite)
-        stranger.connect()
         with pytest.raises(CutOffError):
             _rekey_for_ever(stranger)
 
 
 def _rekey_for_ever(peer: Peer) -> None:
+    peer.connect()
     while True:
         peer.rekey()
 
@@ -87,6 +87,7 @@ def _make_noise_for_ever(peer: Peer) -> None:
         peer.take(0.2)
 
 
+@pytest.mark.data_path
 def test_client_that_answers_nothing_is_gone(set_scene: SetScene, suite: Suite) -> None:
     """Who answers no keepalive is closed after so many of them."""
     scene = set_scene(keepalive_interval="2s", keepalive_count=3)
@@ -98,6 +99,7 @@ def test_client_that_answers_nothing_is_gone(set_scene: SetScene, suite: Suite) 
         assert 1 <= peer.keepalives <= 4
 
 
+@pytest.mark.data_path
 def test_noise_is_no_answer(set_scene: SetScene, suite: Suite) -> None:
     """Who answers no keepalive but sends IGNORE all the time is closed all the same."""
     scene = set_scene(keepalive_interval="2s", keepalive_count=3)
@@ -118,6 +120,7 @@ def test_connection_without_a_channel_is_left_alone_for_a_while(scene: Scene, su
         scene.server.wait_metric("pipe_connections", 3)
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_shut_windows_do_not_keep_the_server(
     set_scene: SetScene, suite: Suite, number: signal.Signals
@@ -135,6 +138,7 @@ def test_shut_windows_do_not_keep_the_server(
     scene.server.check_log()
 
 
+@pytest.mark.data_path
 def test_shut_window_does_not_keep_a_session(scene: Scene, suite: Suite) -> None:
     """A reader that leaves with its window shut leaves nothing behind."""
     with scene.attack():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.hostile
 
 
+@pytest.mark.data_path
 def test_one_byte_packets_starve_nobody(scene: Scene, suite: Suite) -> None:
     """A stream of one-byte packets arrives whole and counted, at no cost in memory."""
     before = scene.metrics().value("pipe_received_chunks_total")
@@ -40,12 +41,14 @@ def test_one_byte_packets_starve_nobody(scene: Scene, suite: Suite) -> None:
     assert metrics.value("pipe_received_chunks_total") - before >= 100_000
 
 
+@pytest.mark.data_path
 def test_ignored_messages_starve_nobody(scene: Scene, suite: Suite) -> None:
     """Messages that mean nothing are passed over; the connection goes on."""
     with scene.attack():
         assert attacks.flood_ignore(scene.target(), suite, count=100_000) == 0
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize("size", [1, 7])
 def test_small_packets_into_a_pause_are_kept_small(scene: Scene, suite: Suite, size: int) -> None:
     """A window full of tiny packets costs a paused publisher's window, and all of it arrives."""
@@ -56,6 +59,7 @@ def test_small_packets_into_a_pause_are_kept_small(scene: Scene, suite: Suite, s
     assert paused.sent > MIB
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize(
     "flood", [attacks.flood_requests, attacks.flood_channel_requests], ids=["global", "channel"]
 )
@@ -84,6 +88,7 @@ def test_questions_during_a_key_exchange_end_the_connection(
         peer.wait_cut()
 
 
+@pytest.mark.data_path
 def test_silence_in_a_key_exchange_holds_nothing_up_for_long(
     set_scene: SetScene, suite: Suite
 ) -> None:
@@ -139,12 +144,14 @@ def test_key_exchanges_with_strangers(scene: Scene, suite: Suite) -> None:
         attacks.flood_key_exchanges(scene.target(), suite)
 
 
+@pytest.mark.data_path
 def test_rekeying_without_end(scene: Scene, suite: Suite) -> None:
     """Three hundred key exchanges in a row on one connection leave it as it was."""
     with scene.attack():
         assert attacks.rekey_without_end(scene.target(), suite) == 0
 
 
+@pytest.mark.data_path
 def test_rekeying_in_mid_stream_loses_nothing(scene: Scene, suite: Suite) -> None:
     """A publisher and a subscriber that rekey at every turn have the same bytes in the end."""
     pieces = [noise(100_000, seed) for seed in range(60)]
@@ -242,18 +249,21 @@ def test_tiny_packets_are_not_sent(scene: Scene, suite: Suite, most: int) -> Non
         attacks.small_packets_wanted(scene.target(), suite, most=most)
 
 
+@pytest.mark.data_path
 def test_smallest_packets_starve_nobody(scene: Scene, suite: Suite) -> None:
     """The smallest packets that may be asked for bring all bytes."""
     with scene.attack():
         assert attacks.small_packets_wanted(scene.target(), suite, most=1024) == MIB
 
 
+@pytest.mark.data_path
 def test_smallest_windows_starve_nobody(scene: Scene, suite: Suite) -> None:
     """A window that opens byte by byte lets all bytes through, one at a time."""
     with scene.attack():
         assert attacks.one_byte_windows(scene.target(), suite, size=20_000) == 20_000
 
 
+@pytest.mark.data_path
 def test_tiny_chunks_for_a_stalled_reader_are_bounded(scene: Scene, suite: Suite) -> None:
     """A reader whose window is shut holds no more of a stream of one-byte chunks than of others."""
     with scene.attack():
@@ -262,12 +272,14 @@ def test_tiny_chunks_for_a_stalled_reader_are_bounded(scene: Scene, suite: Suite
     assert received == sent
 
 
+@pytest.mark.data_path
 def test_tiny_chunks_for_many_readers(scene: Scene, suite: Suite) -> None:
     """One-byte chunks to a hundred readers arrive at all of them."""
     with scene.attack(descriptors=16):
         assert attacks.small_packets_for_many(scene.target(), suite, readers=100) == 2000
 
 
+@pytest.mark.data_path
 def test_unread_input_of_a_command_is_bounded(scene: Scene, suite: Suite) -> None:
     """Input for a command that reads none is thrown away as it comes."""
     with scene.attack(growth=8 * MIB):
@@ -277,6 +289,7 @@ def test_unread_input_of_a_command_is_bounded(scene: Scene, suite: Suite) -> Non
         assert sent == 16 * MIB
 
 
+@pytest.mark.data_path
 def test_window_is_a_bound_for_a_publisher_without_readers(scene: Scene, suite: Suite) -> None:
     """A publisher that nobody reads can send its window, and not a byte more."""
     with scene.attack(growth=4 * MIB):

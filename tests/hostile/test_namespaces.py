@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.hostile
 
-SLOWLY = Pace(piece=8192, pause=0.001)
+SLOWLY = Pace(piece=8192, pause=0.005)
+"""Keeps some MiB moving for longer than it takes to cut a cable, or until their reader hurries."""
 
 UNAVAILABLE = "pipe: the accounts database does not answer: try again later"
 
@@ -139,6 +140,7 @@ def test_cable_that_is_plugged_in_again(cable: Cable, set_scene: SetScene) -> No
         cable.pull()
         scene.innocent.go_on()
         cable.plug_in()
+        reader.stdout.hurry()
         assert statuses(writer, reader) == [Status.OK] * 2
 
     assert sha256(reader.stdout.data) == sha256(data)
@@ -180,6 +182,7 @@ def test_disk_that_is_full(set_scene: SetScene, small_disk: list[str], keys: Key
             assert len(newcomer.lines) == 1
             assert "The accounts database does not answer" in newcomer.text
             assert server.run("alice", "whoami").wait() == Status.OK
+            reader.stdout.hurry()
             assert statuses(writer, reader) == [Status.OK] * 2
         assert server.run("newcomer", "whoami").wait() == Status.OK
         assert server.run("alice", "keys add", keys.public("carol")).wait() == Status.OK

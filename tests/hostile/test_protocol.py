@@ -189,6 +189,7 @@ BAD_FRAMES = (
 )
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize("name", BAD_FRAMES)
 def test_bad_frame_is_the_end(scene: Scene, suite: Suite, name: str) -> None:
     """A frame that cannot be what it says ends the connection in mid-stream, and only that."""
@@ -240,6 +241,7 @@ BREACHES = (
 )
 
 
+@pytest.mark.data_path
 @pytest.mark.parametrize("name", BREACHES)
 def test_breach_of_a_channel_is_the_end(scene: Scene, suite: Suite, name: str) -> None:
     """What the rules of channels forbid ends the connection with a protocol error."""
@@ -250,6 +252,7 @@ def test_breach_of_a_channel_is_the_end(scene: Scene, suite: Suite, name: str) -
         assert cut.code in (asyncssh.DISC_PROTOCOL_ERROR, 0), cut
 
 
+@pytest.mark.data_path
 def test_window_beyond_its_limit_does_no_harm(scene: Scene, suite: Suite) -> None:
     """A window that grows past 2^32-1 is the end of its connection, on either path."""
     with scene.attack(growth=CHEAP):
@@ -259,6 +262,7 @@ def test_window_beyond_its_limit_does_no_harm(scene: Scene, suite: Suite) -> Non
         assert cut.code == asyncssh.DISC_PROTOCOL_ERROR
 
 
+@pytest.mark.data_path
 def test_unknown_messages_are_said_to_be_unknown(scene: Scene, suite: Suite) -> None:
     """A kind of message that nobody knows is answered so (RFC 4253, section 11.4)."""
     with scene.attack(growth=CHEAP):
@@ -304,6 +308,7 @@ def test_terminals_of_any_size(
         assert channel.wait() == 0
 
 
+@pytest.mark.data_path
 def test_signals_and_breaks_are_for_one_session(scene: Scene, suite: Suite) -> None:
     """A signal ends the session that it is for, no other; what is no signal ends nothing."""
     with scene.attack(growth=CHEAP):
@@ -374,6 +379,7 @@ def test_name_that_is_none_is_refused(scene: Scene, suite: Suite, command: bytes
     assert len(text) < 2000
 
 
+@pytest.mark.data_path
 def test_command_that_fits_no_packet_is_the_end(scene: Scene, suite: Suite) -> None:
     """A command of 300 KB is longer than any packet may be."""
     with scene.attack(growth=CHEAP):

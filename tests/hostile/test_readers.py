@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .conftest import SetScene
     from .scene import Scene
 
-pytestmark = pytest.mark.hostile
+pytestmark = [pytest.mark.hostile, pytest.mark.data_path]
 
 PER_READER = 4 * MIB
 """What one stalled subscriber may hold, all buffers together."""

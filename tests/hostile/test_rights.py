@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .peer import Channel, Peer
     from .scene import Scene
 
-pytestmark = pytest.mark.hostile
+pytestmark = [pytest.mark.hostile, pytest.mark.data_path]
 
 ROUNDS: Final = 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from tests.e2e.web import token
 from .transport import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .conftest import SetScene
     from .scene import Scene
@@ -86,6 +87,21 @@ def dribble(clients: Iterable[Raw], byte: bytes) -> list[Raw]:
                 left.remove(one)
         time.sleep(0.05)
     return left
+
+
+def pour(scene: Scene, writers: Sequence[Raw], piece: bytes) -> None:
+    """Send as much as the server takes, until each writer has a reader that is clogged."""
+    sockets = [writer.socket for writer in writers]
+    for one in sockets:
+        one.setblocking(False)
+
+    def all_are_clogged() -> bool:
+        ready = select.select([], sockets, [], 0)[1]
+        for one in ready:
+            one.send(piece)
+        return not ready and scene.metrics().value("pipe_clogged_subscribers") == len(sockets)
+
+    wait_until(all_are_clogged, "all to be clogged")
 
 
 def test_slow_heads_are_cut_off(set_scene: SetScene) -> None:
@@ -168,12 +184,7 @@ def test_readers_that_read_nothing_hold_little(set_scene: SetScene) -> None:
         wait_until(
             lambda: scene.metrics().value("pipe_sessions", mode="subscribe") == 51, "the readers"
         )
-        for writer in clients[1::2]:
-            writer.socket.settimeout(0.2)
-            writer.send(b"y" * 16 * MIB)
-        wait_until(
-            lambda: scene.metrics().value("pipe_clogged_subscribers") == 50, "all to be clogged"
-        )
+        pour(scene, clients[1::2], b"y" * (MIB // 4))
 
 
 def test_events_that_nobody_reads_hold_little(set_scene: SetScene) -> None:
@@ -184,11 +195,7 @@ def test_events_that_nobody_reads_hold_little(set_scene: SetScene) -> None:
         reader.send(head("GET", "/topic/build?format=sse", secret))
         scene.server.wait_sessions(subscribe=2)
         writer.send(head("PUT", "/topic/build", secret, "Content-Length: 100000000"))
-        writer.socket.settimeout(0.5)
-        writer.send(b"line\n" * 4 * MIB)
-        wait_until(
-            lambda: scene.metrics().value("pipe_clogged_subscribers") == 1, "it to be clogged"
-        )
+        pour(scene, [writer], b"line\n" * 50_000)
 
 
 def test_ports_that_are_only_touched(set_scene: SetScene) -> None:

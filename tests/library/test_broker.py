@@ -89,7 +89,7 @@ async def test_forgotten_in_another_thread() -> None:
 
 async def test_stalled_reader() -> None:
     """One that takes nothing while another waits is cut off, and the other goes on."""
-    broker = pipe.Broker(buffer=KIB, stall_timeout=0.04)
+    broker = pipe.Broker(buffer=KIB, stall_timeout=0.2)
     idle = broker.subscribe("x")
     async with idle:
         reader = asyncio.create_task(broker.subscribe("x").read())

@@ -22,6 +22,7 @@ from pipe.mesh.home import FarFront
 from pipe.mesh.unix import Sockets
 from pipe.rights.callers import Caller
 from pipe.ssh.channel import Channel
+from tests.e2e.processes import DEADLINE
 from tests.mesh.workers import Workers, on_topic, working
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ async def test_link_to_a_publisher_is_cut(workers: Workers) -> None:
 
 async def test_stalled_reader_elsewhere(tmp_path: Path, keys: KeyRing) -> None:
     """Law 4: a reader elsewhere that takes nothing while others wait is cut off."""
-    async with working(tmp_path, keys, stall_timeout=0.5) as workers:
+    async with working(tmp_path, keys, stall_timeout=2.0) as workers:
         good = await workers.run(1, "sub build")
         await on_topic(workers, 1, 1)
         bad = await workers.run(2, "sub build", options=("-o", "LogLevel=ERROR"))
@@ -390,7 +391,7 @@ async def test_follows_elsewhere(workers: Workers) -> None:
     sub = await workers.run(1, "pub -b=false --empty noise")
     assert await sub.status() == 0
     assert logs.process.stdout
-    line = await asyncio.wait_for(logs.process.stdout.readline(), 20)
+    line = await asyncio.wait_for(logs.process.stdout.readline(), DEADLINE)
     assert b"alice" in line or b"session ended" in line
     logs.process.kill()
     await workers.until(lambda: not workers[1].service.sessions)

@@ -18,6 +18,7 @@ from pipe.chat.room import BURST_LINES
 from pipe.errors import Outcome
 from pipe.web import streams
 from pipe.web.link import beating
+from tests.e2e.processes import DEADLINE
 
 from .served import HOST, Served, request_head
 
@@ -218,7 +219,7 @@ async def test_waiting_publisher_answers_pings(served: Served) -> None:
     async with join(served, "build?mode=pub") as writer:
         await writer.send(b"early")
         pong = await writer.ping()
-        await asyncio.wait_for(pong, 5)
+        await asyncio.wait_for(pong, DEADLINE)
         reader = await served.request("GET", "/topic/build")
         assert (await reader.head())[0] == 200
         await writer.close()
@@ -304,14 +305,14 @@ async def test_beats_do_not_cut_off_who_reads_late(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket that is full at many a beat loses nothing, and its close says how it ended."""
-    monkeypatch.setattr(streams.socket, "beating", lambda _, beat: beating(0.02, beat))
+    monkeypatch.setattr(streams.socket, "beating", lambda _, beat: beating(BEAT, beat))
     data = Random(4).randbytes(LATE_BYTES)
     connection = await narrow(served)
     async with join(served, "build?mode=sub&status=true", sock=connection, max_queue=1) as reader:
         await served.wait_members(1)
         writer = asyncio.create_task(served.ask("PUT", "/topic/build", data))
         await full_for_beats(served)
-        *pieces, end = await asyncio.wait_for(rest_of(reader), LATE_SECONDS)
+        *pieces, end = await asyncio.wait_for(rest_of(reader), DEADLINE)
         assert b"".join(pieces) == data
         assert json.loads(end)["end"]["outcome"] == "done"
         assert reader.close_code == 1000
@@ -321,8 +322,8 @@ async def test_beats_do_not_cut_off_who_reads_late(
 LATE_BYTES = 16 * MIB
 """More than the kernel keeps for a reader that does not read."""
 
-LATE_SECONDS = 20.0
-"""Long enough to read that."""
+BEAT = 0.02
+"""Seconds between two beats."""
 
 
 async def narrow(served: Served) -> socket.socket:
@@ -338,8 +339,9 @@ async def full_for_beats(served: Served) -> None:
     """Wait until a reader's connection is full, and many beats longer: it gets nothing more."""
     [port] = [one._front.port for one in served.members() if one.member.sink]  # noqa: SLF001
     await served.until(lambda: port.unsent and port.clogged, "a full connection")
-    await asyncio.sleep(0.1)
-    full = port.unsent
+    full, beats = 0, 0
+    async with asyncio.timeout(DEADLINE):
+        while beats < 10:
+            beats, full = (beats + 1, full) if port.unsent == full else (0, port.unsent)
+            await asyncio.sleep(BEAT)
     assert full
-    await asyncio.sleep(0.2)
-    assert port.unsent == full

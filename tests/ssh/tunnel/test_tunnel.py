@@ -206,7 +206,7 @@ async def test_tunnels_keep_a_connection(tmp_path: Path, way: str) -> None:
 
     Others without a channel are closed as ever.
     """
-    async with tunnelling(tmp_path, idle_timeout=0.2) as server:
+    async with tunnelling(tmp_path, idle_timeout=1.0) as server:
         client = await server.log_in()
         if way == "ssh -N":
             client.send_packet(MSG_GLOBAL_REQUEST, String(NO_MORE_SESSIONS), Boolean(False))
