@@ -193,12 +193,11 @@ async def test_socket_stays() -> None:
         transport, _ = await loop.connect_accepted_socket(lambda: connection, accepted)
         assert (await loop.sock_recv(client, 100)).startswith(b"SSH-2.0-")
         number = transport.get_extra_info("socket").fileno()
-        kept = detach(connection)
-        assert connection.is_closed()
-        with kept:
+        with detach(connection) as kept:
             async with asyncio.timeout(DEADLINE):
                 while _is_descriptor(number):  # noqa: ASYNC110 - it is closed some turns later
                     await asyncio.sleep(0)
+            assert connection.is_closed()
             assert _tcp_state(client) == ESTABLISHED
             with pytest.raises(BlockingIOError):
                 client.recv(1)
