@@ -49,7 +49,7 @@ test: $(VENV)/.dev ssh-programs ## run the tests, except those marked slow or ho
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-hostile: $(VENV)/.dev ssh-programs ## let misbehaving clients at a server, beside an innocent one
-	$(BIN)/python -m pytest $(HOSTILE) -n 3 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest $(HOSTILE) -n 3 --dist loadgroup -m "not slow"
 
 test-workers: $(VENV)/.dev ssh-programs ## run tests with two workers and topics elsewhere: a part, or all with WHOLE=1
 	PIPE_TEST_WORKERS=2 PIPE_TEST_LANES=fast PIPE_TEST_PROGRAM=tests.e2e.hopping \

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .conftest import SetScene
     from .scene import Scene
 
-pytestmark = pytest.mark.hostile
+pytestmark = [pytest.mark.hostile, pytest.mark.xdist_group("namespaces")]
+"""One at a time: what they cut has the same name and addresses in all of them."""
 
 SLOWLY = Pace(piece=8192, pause=0.005)
 """Keeps some MiB moving for longer than it takes to cut a cable, or until their reader hurries."""

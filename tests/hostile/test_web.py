@@ -184,7 +184,12 @@ def test_readers_that_read_nothing_hold_little(set_scene: SetScene) -> None:
         wait_until(
             lambda: scene.metrics().value("pipe_sessions", mode="subscribe") == 51, "the readers"
         )
-        pour(scene, clients[1::2], b"y" * (MIB // 4))
+        for writer in clients[1::2]:
+            writer.socket.settimeout(0.2)
+            writer.send(b"y" * 16 * MIB)
+        wait_until(
+            lambda: scene.metrics().value("pipe_clogged_subscribers") == 50, "all to be clogged"
+        )
 
 
 def test_events_that_nobody_reads_hold_little(set_scene: SetScene) -> None:
