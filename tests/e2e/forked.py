@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["pipe.app", "pipe.hub.serve", "pipe.web.server", "pipe.web.outgoing", "tests.hostile.innocent"]
+    ["pipe.app", "pipe.hub.serve", "pipe.web.server", "pipe.web.outgoing"]
 )
 
 MADV_POPULATE_READ: Final = 22

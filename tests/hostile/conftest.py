@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.e2e.conftest import keys  # noqa: F401 - a fixture
-from tests.e2e.server import FORKED, Server, Status
+from tests.e2e.server import PIPE, Server, Status
 
 from .ciphers import LANE, PLAIN
 from .innocent import Innocent
@@ -57,7 +57,7 @@ def _set_scene(
     # Nobody is asked whether they live but where a test wants that: how many such questions are
     # under way, and whom they end, would depend on how long an attack takes.
     patient = {"keepalive_interval": "1h", **settings}
-    server = Server(directory, keys, SERVED_BY, FORKED, within=within, **patient)
+    server = Server(directory, keys, SERVED_BY, PIPE, within=within, **patient)
     try:
         target = Target("127.0.0.1", server.port, "innocent", keys.openssh("innocent"))
         return Scene(server, Innocent(target))

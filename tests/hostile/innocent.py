@@ -116,9 +116,7 @@ class Innocent:
     def __init__(self, target: Target, topic: str = "innocent") -> None:
         words = [target.host, str(target.port), target.user, str(target.key), topic]
         command = [sys.executable, "-m", "tests.hostile.innocent", *words]
-        self._process = Process(
-            command, stdin=HELD, environment=bare_environment(), directory=ROOT, forked=True
-        )
+        self._process = Process(command, stdin=HELD, environment=bare_environment(), directory=ROOT)
         self._lines = 0
         self._read_line()
 
