@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -62,6 +62,7 @@ class Attendance:
         question = {"type": "attend"}
         lease = {"until": lease_end()} if self._leads(worker) else {}
         answer = asyncio.ensure_future(worker.channel.ask({**question, **lease}))
+        answer.add_done_callback(_retrieve)
         await asyncio.wait({answer}, timeout=PATIENCE_SECONDS)
         if not answer.done():
             self.stands_still(worker)
@@ -78,3 +79,9 @@ class Attendance:
             worker.still = True
             log.warning("worker stands still", worker=worker.ident.number)
             self._changed(worker)
+
+
+def _retrieve(answer: asyncio.Future[Any]) -> None:
+    """Take an error that nobody may be there for, as the hub can end first."""
+    if not answer.cancelled():
+        answer.exception()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -132,3 +133,21 @@ async def test_all_stand_still() -> None:
         second.still = False
         hub._attends(second)  # noqa: SLF001
         assert (await second.channel.asked.get())["type"] == "lead"
+
+
+async def test_hub_that_ends_while_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is gone meanwhile is no error that nobody has looked at."""
+    monkeypatch.setattr(attendance, "PATIENCE_SECONDS", 60.0)
+    one = worker(1)
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    watching = asyncio.ensure_future(Attendance(lambda _: False, lambda _: None).watch(one))
+    await one.channel.asked.get()
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    one.channel.answers.put_nowait(False)
+    while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody has the one that asks
+        await asyncio.sleep(0)
+    gc.collect()
+    assert not complaints
