@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -199,7 +200,7 @@ async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event, ends: asy
     while True:
         place = f"--from {len(got)}" + (f" --stream {stream}" if stream else "")
         client = await _connect(trial, f"sub --hold {HOLD} {place} {trial.topic}")
-        if await trial.wait_for(client, lambda: bool(client.received)):  # noqa: B023
+        if await trial.wait_for(client, partial(_has_bytes, client)):
             began.set()
         cut = cuts > 0 and not ends.is_set()  # who has the end has confirmed all
         if cut:
@@ -219,6 +220,10 @@ async def _read_on(trial: Trial, got: bytearray, began: asyncio.Event, ends: asy
             trial.must(trial.touched, f"{status} and nothing has happened: {client.words}")
             raise ExcusedError
         return
+
+
+def _has_bytes(client: Client) -> bool:
+    return bool(client.received)
 
 
 async def _write_on(trial: Trial, data: bytes, began: asyncio.Event, ends: asyncio.Event) -> None:
@@ -369,13 +374,16 @@ async def talking(trial: Trial) -> None:
                 found.append(event["text"])
         return found
 
+    def has_heard(listener: Client, user: str, last: str) -> bool:
+        return heard(listener, user)[-1:] == [last]
+
     await trial.wait_for(people[0], lambda: b'"bob"' in people[0].received)  # who came later
     for line in lines:
         for person, user in zip(people, users, strict=True):
             await person.send(f"{line} of {user}\n".encode())
     for person, user in zip(people, reversed(users), strict=True):
         wanted = [f"{line} of {user}" for line in lines]
-        complete = await trial.wait_for(person, lambda: heard(person, user)[-1:] == wanted[-1:])  # noqa: B023
+        complete = await trial.wait_for(person, partial(has_heard, person, user, wanted[-1]))
         said = heard(person, user)
         trial.must(complete or trial.touched, f"{len(said)} of {len(wanted)} lines of {user}")
         trial.must(said == [line for line in wanted if line in said], f"{said} of {user}")

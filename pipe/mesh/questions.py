@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
@@ -36,6 +37,8 @@ _FIELDS = TypeAdapter(dict[str, Any])
 _DEALT = TypeAdapter(bool)
 _HOLD: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 _RESULT: TypeAdapter[tuple[bool, int | None]] = TypeAdapter(tuple[bool, int | None])
+_NUMBERS = TypeAdapter(list[int])
+_MOVED: TypeAdapter[list[tuple[int, int | None]]] = TypeAdapter(list[tuple[int, int | None]])
 
 _Answer = TypeVar("_Answer")
 
@@ -139,11 +142,13 @@ def read_streams(question: str) -> list[int] | None:
     Raises:
         BadFrame: it cannot be read.
     """
+    fields = _fields_of(question)
+    if "streams" not in fields:
+        return None
     try:
-        fields = json.loads(question)
-        return list(map(int, fields["streams"])) if "streams" in fields else None
-    except (ValueError, TypeError) as error:
-        raise BadFrame(f"sessions that cannot be read: {error}") from None
+        return _NUMBERS.validate_python(fields["streams"])
+    except ValidationError:
+        raise BadFrame("sessions that cannot be read") from None
 
 
 def tell_streams(service: Service, fronts: Mapping[int, object], numbers: list[int]) -> str:
@@ -163,10 +168,13 @@ def tell_streams(service: Service, fronts: Mapping[int, object], numbers: list[i
 
 
 async def look_at_streams(end: EdgeEnd) -> None:
-    """Have the other end of a link tell how the streams of its sessions move."""
+    """Have the other end of a link tell how the streams of its sessions move, if it does."""
     answer = await wait_answer(end, write_streams(end.numbers))
-    for number, count in json.loads(answer or "[]"):
-        end.stream_moved(number, count)
+    if answer is None:
+        return
+    with contextlib.suppress(Unreachable):  # what makes no sense tells nothing
+        for number, count in _read(_MOVED, answer):
+            end.stream_moved(number, count)
 
 
 def read_result(answer: str) -> tuple[bool, int | None]:

@@ -37,8 +37,6 @@ WORKERS: Final = int(os.environ.get("PIPE_TEST_WORKERS", "1"))
 
 PIPE: Final = "pipe"
 """Executed, as an operator does it; the others are forked off what has imported them."""
-
-FORKED: Final = "pipe.__main__"
 PATIENT: Final = os.environ.get("PIPE_TEST_PROGRAM", "tests.e2e.patient")
 MOVING: Final = "tests.e2e.moving"
 HOPPING: Final = "tests.e2e.hopping"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,14 @@ from pipe.language.names import parse_topic
 from pipe.mesh.frames import BadFrame
 from pipe.mesh.questions import (
     Notice,
+    look_at_streams,
     read_dealt,
     read_matter,
     read_notice,
     read_result,
+    read_streams,
     write_notice,
+    write_streams,
 )
 
 TOPIC = parse_topic("bob/build", caller="")
@@ -34,7 +38,7 @@ def test_a_notice_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("question", ["", "7", "[]", '"data"', "[" * 100_000, '{"a":' * 100_000])
 def test_what_is_no_question(question: str) -> None:
     """It is refused as such, however deep it is."""
-    for read in (read_notice, read_matter):
+    for read in (read_notice, read_matter, read_streams):
         with pytest.raises(BadFrame):
             read(question)
 
@@ -73,3 +77,46 @@ def test_answers_that_make_no_sense(answer: str) -> None:
         read_result(answer)
     with pytest.raises(Unreachable):
         read_dealt(answer)
+
+
+class End:
+    """A link to a worker that answers everything with one text."""
+
+    numbers = (1, 2)
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+        self.told: list[tuple[int, int | None]] = []
+
+    def ask(self, question: str, answered: Any) -> Any:  # noqa: ANN401
+        """Answer at once."""
+        assert read_streams(question) == [1, 2]
+        answered(self._answer)
+        return lambda: None
+
+    def stream_moved(self, number: int, count: int | None) -> None:
+        """Keep it."""
+        self.told.append((number, count))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("[[1, 70], [2, null]]", [(1, 70), (2, None)]),
+        ("7", []),
+        ('[[1, "many"]]', []),
+        ("[" * 100_000, []),
+    ],
+)
+async def test_how_streams_move(answer: str, told: list[tuple[int, int | None]]) -> None:
+    """A server that stops learns it, and is not stopped itself by what makes no sense."""
+    end: Any = End(answer)
+    await look_at_streams(end)
+    assert end.told == told
+
+
+@pytest.mark.parametrize("numbers", ["one", {"1": 2}, [1, "x"], [None]])
+def test_what_is_no_list_of_sessions(numbers: Any) -> None:  # noqa: ANN401
+    """It is refused, and nothing is answered."""
+    with pytest.raises(BadFrame):
+        read_streams(write_streams(numbers))
